@@ -1,0 +1,41 @@
+/* segment.h: rows in memory -> one Parquet file and the statistics the catalog keeps of it.
+ *
+ * One narrow call, so that the encoder behind it can change: today DuckDB's COPY into /proc/self/fd/N, later our own.
+ * File: zstd level 1, format v2, row groups <= 122,880 rows, newest row first, field_id on every column and list element,
+ * TIMESTAMP(MICROS, isAdjustedToUTC=true), key-value metadata sluice.order=newest_first.
+ * OWNERSHIP  nothing is kept. THREADS  any; each call takes one of the writer's engines (bounded pool inside). */
+#pragma once
+#include "batch/batch.h"
+#include "os/os.h"
+
+struct segment_stat { /* of one column; at most 16 a file: p_timestamp first, then lowest field ids */
+    uint32_t field_id;
+    uint64_t min, max; /* order-preserving u64 (catalog.md section 10) */
+    uint32_t nulls;
+    bool has_minmax; /* false: all null */
+};
+struct segment_stats {
+    uint64_t rows, bytes;
+    uint32_t crc32c; /* of the whole file */
+    int64_t tmin_us, tmax_us;
+    struct segment_stat cols[16];
+    uint32_t cols_count;
+};
+struct segment_part {
+    struct batch_view view;
+    const uint32_t *sel; /* rows in the order to write; NULL: all, last to first */
+    uint32_t sel_count;
+};
+struct segment_writer; /* the encoder and its engines */
+MUST_CHECK enum err_code segment_writer_open(const char *temp_dir, struct segment_writer **out, struct err *err);
+void segment_writer_close(struct segment_writer *w);
+/* Writes the rows of `parts` (in that order: newest part first) into the empty file `fd`; every field of a column in use must have its
+ * id in `schema`. Columns with no value in any row are left out. Not synced. */
+MUST_CHECK enum err_code segment_write(struct segment_writer *w, const struct schema *schema, const struct segment_part *parts,
+                                       uint32_t parts_count, int fd, struct segment_stats *out, struct err *err);
+/* Merges Parquet files of ours (local paths, any order) into `fd`, sorted by p_timestamp, newest first; columns by field id. */
+MUST_CHECK enum err_code segment_merge(struct segment_writer *w, const struct schema *schema, const char *const *paths,
+                                       uint32_t paths_count, int fd, struct segment_stats *out, struct err *err);
+uint64_t segment_order_i64(int64_t v);
+uint64_t segment_order_f64(double v);
+uint64_t segment_order_text(slice s, bool round_up); /* first 8 bytes, big-endian */

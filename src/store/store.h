@@ -1,0 +1,50 @@
+/* store.h: an object store: exclusive create, read, list, delete. One table of calls; store/local is a directory
+ * (catalog.md section 3, rules for the local file system), S3 comes later, sim/ has a twin that loses replies.
+ *
+ * Keys are UTF-8 with '/' separators, no leading slash, no empty, "." or ".." element, < 1,024 bytes. Objects are immutable.
+ * ERRORS  ERR_CONFLICT: the key exists. ERR_NOT_FOUND. ERR_UNAVAILABLE: nothing happened. ERR_UNKNOWN: a create or delete that
+ *   may have happened: only reading back decides (catalog.md R1). ERR_LIMIT: the disk is full.
+ * THREADS  any. */
+#pragma once
+#include "base/buf.h"
+#include "base/err.h"
+#include "os/os.h"
+
+struct store;
+struct store_meta {
+    uint64_t size;
+    int64_t modified_us; /* the store's clock */
+};
+struct store_list_item {
+    slice key;         /* whole key; for a common prefix it ends with '/' */
+    bool is_prefix;
+    struct store_meta meta;
+};
+typedef bool (*store_list_fn)(void *arg, const struct store_list_item *item); /* false stops */
+struct store_ops {
+    void (*free)(struct store *s);
+    /* Creates `key` with these bytes, whole and durable, or does not. */
+    enum err_code (*create)(struct store *s, slice key, slice bytes, struct err *err);
+    /* A file that a writer fills through a descriptor: begin, write to *fd, then publish or drop. `synced` false: the caller
+     * will call sync_group() before it relies on it. */
+    enum err_code (*upload_begin)(struct store *s, struct os_file **out, struct err *err);
+    enum err_code (*upload_publish)(struct store *s, struct os_file *f, slice key, bool synced, struct err *err);
+    void (*upload_drop)(struct store *s, struct os_file *f);
+    enum err_code (*sync_group)(struct store *s, const slice *keys, size_t count, struct err *err);
+    /* len UINT64_MAX: to the end. Appends to `out`. */
+    enum err_code (*read)(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out, struct store_meta *meta, struct err *err);
+    enum err_code (*stat)(struct store *s, slice key, struct store_meta *out, struct err *err);
+    /* Keys with `prefix`, after `start_after` (may be empty), in byte order; with `delimiter` common prefixes are rolled up. */
+    enum err_code (*list)(struct store *s, slice prefix, slice start_after, bool delimiter, store_list_fn fn, void *arg, struct err *err);
+    enum err_code (*remove)(struct store *s, slice key, struct err *err); /* absent is ERR_OK */
+    enum err_code (*now_us)(struct store *s, int64_t *out, struct err *err); /* the store's clock */
+    /* A path that read_parquet can open (local: the file); NUL-terminated in `out`. */
+    void (*engine_path)(struct store *s, slice key, struct buf *out);
+    const char *(*describe)(struct store *s); /* "Local drive" and the like, contract 3.9 */
+};
+struct store {
+    const struct store_ops *ops;
+};
+/* Opens or creates the directory; its file system must pass the probe (exclusive create, sync). */
+MUST_CHECK enum err_code store_local_open(struct os *os, const char *dir, struct store **out, struct err *err);
+bool store_key_valid(slice key);
