@@ -17,10 +17,13 @@
 #include "batch/schema.h"
 
 struct text {
-    uint32_t len;
     union {
-        char inlined[12];
         struct {
+            uint32_t len;
+            char inlined[12];
+        };
+        struct {
+            uint32_t far_len; /* the same as len */
             char prefix[4];
             const char *ptr;
         } far;
@@ -33,10 +36,10 @@ static inline slice text_slice(const struct text *t)
 }
 static inline struct text text_of(slice s) /* points to s when longer than 12 bytes */
 {
-    struct text t = {.len = (uint32_t)s.len};
+    struct text t = {.len = (uint32_t)s.len, .inlined = {0}};
     if (s.len <= 12) {
-        memset(t.inlined, 0, 12);
-        memcpy(t.inlined, s.ptr, s.len);
+        if (s.len)
+            memcpy(t.inlined, s.ptr, s.len);
     } else {
         memcpy(t.far.prefix, s.ptr, 4);
         t.far.ptr = (const char *)s.ptr;
