@@ -52,7 +52,9 @@ struct list_slot {
 struct column {
     uint32_t field; /* index in the stream's schema; FIELD_NONE while a decoder has not resolved it */
     struct type type;
-    bool has_nulls;      /* false: every row below the published count has a value (hint, may be true needlessly) */
+    bool on_heap;        /* batch.c's: `values` and `valid` are one heap block, not arena */
+    _Atomic bool has_nulls; /* false: every row below the published count has a value (hint, may be true needlessly); whoever
+                               fills `valid` directly sets it */
     uint8_t *valid;      /* [rows_cap] */
     void *values;        /* [rows_cap] of the type's width */
     struct column *item; /* lists */
@@ -67,6 +69,7 @@ struct batch {
     struct column **columns; /* array may move when a column is added: see batch_view */
     struct arena arena;      /* under the writer */
     size_t bytes;            /* memory held, about; for budgets */
+    size_t heap_bytes;       /* batch.c's: of column blocks outside the arena */
     void (*keep_free)(void *keep);
     void *keep;              /* e.g. a request body that texts point into */
 };
@@ -75,12 +78,16 @@ struct batch *batch_new(uint32_t rows_cap);
 struct batch *batch_ref(struct batch *b);
 void batch_unref(struct batch *b); /* NULL is fine */
 DEFINE_CLEANUP(struct batch *, batch_unref)
+/* The batch takes `keep` (e.g. a request body that texts point into) and frees it at its end. Once a batch. */
+void batch_keep(struct batch *b, void *keep, void (*keep_free)(void *keep));
 /* Adds a column, null in every row so far (and until set). */
 struct column *batch_add(struct batch *b, uint32_t field, struct type type);
 struct column *batch_column(const struct batch *b, uint32_t field); /* NULL if the batch lacks it; linear or hinted */
 size_t type_width(struct type t);                                  /* bytes a row in `values` */
 /* Doubles the capacity of a batch that no reader has seen (decoders). */
 void batch_grow(struct batch *b);
+/* Room for `n` more items in a list column; returns the index of the first, they are null. Item arrays may move. */
+uint32_t batch_items(struct batch *b, struct column *list, uint32_t n);
 /* Copies bytes beyond 12 into the batch's arena. */
 struct text batch_text(struct batch *b, slice s);
 /* Appends row `row` of `from` to `to` (same schema): columns that `to` lacks are added; texts are copied. Lists: ASSERT. */

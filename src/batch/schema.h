@@ -46,7 +46,10 @@ const struct field *schema_field(const struct schema *s, uint32_t index);
 uint32_t schema_find(const struct schema *s, slice name); /* FIELD_NONE if absent */
 /* A new schema with `n` more fields appended; names must be new and distinct (ASSERT); bytes are copied. */
 struct schema *schema_grow(const struct schema *s, const struct field *more, uint32_t n);
+/* The same fields with Parquet field ids: ids[i] and item_ids[i] for field i, schema_count() of each. */
+struct schema *schema_with_ids(const struct schema *s, const uint32_t *ids, const uint32_t *item_ids);
 bool type_eq(struct type a, struct type b);
 const char *type_suffix(struct type t); /* "utf8", "float64", "timestamp_ms", ...: sibling columns, contract 2.4 */
+void field_print(slice name, struct type type, struct buf *out); /* one member of "fields" below */
 /* The Arrow schema as JSON of contract 3.2, fields sorted by name if `sorted`. */
 void schema_print(const struct schema *s, bool sorted, struct buf *out);
