@@ -1,0 +1,527 @@
+/* flush.c: sealed WAL segments -> Parquet files -> one DATA record -> the stage lets go.
+ *
+ * Why one DATA for all: catalog.md section 5; commit cost is per node. Files are synced as a group before DATA names them. A
+ * failure leaves everything as it was: rows stay staged, the segment stays in the WAL, the next round tries again. */
+#include "base/log.h"
+#include "base/timetext.h"
+#include "stage/lake_int.h"
+
+#define US_PER_HOUR INT64_C(3600000000)
+#define FILES_WITH_COLUMN_STATS_MAX 2000 /* above it DATA keeps only p_timestamp's, to stay below its size limit */
+
+/* ---- rows of one stream -> the files they belong to */
+
+struct sheet { /* one file to be: the rows of one (hour, partition value) */
+    int64_t hour;
+    slice partition;
+    struct segment_part *parts; /* newest first */
+    size_t parts_count, parts_cap;
+    uint64_t rows;
+};
+struct sheets {
+    struct arena arena;
+    struct map by_key;
+    struct sheet **list;
+    size_t count, cap;
+    struct batch_view *views; /* newest first */
+    size_t views_count;
+    uint64_t rows, raw_bytes;
+};
+
+static void sheets_done(struct sheets *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        free(s->list[i]->parts);
+    for (size_t i = 0; i < s->views_count; i++)
+        batch_view_done(&s->views[i]);
+    free(s->views);
+    free(s->list);
+    map_done(&s->by_key);
+    arena_done(&s->arena);
+    *s = (struct sheets){0};
+}
+
+static struct sheet *sheet_for(struct sheets *s, int64_t hour, slice value)
+{
+    char *text = arena_fmt(&s->arena, "%lld|%.*s", (long long)hour, (int)value.len, (const char *)value.ptr);
+    slice key = slice_str(text);
+    struct sheet *sheet = map_get(&s->by_key, key);
+
+    if (!sheet) {
+        sheet = arena_zalloc(&s->arena, sizeof(*sheet));
+        sheet->hour = hour;
+        sheet->partition = arena_copy(&s->arena, value);
+        (void)map_put(&s->by_key, key, sheet);
+        *ARRAY_PUSH(s->list, s->count, s->cap) = sheet;
+    }
+    return sheet;
+}
+
+/* The value of a custom partition as text: strings as they are, whole numbers without a fraction (contract 2.9). */
+static slice partition_text(const struct column *c, uint32_t row, char buf[32])
+{
+    if (!c || !c->valid[row])
+        return (slice){0};
+    switch (c->type.kind) {
+    case TYPE_UTF8: return text_slice((const struct text *)c->values + row);
+    case TYPE_BOOL: return ((const uint8_t *)c->values)[row] ? slice_lit("true") : slice_lit("false");
+    case TYPE_FLOAT64: {
+        int n = snprintf(buf, 32, "%.0f", ((const double *)c->values)[row]);
+        return slice_of(buf, (size_t)MIN(n, 31));
+    }
+    case TYPE_INT64: {
+        int n = snprintf(buf, 32, "%lld", (long long)((const int64_t *)c->values)[row]);
+        return slice_of(buf, (size_t)n);
+    }
+    case TYPE_TIMESTAMP: return slice_of(buf, time_format(buf, ((const int64_t *)c->values)[row]));
+    default: return (slice){0};
+    }
+}
+
+static int64_t hour_of(int64_t us)
+{
+    return us / US_PER_HOUR - (us % US_PER_HOUR < 0);
+}
+
+static void part_push(struct sheet *sheet, const struct batch_view *v, uint32_t *sel, uint32_t count)
+{
+    struct segment_part *part = ARRAY_PUSH(sheet->parts, sheet->parts_count, sheet->parts_cap);
+    part->view = *v; /* borrowed: sheets.views holds the reference */
+    part->sel = sel;
+    part->sel_count = count;
+    sheet->rows += count;
+}
+
+/* Sorts one block's rows into sheets, newest row first. */
+static void split_view(struct sheets *s, const struct batch_view *v, const struct column *partition)
+{
+    const int64_t *times = batch_view_column(v, 0)->values;
+    struct sheet *last = NULL, *first = NULL;
+    slice last_value = {0};
+    char text[TIME_TEXT_MAX];
+    uint32_t **sels, *counts;
+    bool one = true;
+
+    for (uint32_t row = v->rows; row-- > 0;) { /* most blocks are of one hour and one value */
+        slice value = partition_text(partition, row, text);
+        int64_t hour = hour_of(times[row]);
+        if (!first) {
+            first = sheet_for(s, hour, value);
+        } else if (first->hour != hour || !slice_eq(first->partition, value)) {
+            one = false;
+            break;
+        }
+    }
+    if (one) {
+        if (first)
+            part_push(first, v, NULL, v->rows);
+        return;
+    }
+    uint32_t *which = mem_alloc(v->rows * sizeof(*which));
+    for (uint32_t row = 0; row < v->rows; row++) {
+        slice value = partition_text(partition, row, text);
+        int64_t hour = hour_of(times[row]);
+        if (!last || last->hour != hour || !slice_eq(last_value, value)) {
+            last = sheet_for(s, hour, value);
+            last_value = last->partition;
+        }
+        size_t k = s->count;
+        while (s->list[--k] != last)
+            ;
+        which[row] = (uint32_t)k;
+    }
+    sels = mem_zalloc(s->count * sizeof(*sels));
+    counts = mem_zalloc(s->count * sizeof(*counts));
+    for (uint32_t row = 0; row < v->rows; row++)
+        counts[which[row]]++;
+    for (size_t k = 0; k < s->count; k++)
+        if (counts[k]) {
+            sels[k] = arena_alloc(&s->arena, counts[k] * sizeof(uint32_t));
+            counts[k] = 0;
+        }
+    for (uint32_t row = v->rows; row-- > 0;)
+        sels[which[row]][counts[which[row]]++] = row;
+    for (size_t k = 0; k < s->count; k++)
+        if (counts[k])
+            part_push(s->list[k], v, sels[k], counts[k]);
+    free(which);
+    free(sels);
+    free(counts);
+}
+
+/* Everything of segments <= upto; false: nothing. */
+static bool sheets_take(struct stage_stream *stream, uint64_t upto, struct sheets *s, struct schema **schema)
+{
+    slice partition = {0};
+    size_t n = 0;
+
+    *s = (struct sheets){0};
+    os_lock(stream->lake->os, stream->mu);
+    for (size_t i = 0; i < stream->groups_count && stream->groups[i].segment <= upto; i++)
+        n += stream->groups[i].count;
+    if (stream->dead)
+        n = 0;
+    s->views = n ? mem_alloc(n * sizeof(*s->views)) : NULL;
+    for (size_t i = stream->groups_count; n && i-- > 0;) {
+        struct stage_group *g = &stream->groups[i];
+        if (g->segment > upto)
+            continue;
+        for (size_t k = g->count; k-- > 0;)
+            batch_view_take(g->blocks[k], g->blocks[k]->rows, &s->views[s->views_count++]);
+        s->rows += g->rows;
+        s->raw_bytes += g->raw_bytes;
+    }
+    *schema = schema_ref(stream->schema);
+    if (stream->config.custom_partition.len)
+        partition = arena_copy(&s->arena, stream->config.custom_partition);
+    os_unlock(stream->lake->os, stream->mu);
+    uint32_t field = partition.len ? schema_find(*schema, partition) : FIELD_NONE;
+    for (size_t i = 0; i < s->views_count; i++)
+        split_view(s, &s->views[i], field == FIELD_NONE ? NULL : batch_view_column(&s->views[i], field));
+    return s->views_count > 0;
+}
+
+/* ---- files */
+
+struct upload {
+    struct catalog_file file; /* stream and path point into `arena` of the round */
+    slice key;
+    struct sheet *sheet; /* NULL once its sheets are gone */
+};
+struct round { /* one flush */
+    struct lake *lake;
+    uint64_t from, upto;
+    struct arena arena;
+    struct catalog_file *files;
+    size_t count, cap;
+    slice *keys;
+    size_t keys_count, keys_cap;
+    uint64_t number; /* <n> of the next file name */
+    char stem[128];
+    struct stage_stream **streams;
+    size_t streams_count, streams_cap;
+    struct batch_list dropped;
+};
+
+static void path_value(struct buf *out, slice s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        uint8_t c = s.ptr[i];
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_')
+            buf_byte(out, c);
+        else
+            buf_fmt(out, "%%%02X", c);
+    }
+}
+
+static slice file_path(struct round *r, const struct sheet *sheet, slice partition)
+{
+    struct civil c = civil_of(sheet->hour * US_PER_HOUR);
+    struct buf b = BUF_INIT;
+
+    buf_fmt(&b, "date=%04lld-%02d-%02d/hour=%02d/", (long long)c.year, c.month, c.day, c.hour);
+    if (partition.len) {
+        path_value(&b, partition);
+        buf_byte(&b, '=');
+        path_value(&b, sheet->partition);
+        buf_byte(&b, '/');
+    }
+    buf_fmt(&b, "%s-%llu.parquet", r->stem, (unsigned long long)r->number++);
+    slice path = arena_copy(&r->arena, buf_view(&b));
+    buf_done(&b);
+    return path;
+}
+
+static enum err_code write_file(struct round *r, struct stage_stream *stream, const struct schema *schema, struct sheet *sheet,
+                                slice partition, uint64_t raw_bytes, struct err *err)
+{
+    struct store *store = r->lake->store;
+    struct catalog_file file = {.sid = stream->sid, .stream = slice_str(stream->name), .raw_bytes = raw_bytes};
+    struct buf key = BUF_INIT;
+    struct os_file *f = NULL;
+
+    file.path = file_path(r, sheet, partition);
+    (void)catalog_stream_dir(r->lake->cat, slice_str(stream->name), &stream->sid, &key);
+    buf_slice(&key, file.path);
+    slice key_text = arena_copy(&r->arena, buf_view(&key));
+    buf_done(&key);
+    TRY(store->ops->upload_begin(store, &f, err));
+    enum err_code rc = segment_write(r->lake->writer, schema, sheet->parts, (uint32_t)sheet->parts_count,
+                                     r->lake->os->ops->fd(r->lake->os, f), &file.stats, err);
+    if (rc != ERR_OK) {
+        store->ops->upload_drop(store, f);
+        return rc;
+    }
+    TRY(store->ops->upload_publish(store, f, key_text, false, err));
+    *ARRAY_PUSH(r->files, r->count, r->cap) = file;
+    *ARRAY_PUSH(r->keys, r->keys_count, r->keys_cap) = key_text;
+    metric_add(r->lake->m_files, 1);
+    metric_add(r->lake->m_file_bytes, (double)file.stats.bytes);
+    return ERR_OK;
+}
+
+/* Field ids for the columns in use; the stream's own schema learns them. */
+static enum err_code give_ids(struct stage_stream *stream, struct schema **schema, struct err *err)
+{
+    _cleanup_(schema_unrefp) struct schema *head = NULL;
+    struct schema *with = NULL;
+    bool missing = false;
+
+    for (uint32_t i = 0; i < schema_count(*schema); i++)
+        missing |= schema_field(*schema, i)->id == 0;
+    if (!missing)
+        return ERR_OK;
+    TRY(catalog_evolve(stream->lake->cat, &stream->sid, *schema, &head, err));
+    with = schema_with_ids(*schema, head);
+    schema_unref(*schema);
+    *schema = with;
+    os_lock(stream->lake->os, stream->mu);
+    struct schema *old = stream->schema;
+    stream->schema = schema_with_ids(old, head); /* may have grown meanwhile */
+    os_unlock(stream->lake->os, stream->mu);
+    schema_unref(old);
+    return ERR_OK;
+}
+
+static enum err_code write_stream(struct round *r, struct stage_stream *stream, struct err *err)
+{
+    _cleanup_(sheets_done) struct sheets sheets;
+    _cleanup_(schema_unrefp) struct schema *schema = NULL;
+    uint64_t raw_left, rows_left;
+    slice partition = {0};
+
+    if (!sheets_take(stream, r->upto, &sheets, &schema))
+        return ERR_OK;
+    enum err_code rc = give_ids(stream, &schema, err);
+    if (rc == ERR_NOT_FOUND) { /* dropped: nobody will ask for these rows again */
+        stage_forget(r->lake, stream);
+        return ERR_OK;
+    }
+    TRY(rc);
+    os_lock(r->lake->os, stream->mu);
+    partition = arena_copy(&sheets.arena, stream->config.custom_partition);
+    os_unlock(r->lake->os, stream->mu);
+    raw_left = sheets.raw_bytes;
+    rows_left = sheets.rows;
+    for (size_t i = 0; i < sheets.count; i++) {
+        struct sheet *sheet = sheets.list[i];
+        uint64_t raw = sheet->rows >= rows_left ? raw_left
+                                                : (uint64_t)((double)sheets.raw_bytes * (double)sheet->rows / (double)sheets.rows);
+        raw = MIN(raw, raw_left);
+        TRY(write_file(r, stream, schema, sheet, partition, raw, err));
+        raw_left -= raw;
+        rows_left -= sheet->rows;
+    }
+    return ERR_OK;
+}
+
+/* ---- the round */
+
+static void round_streams(struct round *r)
+{
+    struct lake *lake = r->lake;
+    struct map_entry *e;
+    size_t at = 0;
+
+    os_lock(lake->os, lake->mu);
+    while ((e = map_next(&lake->by_sid, &at)))
+        *ARRAY_PUSH(r->streams, r->streams_count, r->streams_cap) = stage_stream_ref(e->value);
+    os_unlock(lake->os, lake->mu);
+}
+
+static void round_done(struct round *r)
+{
+    batch_list_done(&r->dropped);
+    for (size_t i = 0; i < r->streams_count; i++)
+        stage_stream_unref(r->streams[i]);
+    free(r->streams);
+    free(r->files);
+    free(r->keys);
+    arena_done(&r->arena);
+}
+
+/* Under the catalog's snapshot lock, in the moment the files become visible (L1). */
+static void let_go(void *arg)
+{
+    struct round *r = arg;
+
+    for (size_t i = 0; i < r->streams_count; i++)
+        stage_drop_groups(r->streams[i], r->upto, &r->dropped);
+}
+
+static enum err_code write_all(struct round *r, struct err *err)
+{
+    struct buf stem = BUF_INIT;
+
+    r->count = r->keys_count = 0;
+    r->number = 0;
+    catalog_next_file_stem(r->lake->cat, &stem);
+    (void)snprintf(r->stem, sizeof(r->stem), "%s", buf_cstr(&stem));
+    buf_done(&stem);
+    for (size_t i = 0; i < r->streams_count; i++)
+        TRY(write_stream(r, r->streams[i], err));
+    if (r->count > FILES_WITH_COLUMN_STATS_MAX)
+        for (size_t i = 0; i < r->count; i++)
+            r->files[i].stats.cols_count = MIN(r->files[i].stats.cols_count, 1);
+    return r->keys_count ? r->lake->store->ops->sync_group(r->lake->store, r->keys, r->keys_count, err) : ERR_OK;
+}
+
+static void answer_object_waiters(struct lake *lake)
+{
+    struct object_waiter *ready = NULL, **at;
+
+    os_lock(lake->os, lake->mu);
+    for (at = &lake->object_waiters; *at;) {
+        struct object_waiter *w = *at;
+        if (w->segment > lake->committed) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        w->next = ready;
+        ready = w;
+    }
+    os_unlock(lake->os, lake->mu);
+    while (ready) {
+        struct object_waiter *next = ready->next;
+        ready->done(ready->arg, ERR_OK, &ready->result, NULL);
+        free(ready);
+        ready = next;
+    }
+}
+
+/* Dead incarnations without rows leave the table. */
+static void sweep_streams(struct lake *lake, struct round *r)
+{
+    for (size_t i = 0; i < r->streams_count; i++) {
+        struct stage_stream *s = r->streams[i];
+        os_lock(lake->os, s->mu);
+        bool gone = s->dead && !s->pending_head;
+        os_unlock(lake->os, s->mu);
+        if (!gone)
+            continue;
+        os_lock(lake->os, lake->mu);
+        struct stage_stream *mine = map_del(&lake->by_sid, slice_of(s->sid.text, 26));
+        os_unlock(lake->os, lake->mu);
+        stage_stream_unref(mine);
+    }
+}
+
+enum err_code flush_segments(struct lake *lake, uint64_t upto, struct err *err)
+{
+    _cleanup_(round_done) struct round r = {.lake = lake, .from = lake->committed + 1, .upto = upto};
+    enum err_code rc;
+
+    if (upto <= lake->committed)
+        return ERR_OK;
+    int64_t start = os_mono_us(lake->os);
+    round_streams(&r);
+    do {
+        uint64_t committed = lake->committed;
+        TRY(write_all(&r, err));
+        if (r.count == 0) { /* nothing to name: the next DATA carries these segments too */
+            let_go(&r);
+            return ERR_OK;
+        }
+        rc = catalog_commit(lake->cat, r.from, upto, r.files, r.count, let_go, &r, &committed, err);
+        if (rc == ERR_CONFLICT && committed >= upto) /* fenced, but what we wanted is there */
+            rc = ERR_OK;
+    } while (rc == ERR_CONFLICT);
+    TRY(rc);
+    os_lock(lake->os, lake->mu);
+    lake->committed = upto;
+    os_unlock(lake->os, lake->mu);
+    wal_release(lake->wal, upto);
+    sweep_streams(lake, &r);
+    metric_add(lake->m_flushes, 1);
+    metric_observe(lake->m_flush_seconds, (double)(os_mono_us(lake->os) - start) / 1e6);
+    answer_object_waiters(lake);
+    return ERR_OK;
+}
+
+/* L2: waits until every record of segments <= upto is answered. */
+static void wait_answered(struct lake *lake, uint64_t upto)
+{
+    os_lock(lake->os, lake->mu);
+    for (;;) {
+        bool busy = false;
+        for (size_t i = 0; i < lake->segments_count; i++)
+            busy |= lake->segments[i].segment <= upto && lake->segments[i].inflight > 0;
+        if (!busy)
+            break;
+        (void)lake->os->ops->cond_wait(lake->os, lake->idle, lake->mu, 1000000);
+    }
+    os_unlock(lake->os, lake->mu);
+}
+
+enum err_code lake_flush(struct lake *lake, struct err *err)
+{
+    struct wal_stat stat;
+
+    os_lock(lake->os, lake->flush_mu);
+    os_lock(lake->os, lake->mu); /* append() holds it too: every record is before or after the seal, and counted */
+    lake->open_since_us = 0;
+    lake->open_bytes = lake->open_keys = 0;
+    lake->flush_asked = false;
+    uint64_t sealed = wal_seal(lake->wal);
+    os_unlock(lake->os, lake->mu);
+    if (!sealed) { /* nothing new, but an earlier round may have failed */
+        wal_stat(lake->wal, &stat);
+        sealed = stat.segment ? stat.segment - 1 : 0;
+    }
+    wait_answered(lake, sealed);
+    enum err_code rc = flush_segments(lake, sealed, err);
+    os_unlock(lake->os, lake->flush_mu);
+    if (rc != ERR_OK) {
+        metric_add(lake->m_flush_errors, 1);
+        os_lock(lake->os, lake->mu);
+        lake->open_since_us = os_mono_us(lake->os); /* try again after the usual age */
+        os_unlock(lake->os, lake->mu);
+    }
+    return rc;
+}
+
+/* ---- when */
+
+static bool flush_due(struct lake *lake, int64_t *wait_us) /* under lake.mu */
+{
+    if (lake->flush_asked)
+        return true;
+    if (lake->open_since_us == 0) {
+        *wait_us = 1000000;
+        return false;
+    }
+    int64_t age = os_mono_us(lake->os) - lake->open_since_us;
+    bool small = lake->open_keys && lake->open_bytes / lake->open_keys < 4 * 65536; /* columns shrink about 4x as Parquet */
+    int64_t limit = small ? lake->opt.flush_idle_us : lake->opt.flush_age_us;
+    *wait_us = MIN(limit - age, INT64_C(1000000));
+    return age >= limit;
+}
+
+void lake_flush_thread(void *arg)
+{
+    struct lake *lake = arg;
+    int64_t wait_us = 1000000, backoff_us = 0;
+    struct err err = {0};
+
+    os_lock(lake->os, lake->mu);
+    while (!lake->stopping) {
+        if (!flush_due(lake, &wait_us)) {
+            (void)lake->os->ops->cond_wait(lake->os, lake->idle, lake->mu, MAX(wait_us, 1000));
+            continue;
+        }
+        os_unlock(lake->os, lake->mu);
+        if (lake_flush(lake, &err) != ERR_OK) {
+            backoff_us = MIN(MAX(backoff_us * 2, INT64_C(500000)), INT64_C(10000000));
+            log_error("stage", "flush failed, rows stay in the WAL, next try in %lld ms: %s", (long long)(backoff_us / 1000), err.msg);
+            os_lock(lake->os, lake->mu);
+            if (!lake->stopping)
+                (void)lake->os->ops->cond_wait(lake->os, lake->idle, lake->mu, backoff_us);
+            lake->flush_asked = true;
+            continue;
+        }
+        backoff_us = 0;
+        os_lock(lake->os, lake->mu);
+    }
+    os_unlock(lake->os, lake->mu);
+}

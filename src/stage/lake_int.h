@@ -1,0 +1,168 @@
+/* lake_int.h: what the files of stage/ share.
+ *
+ *   lake_ingest ── decode ──▶ [stream.ingest_mu: resolve, WAL position, row ids] ──▶ WAL ──done──▶ stage_publish ──▶ acknowledged
+ *   flush thread: seal ▶ wait for the segment's last acknowledgement ▶ evolve ▶ Parquet ▶ commit ▶ (under the catalog's snapshot
+ *   lock) drop the rows ▶ release the segment
+ *
+ * LOCKS  in this order, none held across IO but ingest_mu (which orders one stream's appends: decode, never the disk):
+ *   stream.ingest_mu -> catalog's snapshot lock -> stream.mu;   lake.mu and lake.event_mu are leaves (the WAL's own lock is below lake.mu) */
+#pragma once
+#include <stdatomic.h>
+
+#include "base/map.h"
+#include "base/metrics.h"
+#include "stage/lake.h"
+
+#define ROW_ID_SEGMENT_SHIFT 28 /* row id = WAL segment << 28 | ordinal of the row in (stream, segment) */
+#define SMALL_BATCH_ROWS 64     /* requests up to this size are copied into the stream's open block */
+#define OPEN_BLOCK_ROWS_MAX 4096
+#define SEGMENT_KEYS_MAX 16384  /* distinct (stream, hour, partition) of one segment: one DATA record must hold them */
+
+struct stage_group { /* rows of one stream from one WAL segment, oldest block first */
+    uint64_t segment;
+    struct batch **blocks;
+    size_t count, cap;
+    struct batch *open; /* last block, if it may be appended to */
+    uint64_t rows, raw_bytes, bytes;
+    uint64_t ordinals; /* row ids given, published or not */
+    int64_t tmin_us, tmax_us;
+};
+struct tail_waiter {
+    struct tail_waiter *next;
+    uint64_t after;
+    void (*wake)(void *arg);
+    void *arg;
+};
+struct pending;
+struct stage_stream { /* one incarnation */
+    _Atomic uint32_t refs;
+    struct lake *lake;
+    struct sid sid;
+    char *name;
+    struct os_mutex *ingest_mu; /* orders resolve and WAL append of this stream */
+    struct os_mutex *mu;
+    struct schema *schema;          /* under mu; grows */
+    struct stream_config config;    /* under mu: the pieces ingest needs */
+    struct arena config_arena;
+    struct stage_group *groups;     /* under mu; ascending by segment */
+    size_t groups_count, groups_cap;
+    uint64_t ordinal_segment, ordinal_next; /* under ingest_mu: next row id in the current segment */
+    struct pending *pending_head, *pending_tail; /* under mu: appended, not yet published, in row id order */
+    uint64_t next_row_id;           /* under mu: first id that was not given yet */
+    struct tail_waiter *waiters;    /* under mu */
+    bool dead;                      /* under mu: dropped */
+};
+struct segment_use { /* under lake.mu */
+    uint64_t segment;
+    uint32_t inflight;
+    uint64_t bytes;
+};
+struct object_waiter { /* ack=object: answered when its segment is committed */
+    struct object_waiter *next;
+    uint64_t segment;
+    lake_done_fn done;
+    void *arg;
+    struct lake_ingested result;
+};
+struct lake_event_row {
+    char *line; /* JSON without count */
+    uint64_t rows, times;
+};
+struct lake {
+    struct os *os;
+    struct lake_options opt;
+    struct store *store;
+    struct catalog *cat;
+    struct wal *wal;
+    struct segment_writer *writer;
+    struct os_file *lock; /* flock on the data directory */
+    char node_id[27];
+
+    struct os_mutex *mu;
+    struct os_cond *idle; /* inflight of some segment fell to 0; flush asked; stop */
+    struct map by_name, by_sid;       /* live incarnations; all that are live or may have rows (one reference each) */
+    struct segment_use *segments;     /* ascending */
+    size_t segments_count, segments_cap;
+    int64_t open_since_us;            /* monotonic: first row of what is not flushed; 0: none */
+    uint64_t open_bytes, open_keys;
+    struct object_waiter *object_waiters;
+    bool flush_asked, stopping;
+    struct decoder **decoders;        /* free ones */
+    size_t decoders_count, decoders_cap;
+
+    struct os_mutex *flush_mu;        /* one flush at a time; outermost */
+    uint64_t committed;               /* under flush_mu: highest WAL segment in the catalog */
+    struct os_mutex *create_mu;       /* single flight of automatic creates */
+    _Atomic uint64_t stage_rows, stage_bytes;
+
+    struct os_mutex *event_mu;
+    struct map event_rows;            /* by line */
+    struct os_thread *threads[3];
+
+    struct metric *m_rows, *m_requests, *m_stage_rows, *m_stage_bytes, *m_flushes, *m_flush_seconds, *m_flush_errors, *m_files,
+        *m_file_bytes, *m_replayed, *m_dropped;
+};
+
+/* stream.c */
+struct stage_stream *stage_stream_ref(struct stage_stream *s);
+void stage_stream_unref(struct stage_stream *s);
+DEFINE_CLEANUP(struct stage_stream *, stage_stream_unref)
+/* The live incarnation of `name`, from the table or the catalog. ERR_NOT_FOUND. */
+MUST_CHECK enum err_code stage_find(struct lake *lake, slice name, struct stage_stream **out, struct err *err);
+/* The incarnation of a WAL record; ERR_NOT_FOUND: it is dead. */
+MUST_CHECK enum err_code stage_find_sid(struct lake *lake, slice name, const struct sid *sid, struct stage_stream **out, struct err *err);
+/* Makes a batch visible. Takes the batch. */
+void stage_publish(struct stage_stream *s, uint64_t segment, struct batch *batch, uint64_t raw_bytes);
+void stage_set_config(struct stage_stream *s, const struct stream_config *config);
+/* Removes groups <= segment; their batches are handed to `out` (to be unreffed outside of locks). Under the snapshot lock. */
+struct batch_list {
+    struct batch **ptr;
+    size_t count, cap;
+};
+void stage_drop_groups(struct stage_stream *s, uint64_t segment, struct batch_list *out);
+void batch_list_done(struct batch_list *l);
+void stage_forget(struct lake *lake, struct stage_stream *s); /* out of the table by name */
+void stage_wake_tails(struct stage_stream *s);
+struct schema *stage_schema(struct stage_stream *s); /* a reference to the schema of this moment */
+
+/* record.c: one WAL record = one request */
+struct record {
+    struct sid sid;
+    slice name;
+    bool newline_delimited, internal;
+    uint8_t flatten;
+    uint32_t flatten_level;
+    int64_t p_timestamp_us;
+    struct decode_pair *pairs;
+    uint32_t pairs_count;
+    slice body;
+};
+void record_encode(const struct record *r, struct buf *head); /* everything but the body's bytes */
+MUST_CHECK enum err_code record_decode(slice bytes, struct arena *arena, struct record *out, struct err *err);
+
+/* ingest.c */
+struct pending { /* a request between its WAL append and its acknowledgement */
+    struct pending *next;
+    struct stage_stream *stream;
+    struct batch *batch;
+    struct buf head;
+    struct wal_pos pos;
+    uint64_t row_id, raw_bytes;
+    struct lake_ingested result;
+    enum lake_ack ack;
+    lake_done_fn done;
+    void *arg;
+    bool finished;
+};
+struct decoder *lake_decoder_take(struct lake *lake);
+void lake_decoder_give(struct lake *lake, struct decoder *d);
+enum err_code lake_replay_record(void *arg, struct wal_pos pos, slice body, struct err *err); /* wal_replay_fn */
+
+/* flush.c */
+/* Commits WAL segments (lake->committed, upto]; rows of them must all be published. Under flush_mu. */
+MUST_CHECK enum err_code flush_segments(struct lake *lake, uint64_t upto, struct err *err);
+MUST_CHECK enum err_code lake_save_identity(void *arg, const struct lane_identity *id, struct err *err);
+void lake_flush_thread(void *arg);
+void lake_maintenance_thread(void *arg);
+void lake_event_thread(void *arg);
+void lake_events_write(struct lake *lake);

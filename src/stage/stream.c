@@ -1,0 +1,328 @@
+/* stream.c: the stage of one stream incarnation: its rows in memory by WAL segment, its schema, its followers. */
+#include "base/log.h"
+#include "stage/lake_int.h"
+
+/* ---- life */
+
+static void group_done(struct stage_group *g)
+{
+    for (size_t i = 0; i < g->count; i++)
+        batch_unref(g->blocks[i]);
+    free(g->blocks);
+}
+
+struct stage_stream *stage_stream_ref(struct stage_stream *s)
+{
+    atomic_fetch_add(&s->refs, 1);
+    return s;
+}
+
+void stage_stream_unref(struct stage_stream *s)
+{
+    if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
+        return;
+    for (size_t i = 0; i < s->groups_count; i++)
+        group_done(&s->groups[i]);
+    free(s->groups);
+    s->lake->os->ops->mutex_free(s->lake->os, s->mu);
+    s->lake->os->ops->mutex_free(s->lake->os, s->ingest_mu);
+    schema_unref(s->schema);
+    arena_done(&s->config_arena);
+    free(s->name);
+    free(s);
+}
+
+void stage_set_config(struct stage_stream *s, const struct stream_config *config)
+{
+    struct arena old = s->config_arena;
+
+    os_lock(s->lake->os, s->mu);
+    s->config_arena = ARENA_INIT;
+    s->config = *config;
+    s->config.custom_partition = arena_copy(&s->config_arena, config->custom_partition);
+    s->config.telemetry_type = arena_copy(&s->config_arena, config->telemetry_type);
+    s->config.time_partition_limit = s->config.log_source = s->config.tags = s->config.labels = s->config.retention = (slice){0};
+    os_unlock(s->lake->os, s->mu);
+    arena_done(&old);
+}
+
+static struct stage_stream *stage_new(struct lake *lake, struct stream_version *v)
+{
+    struct stage_stream *s = mem_zalloc(sizeof(*s));
+
+    atomic_init(&s->refs, 1);
+    s->lake = lake;
+    s->sid = *stream_version_sid(v);
+    s->name = mem_str(stream_version_name(v));
+    s->ingest_mu = lake->os->ops->mutex_new(lake->os);
+    s->mu = lake->os->ops->mutex_new(lake->os);
+    s->schema = schema_ref(stream_version_schema(v));
+    stage_set_config(s, stream_version_config(v));
+    return s;
+}
+
+/* The table's incarnation with this sid, made from `v` if there is none. */
+static struct stage_stream *stage_intern(struct lake *lake, struct stream_version *v)
+{
+    const struct sid *sid = stream_version_sid(v);
+    struct stage_stream *made = stage_new(lake, v), *s;
+
+    os_lock(lake->os, lake->mu);
+    s = map_get(&lake->by_sid, slice_of(sid->text, 26));
+    if (!s) {
+        s = move_ptr(made); /* its first reference is the table's */
+        (void)map_put(&lake->by_sid, slice_of(s->sid.text, 26), s);
+    }
+    if (!s->dead)
+        (void)map_put(&lake->by_name, slice_str(s->name), s);
+    stage_stream_ref(s);
+    os_unlock(lake->os, lake->mu);
+    stage_stream_unref(made);
+    return s;
+}
+
+static struct stage_stream *stage_lookup(struct lake *lake, slice name)
+{
+    os_lock(lake->os, lake->mu);
+    struct stage_stream *s = map_get(&lake->by_name, name);
+    if (s)
+        stage_stream_ref(s);
+    os_unlock(lake->os, lake->mu);
+    return s;
+}
+
+enum err_code stage_find(struct lake *lake, slice name, struct stage_stream **out, struct err *err)
+{
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+
+    *out = stage_lookup(lake, name);
+    if (*out)
+        return ERR_OK;
+    TRY(catalog_resolve(lake->cat, name, &v, err));
+    *out = stage_intern(lake, v);
+    return ERR_OK;
+}
+
+enum err_code stage_find_sid(struct lake *lake, slice name, const struct sid *sid, struct stage_stream **out, struct err *err)
+{
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+    struct stage_stream *s = stage_lookup(lake, name);
+
+    if (s && memcmp(s->sid.text, sid->text, 26) == 0) {
+        *out = s;
+        return ERR_OK;
+    }
+    stage_stream_unref(s);
+    TRY(catalog_by_sid(lake->cat, sid, &v, err));
+    *out = stage_intern(lake, v);
+    return ERR_OK;
+}
+
+void stage_forget(struct lake *lake, struct stage_stream *s)
+{
+    struct batch_list dropped = {0};
+
+    os_lock(lake->os, lake->mu);
+    if (map_get(&lake->by_name, slice_str(s->name)) == s)
+        (void)map_del(&lake->by_name, slice_str(s->name));
+    os_unlock(lake->os, lake->mu);
+    os_lock(lake->os, s->mu);
+    s->dead = true;
+    os_unlock(lake->os, s->mu);
+    stage_drop_groups(s, UINT64_MAX, &dropped);
+    batch_list_done(&dropped);
+    stage_wake_tails(s);
+}
+
+struct schema *stage_schema(struct stage_stream *s)
+{
+    os_lock(s->lake->os, s->mu);
+    struct schema *schema = schema_ref(s->schema);
+    os_unlock(s->lake->os, s->mu);
+    return schema;
+}
+
+/* ---- rows */
+
+static struct stage_group *group_for(struct stage_stream *s, uint64_t segment)
+{
+    size_t i = s->groups_count;
+
+    while (i > 0 && s->groups[i - 1].segment > segment)
+        i--;
+    if (i > 0 && s->groups[i - 1].segment == segment)
+        return &s->groups[i - 1];
+    (void)ARRAY_PUSH(s->groups, s->groups_count, s->groups_cap);
+    memmove(&s->groups[i + 1], &s->groups[i], (s->groups_count - 1 - i) * sizeof(*s->groups));
+    s->groups[i] = (struct stage_group){.segment = segment, .tmin_us = INT64_MAX, .tmax_us = INT64_MIN};
+    return &s->groups[i];
+}
+
+static void group_push(struct stage_group *g, struct batch *b, bool open)
+{
+    *ARRAY_PUSH(g->blocks, g->count, g->cap) = b;
+    g->open = open ? b : NULL;
+    g->bytes += b->bytes;
+}
+
+/* Copies a small batch into the open block, so that one-row requests do not cost a block each. */
+static void group_absorb(struct stage_group *g, struct batch *small)
+{
+    struct batch *open = g->open;
+
+    if (!open || open->rows + small->rows > open->rows_cap) {
+        uint32_t cap = open ? MIN(open->rows_cap * 2, OPEN_BLOCK_ROWS_MAX) : 16;
+        open = batch_new(MAX(cap, small->rows));
+        group_push(g, open, true);
+    }
+    size_t before = open->bytes;
+    for (uint32_t row = 0; row < small->rows; row++)
+        batch_append_row(open, small, row);
+    g->bytes += open->bytes - before;
+    batch_unref(small);
+}
+
+static void group_times(struct stage_group *g, const struct batch *b)
+{
+    const struct column *c = batch_column(b, 0);
+    const int64_t *t = c->values;
+
+    for (uint32_t row = 0; row < b->rows; row++) {
+        g->tmin_us = MIN(g->tmin_us, t[row]);
+        g->tmax_us = MAX(g->tmax_us, t[row]);
+    }
+}
+
+void stage_publish(struct stage_stream *s, uint64_t segment, struct batch *batch, uint64_t raw_bytes)
+{
+    struct lake *lake = s->lake;
+    uint32_t rows = batch->rows;
+
+    if (rows == 0) {
+        batch_unref(batch);
+        return;
+    }
+    os_lock(lake->os, s->mu);
+    if (s->dead) {
+        os_unlock(lake->os, s->mu);
+        metric_add(lake->m_dropped, rows);
+        batch_unref(batch);
+        return;
+    }
+    struct stage_group *g = group_for(s, segment);
+    size_t before = g->bytes;
+    group_times(g, batch);
+    g->rows += rows;
+    g->raw_bytes += raw_bytes;
+    if (rows <= SMALL_BATCH_ROWS && g->count > 0 && !batch_has_lists(batch))
+        group_absorb(g, batch);
+    else
+        group_push(g, batch, false);
+    size_t grown = g->bytes - before;
+    os_unlock(lake->os, s->mu);
+    metric_set(lake->m_stage_rows, (double)(atomic_fetch_add(&lake->stage_rows, rows) + rows));
+    metric_set(lake->m_stage_bytes, (double)(atomic_fetch_add(&lake->stage_bytes, grown) + grown));
+    os_lock(lake->os, lake->mu);
+    if (lake->open_since_us == 0)
+        lake->open_since_us = os_mono_us(lake->os);
+    lake->open_bytes += grown;
+    lake->open_keys += before == 0;
+    bool ask = lake->open_bytes > lake->opt.flush_bytes || lake->open_keys > SEGMENT_KEYS_MAX;
+    if (ask && !lake->flush_asked) {
+        lake->flush_asked = true;
+        lake->os->ops->cond_broadcast(lake->os, lake->idle);
+    }
+    os_unlock(lake->os, lake->mu);
+}
+
+void stage_drop_groups(struct stage_stream *s, uint64_t segment, struct batch_list *out)
+{
+    uint64_t rows = 0, bytes = 0;
+    size_t n = 0;
+
+    os_lock(s->lake->os, s->mu);
+    for (; n < s->groups_count && s->groups[n].segment <= segment; n++) {
+        struct stage_group *g = &s->groups[n];
+        for (size_t i = 0; i < g->count; i++)
+            *ARRAY_PUSH(out->ptr, out->count, out->cap) = g->blocks[i];
+        free(g->blocks);
+        rows += g->rows;
+        bytes += g->bytes;
+    }
+    s->groups_count -= n;
+    memmove(s->groups, s->groups + n, s->groups_count * sizeof(*s->groups));
+    os_unlock(s->lake->os, s->mu);
+    metric_set(s->lake->m_stage_rows, (double)(atomic_fetch_sub(&s->lake->stage_rows, rows) - rows));
+    metric_set(s->lake->m_stage_bytes, (double)(atomic_fetch_sub(&s->lake->stage_bytes, bytes) - bytes));
+}
+
+void batch_list_done(struct batch_list *l)
+{
+    for (size_t i = 0; i < l->count; i++)
+        batch_unref(l->ptr[i]);
+    free(l->ptr);
+    *l = (struct batch_list){0};
+}
+
+/* ---- snapshot */
+
+struct pin {
+    struct stage_stream *stream;
+    struct lake_snapshot *out;
+};
+
+/* Under the catalog's snapshot lock: what is staged now is in no file of this version. */
+static void pin_stage(void *arg, struct stream_version *v)
+{
+    struct pin *p = arg;
+    struct stage_stream *s = p->stream;
+    struct lake_snapshot *out = p->out;
+    size_t n = 0;
+
+    (void)v;
+    os_lock(s->lake->os, s->mu);
+    out->schema = schema_ref(s->schema);
+    for (size_t i = 0; i < s->groups_count; i++)
+        n += s->groups[i].count;
+    out->parts = n ? mem_alloc(n * sizeof(*out->parts)) : NULL;
+    out->stage_tmin_us = INT64_MAX;
+    out->stage_tmax_us = INT64_MIN;
+    for (size_t i = s->groups_count; i-- > 0;) {
+        struct stage_group *g = &s->groups[i];
+        for (size_t k = g->count; k-- > 0;) {
+            batch_view_take(g->blocks[k], g->blocks[k]->rows, &out->parts[out->parts_count++]);
+            out->stage_rows += g->blocks[k]->rows;
+        }
+        out->stage_tmin_us = MIN(out->stage_tmin_us, g->tmin_us);
+        out->stage_tmax_us = MAX(out->stage_tmax_us, g->tmax_us);
+    }
+    os_unlock(s->lake->os, s->mu);
+}
+
+enum err_code lake_snapshot(struct lake *lake, slice name, struct lake_snapshot *out, struct err *err)
+{
+    _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
+    struct lake_snapshot snap = {0};
+    struct pin pin;
+
+    TRY(stage_find(lake, name, &s, err));
+    pin = (struct pin){s, &snap};
+    TRY(catalog_snapshot(lake->cat, &s->sid, pin_stage, &pin, &snap.version, err));
+    *out = snap;
+    return ERR_OK;
+}
+
+void lake_snapshot_done(struct lake_snapshot *s)
+{
+    for (size_t i = 0; i < s->parts_count; i++)
+        batch_view_done(&s->parts[i]);
+    free(s->parts);
+    schema_unref(s->schema);
+    stream_version_unref(s->version);
+    *s = (struct lake_snapshot){0};
+}
+
+uint64_t lake_stage_rows(struct lake *lake)
+{
+    return atomic_load(&lake->stage_rows);
+}
