@@ -2,6 +2,8 @@
  *
  * Why one DATA for all: catalog.md section 5; commit cost is per node. Files are synced as a group before DATA names them. A
  * failure leaves everything as it was: rows stay staged, the segment stays in the WAL, the next round tries again. */
+#include <stdio.h>
+
 #include "base/log.h"
 #include "base/timetext.h"
 #include "stage/lake_int.h"
@@ -58,7 +60,7 @@ static struct sheet *sheet_for(struct sheets *s, int64_t hour, slice value)
 }
 
 /* The value of a custom partition as text: strings as they are, whole numbers without a fraction (contract 2.9). */
-static slice partition_text(const struct column *c, uint32_t row, char buf[32])
+static slice partition_text(const struct column *c, uint32_t row, char buf[TIME_TEXT_MAX])
 {
     if (!c || !c->valid[row])
         return (slice){0};
@@ -66,11 +68,11 @@ static slice partition_text(const struct column *c, uint32_t row, char buf[32])
     case TYPE_UTF8: return text_slice((const struct text *)c->values + row);
     case TYPE_BOOL: return ((const uint8_t *)c->values)[row] ? slice_lit("true") : slice_lit("false");
     case TYPE_FLOAT64: {
-        int n = snprintf(buf, 32, "%.0f", ((const double *)c->values)[row]);
-        return slice_of(buf, (size_t)MIN(n, 31));
+        int n = snprintf(buf, TIME_TEXT_MAX, "%.0f", ((const double *)c->values)[row]);
+        return slice_of(buf, (size_t)MIN(n, TIME_TEXT_MAX - 1));
     }
     case TYPE_INT64: {
-        int n = snprintf(buf, 32, "%lld", (long long)((const int64_t *)c->values)[row]);
+        int n = snprintf(buf, TIME_TEXT_MAX, "%lld", (long long)((const int64_t *)c->values)[row]);
         return slice_of(buf, (size_t)n);
     }
     case TYPE_TIMESTAMP: return slice_of(buf, time_format(buf, ((const int64_t *)c->values)[row]));
@@ -260,6 +262,25 @@ static enum err_code write_file(struct round *r, struct stage_stream *stream, co
     return ERR_OK;
 }
 
+/* `s` with the ids that `head` gives to fields of the same name and type. */
+static struct schema *adopt_ids(const struct schema *s, const struct schema *head)
+{
+    uint32_t n = schema_count(s);
+    _cleanup_(freep) uint32_t *ids = mem_zalloc(2 * n * sizeof(*ids));
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct field *mine = schema_field(s, i);
+        uint32_t at = schema_find(head, mine->name);
+        ids[i] = mine->id;
+        ids[n + i] = mine->item_id;
+        if (at != FIELD_NONE && type_eq(schema_field(head, at)->type, mine->type)) {
+            ids[i] = schema_field(head, at)->id;
+            ids[n + i] = schema_field(head, at)->item_id;
+        }
+    }
+    return schema_with_ids(s, ids, ids + n);
+}
+
 /* Field ids for the columns in use; the stream's own schema learns them. */
 static enum err_code give_ids(struct stage_stream *stream, struct schema **schema, struct err *err)
 {
@@ -272,12 +293,12 @@ static enum err_code give_ids(struct stage_stream *stream, struct schema **schem
     if (!missing)
         return ERR_OK;
     TRY(catalog_evolve(stream->lake->cat, &stream->sid, *schema, &head, err));
-    with = schema_with_ids(*schema, head);
+    with = adopt_ids(*schema, head);
     schema_unref(*schema);
     *schema = with;
     os_lock(stream->lake->os, stream->mu);
     struct schema *old = stream->schema;
-    stream->schema = schema_with_ids(old, head); /* may have grown meanwhile */
+    stream->schema = adopt_ids(old, head); /* may have grown meanwhile */
     os_unlock(stream->lake->os, stream->mu);
     schema_unref(old);
     return ERR_OK;
@@ -419,10 +440,6 @@ enum err_code flush_segments(struct lake *lake, uint64_t upto, struct err *err)
     do {
         uint64_t committed = lake->committed;
         TRY(write_all(&r, err));
-        if (r.count == 0) { /* nothing to name: the next DATA carries these segments too */
-            let_go(&r);
-            return ERR_OK;
-        }
         rc = catalog_commit(lake->cat, r.from, upto, r.files, r.count, let_go, &r, &committed, err);
         if (rc == ERR_CONFLICT && committed >= upto) /* fenced, but what we wanted is there */
             rc = ERR_OK;

@@ -101,6 +101,8 @@ void lake_tail_close(struct lake_tail *t);
  * `after`, or at once if it has. */
 uint64_t lake_tail_horizon(struct lake_tail *t);
 void lake_tail_wait(struct lake_tail *t, uint64_t after, void (*wake)(void *arg), void *arg);
+bool lake_tail_cancel(struct lake_tail *t, void *arg); /* true: wake(arg) will not be called any more */
+bool lake_tail_dead(struct lake_tail *t);              /* the stream was deleted: wakes come at once, no rows will */
 
 /* ---- operation */
 MUST_CHECK enum err_code lake_flush(struct lake *lake, struct err *err); /* everything acknowledged so far is in the catalog on return */

@@ -50,7 +50,7 @@ struct stage_stream { /* one incarnation */
     struct pending *pending_head, *pending_tail; /* under mu: appended, not yet published, in row id order */
     uint64_t next_row_id;           /* under mu: first id that was not given yet */
     struct tail_waiter *waiters;    /* under mu */
-    bool dead;                      /* under mu: dropped */
+    _Atomic bool dead;              /* dropped; set once */
 };
 struct segment_use { /* under lake.mu */
     uint64_t segment;
@@ -92,7 +92,8 @@ struct lake {
 
     struct os_mutex *flush_mu;        /* one flush at a time; outermost */
     uint64_t committed;               /* under flush_mu: highest WAL segment in the catalog */
-    struct os_mutex *create_mu;       /* single flight of automatic creates */
+    struct os_mutex *create_mu;       /* one create or drop at a time, so that no create is answered between a DEAD slot and
+                                         stage_forget(); held across the catalog's IO, outermost */
     _Atomic uint64_t stage_rows, stage_bytes;
 
     struct os_mutex *event_mu;

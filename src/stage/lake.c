@@ -1,0 +1,354 @@
+/* lake.c: opening, closing and the calls on streams. */
+#include "stage/lake.h"
+
+#include "base/log.h"
+#include "base/timetext.h"
+#include "base/ulid.h"
+#include "stage/lake_int.h"
+
+/* ---- open */
+
+static enum err_code node_id_load(struct lake *lake, struct err *err)
+{
+    _cleanup_(freep) char *path = mem_fmt("%s/node_id", lake->opt.data_dir);
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    struct ulid id;
+    uint8_t random[10];
+    size_t len;
+
+    enum err_code rc = os_read_file(lake->os, path, 64, &bytes, &len, err);
+    if (rc == ERR_OK && ulid_parse(slice_trim(slice_of(bytes, len)), &id)) {
+        memcpy(lake->node_id, id.text, sizeof(lake->node_id));
+        return ERR_OK;
+    }
+    if (rc == ERR_OK)
+        return err_set(err, ERR_CORRUPT, "%s holds no ULID: restore it, or remove it to become a new node", path);
+    if (rc != ERR_NOT_FOUND)
+        return rc;
+    lake->os->ops->random(lake->os, random, sizeof(random));
+    id = ulid_make(os_wall_us(lake->os) / 1000, random);
+    memcpy(lake->node_id, id.text, sizeof(lake->node_id));
+    return os_write_file(lake->os, path, slice_of(id.text, ULID_LEN), err);
+}
+
+static enum err_code lock_data(struct lake *lake, struct err *err)
+{
+    _cleanup_(freep) char *path = mem_fmt("%s/lock", lake->opt.data_dir);
+
+    TRY(os_mkdirs(lake->os, lake->opt.data_dir, err));
+    TRY(lake->os->ops->open(lake->os, path, OS_READ | OS_WRITE | OS_CREATE, &lake->lock, err));
+    if (lake->os->ops->lock_file(lake->os, lake->lock, err) != ERR_OK)
+        return err_set(err, ERR_CONFLICT, "another sluice server uses %s: stop it, or give this one a directory of its own",
+                       lake->opt.data_dir);
+    return ERR_OK;
+}
+
+enum err_code lake_save_identity(void *arg, const struct lane_identity *id, struct err *err)
+{
+    struct lake *lake = arg;
+    struct wal_header h = *wal_header(lake->wal);
+
+    memcpy(h.lane, id->lane, sizeof(h.lane));
+    memcpy(h.session, id->session, sizeof(h.session));
+    return wal_set_header(lake->wal, &h, err);
+}
+
+static void metrics_register(struct lake *lake)
+{
+    lake->m_rows = metric_get(METRIC_COUNTER, "sluice_ingest_rows_total", "rows acknowledged since the start", NULL);
+    lake->m_requests = metric_get(METRIC_COUNTER, "sluice_ingest_requests_total", "ingest requests since the start", NULL);
+    lake->m_stage_rows = metric_get(METRIC_GAUGE, "sluice_stage_rows", "rows acknowledged but not in the catalog yet", NULL);
+    lake->m_stage_bytes = metric_get(METRIC_GAUGE, "sluice_stage_bytes", "memory held by rows that are not in the catalog yet", NULL);
+    lake->m_flushes = metric_get(METRIC_COUNTER, "sluice_flush_total", "flushes committed", NULL);
+    lake->m_flush_errors = metric_get(METRIC_COUNTER, "sluice_flush_errors_total", "flushes that failed and are tried again", NULL);
+    lake->m_flush_seconds = metric_get(METRIC_HISTOGRAM, "sluice_flush_seconds", "time of one flush", NULL);
+    lake->m_files = metric_get(METRIC_COUNTER, "sluice_flush_files_total", "Parquet files written by flushes", NULL);
+    lake->m_file_bytes = metric_get(METRIC_COUNTER, "sluice_flush_bytes_total", "Parquet bytes written by flushes", NULL);
+    lake->m_replayed = metric_get(METRIC_COUNTER, "sluice_wal_replayed_rows_total", "rows replayed from the WAL at the start", NULL);
+    lake->m_dropped = metric_get(METRIC_COUNTER, "sluice_dropped_rows_total", "rows of streams deleted while in flight", NULL);
+}
+
+static void defaults(struct lake_options *o)
+{
+    o->flatten_level = o->flatten_level ? o->flatten_level : 10;
+    o->columns_max = o->columns_max ? o->columns_max : 1000;
+    o->body_bytes_max = o->body_bytes_max ? o->body_bytes_max : 10485760;
+    o->stage_bytes_max = o->stage_bytes_max ? o->stage_bytes_max : UINT64_C(1) << 30;
+    o->flush_bytes = o->flush_bytes ? o->flush_bytes : 32u << 20;
+    o->flush_age_us = o->flush_age_us ? o->flush_age_us : 10000000;
+    o->flush_idle_us = o->flush_idle_us ? o->flush_idle_us : 60000000;
+    o->fold_interval_us = o->fold_interval_us ? o->fold_interval_us : 10000000;
+    o->retention_interval_us = o->retention_interval_us ? o->retention_interval_us : 3600000000;
+    o->gc_interval_us = o->gc_interval_us ? o->gc_interval_us : 600000000;
+    o->compact_interval_us = o->compact_interval_us ? o->compact_interval_us : 60000000;
+    o->scrub_interval_us = o->scrub_interval_us ? o->scrub_interval_us : 3600000000;
+}
+
+static enum err_code recover(struct lake *lake, struct err *err)
+{
+    struct lane_identity id = {0};
+    uint64_t cut = 0;
+    const struct wal_header *h = wal_header(lake->wal);
+
+    memcpy(id.wal_id, h->wal_id, sizeof(id.wal_id));
+    memcpy(id.lane, h->lane, sizeof(id.lane));
+    memcpy(id.session, h->session, sizeof(id.session));
+    TRY(catalog_session_open(lake->cat, &id, lake_save_identity, lake, &lake->committed, err));
+    int64_t start = os_mono_us(lake->os);
+    TRY(wal_start(lake->wal, lake->committed, lake_replay_record, lake, &cut, err));
+    double rows = metric_value(lake->m_replayed);
+    if (rows > 0 || cut)
+        log_info("stage", "recovered %.0f rows from the WAL in %lld ms; %llu bytes of an unfinished write were cut", rows,
+                 (long long)((os_mono_us(lake->os) - start) / 1000), (unsigned long long)cut);
+    if (cut)
+        lake_event(lake, "wal_tail_cut", (slice){0}, 0, "%llu bytes of an unacknowledged write cut", (unsigned long long)cut);
+    return ERR_OK;
+}
+
+static enum err_code open_rooms(struct lake *lake, struct err *err)
+{
+    struct catalog_options copt = {.shards = 4, .snapshot_retention_us = 3600000000, .node_id = lake->node_id, .endpoint = ""};
+    _cleanup_(freep) char *temp = mem_fmt("%s/tmp", lake->opt.data_dir);
+
+    TRY(lock_data(lake, err));
+    TRY(node_id_load(lake, err));
+    TRY(wal_open(lake->os, lake->opt.wal_dir, &lake->opt.wal, &lake->wal, err));
+    TRY(store_local_open(lake->os, lake->opt.store_dir, &lake->store, err));
+    TRY(catalog_open(lake->os, lake->store, &copt, &lake->cat, err));
+    TRY(segment_writer_open(temp, &lake->writer, err));
+    return recover(lake, err);
+}
+
+enum err_code lake_open(struct os *os, const struct lake_options *opt, struct lake **out, struct err *err)
+{
+    struct lake *lake = mem_zalloc(sizeof(*lake));
+
+    lake->os = os;
+    lake->opt = *opt;
+    defaults(&lake->opt);
+    lake->mu = os->ops->mutex_new(os);
+    lake->flush_mu = os->ops->mutex_new(os);
+    lake->create_mu = os->ops->mutex_new(os);
+    lake->event_mu = os->ops->mutex_new(os);
+    lake->idle = os->ops->cond_new(os);
+    metrics_register(lake);
+    enum err_code rc = open_rooms(lake, err);
+    if (rc != ERR_OK) {
+        lake_close(lake);
+        return rc;
+    }
+    if (lake->opt.background) {
+        lake->threads[0] = os->ops->thread_new(os, "flush", lake_flush_thread, lake);
+        lake->threads[1] = os->ops->thread_new(os, "maintenance", lake_maintenance_thread, lake);
+        lake->threads[2] = os->ops->thread_new(os, "events", lake_event_thread, lake);
+    }
+    *out = lake;
+    return ERR_OK;
+}
+
+/* ---- close */
+
+static void stop_threads(struct lake *lake)
+{
+    os_lock(lake->os, lake->mu);
+    lake->stopping = true;
+    lake->os->ops->cond_broadcast(lake->os, lake->idle);
+    os_unlock(lake->os, lake->mu);
+    for (size_t i = ARRAY_LEN(lake->threads); i-- > 0;)
+        lake->os->ops->thread_join(lake->os, lake->threads[i]);
+}
+
+static void free_tables(struct lake *lake)
+{
+    struct map_entry *e;
+    size_t at = 0;
+
+    while ((e = map_next(&lake->by_sid, &at)))
+        stage_stream_unref(e->value);
+    map_done(&lake->by_sid);
+    map_done(&lake->by_name);
+    for (at = 0; (e = map_next(&lake->event_rows, &at));) {
+        struct lake_event_row *row = e->value;
+        free(row->line);
+        free(row);
+    }
+    map_done(&lake->event_rows);
+    for (size_t i = 0; i < lake->decoders_count; i++)
+        decoder_free(lake->decoders[i]);
+    free(lake->decoders);
+    free(lake->segments);
+}
+
+void lake_close(struct lake *lake)
+{
+    struct err err = {0};
+
+    if (!lake)
+        return;
+    struct os *os = lake->os;
+    stop_threads(lake);
+    if (lake->wal && lake->cat && lake->writer && lake->threads[0]) {
+        lake_events_write(lake);
+        if (lake_flush(lake, &err) != ERR_OK)
+            log_warn("stage", "last flush failed, rows stay in the WAL: %s", err.msg);
+        else if (catalog_seal(lake->cat, &err) != ERR_OK)
+            log_warn("stage", "lane not sealed: %s", err.msg);
+    }
+    wal_close(lake->wal);
+    segment_writer_close(lake->writer);
+    free_tables(lake);
+    catalog_close(lake->cat);
+    if (lake->store)
+        lake->store->ops->free(lake->store);
+    os->ops->close(os, lake->lock);
+    os->ops->mutex_free(os, lake->mu);
+    os->ops->mutex_free(os, lake->flush_mu);
+    os->ops->mutex_free(os, lake->create_mu);
+    os->ops->mutex_free(os, lake->event_mu);
+    os->ops->cond_free(os, lake->idle);
+    free(lake);
+}
+
+struct catalog *lake_catalog(struct lake *lake)
+{
+    return lake->cat;
+}
+struct store *lake_store(struct lake *lake)
+{
+    return lake->store;
+}
+struct wal *lake_wal(struct lake *lake)
+{
+    return lake->wal;
+}
+const struct lake_options *lake_opts(const struct lake *lake)
+{
+    return &lake->opt;
+}
+
+/* ---- streams */
+
+enum err_code lake_create(struct lake *lake, slice name, const struct stream_config *config, const struct schema *schema, struct err *err)
+{
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+
+    TRY(stream_name_check(name, err));
+    os_lock(lake->os, lake->create_mu);
+    enum err_code rc = catalog_create(lake->cat, name, config, schema, &v, err);
+    os_unlock(lake->os, lake->create_mu);
+    return rc;
+}
+
+enum err_code lake_drop(struct lake *lake, slice name, struct err *err)
+{
+    _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
+
+    TRY(stage_find(lake, name, &s, err));
+    os_lock(lake->os, lake->create_mu);
+    enum err_code rc = catalog_drop(lake->cat, name, err);
+    if (rc == ERR_OK)
+        stage_forget(lake, s);
+    os_unlock(lake->os, lake->create_mu);
+    return rc;
+}
+
+enum err_code lake_configure(struct lake *lake, slice name, const struct stream_config *config, struct err *err)
+{
+    _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
+
+    TRY(stage_find(lake, name, &s, err));
+    TRY(catalog_configure(lake->cat, &s->sid, config, err));
+    stage_set_config(s, config);
+    return ERR_OK;
+}
+
+enum err_code lake_stream(struct lake *lake, slice name, struct stream_version **version, struct schema **schema, struct err *err)
+{
+    _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
+
+    TRY(stage_find(lake, name, &s, err));
+    TRY(catalog_by_sid(lake->cat, &s->sid, version, err));
+    if (schema)
+        *schema = stage_schema(s);
+    return ERR_OK;
+}
+
+/* ---- numbers */
+
+struct numbers {
+    struct stage_stream *stream;
+    uint64_t rows, raw_bytes;
+    int64_t tmin_us, tmax_us;
+    int64_t day_from_us, day_to_us;
+    uint64_t day_rows, day_raw;
+};
+
+static void pin_numbers(void *arg, struct stream_version *v)
+{
+    struct numbers *n = arg;
+    struct stage_stream *s = n->stream;
+
+    (void)v;
+    os_lock(s->lake->os, s->mu);
+    n->tmin_us = INT64_MAX;
+    n->tmax_us = INT64_MIN;
+    for (size_t i = 0; i < s->groups_count; i++) {
+        const struct stage_group *g = &s->groups[i];
+        n->rows += g->rows;
+        n->raw_bytes += g->raw_bytes;
+        n->tmin_us = MIN(n->tmin_us, g->tmin_us);
+        n->tmax_us = MAX(n->tmax_us, g->tmax_us);
+        if (g->tmin_us >= n->day_from_us && g->tmin_us < n->day_to_us) { /* a group spans seconds: its first row's day */
+            n->day_rows += g->rows;
+            n->day_raw += g->raw_bytes;
+        }
+    }
+    os_unlock(s->lake->os, s->mu);
+}
+
+enum err_code lake_stats(struct lake *lake, slice name, struct lake_stats *out, struct err *err)
+{
+    _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+
+    TRY(stage_find(lake, name, &s, err));
+    struct numbers n = {.stream = s};
+    TRY(catalog_snapshot(lake->cat, &s->sid, pin_numbers, &n, &v, err));
+    const struct stream_stats *f = stream_version_stats(v);
+    *out = (struct lake_stats){
+        .rows = f->rows + n.rows,
+        .raw_bytes = f->raw_bytes + n.raw_bytes,
+        .lifetime_rows = f->lifetime_rows + n.rows,
+        .lifetime_raw_bytes = f->lifetime_raw_bytes + n.raw_bytes,
+        .deleted_rows = f->deleted_rows,
+        .deleted_raw_bytes = f->deleted_raw_bytes,
+        .file_bytes = f->file_bytes,
+        .lifetime_file_bytes = f->lifetime_file_bytes,
+        .deleted_file_bytes = f->deleted_file_bytes,
+        .first_us = f->first_us,
+        .last_us = f->last_us,
+    };
+    if (n.rows) {
+        out->first_us = out->first_us ? MIN(out->first_us, n.tmin_us) : n.tmin_us;
+        out->last_us = MAX(out->last_us, n.tmax_us);
+    }
+    return ERR_OK;
+}
+
+enum err_code lake_stats_day(struct lake *lake, slice name, slice day, uint64_t out[3], struct err *err)
+{
+    _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+    int64_t days;
+
+    out[0] = out[1] = out[2] = 0;
+    TRY(stage_find(lake, name, &s, err));
+    if (!time_parse_date(day, &days))
+        return ERR_OK; /* contract 3.4: any other text has zeros */
+    struct numbers n = {.stream = s, .day_from_us = days * INT64_C(86400000000), .day_to_us = (days + 1) * INT64_C(86400000000)};
+    TRY(catalog_snapshot(lake->cat, &s->sid, pin_numbers, &n, &v, err));
+    stream_version_day(v, day, out);
+    out[0] += n.day_rows;
+    out[1] += n.day_raw;
+    return ERR_OK;
+}
