@@ -3,7 +3,8 @@
  *
  * Keys are UTF-8 with '/' separators, no leading slash, no empty, "." or ".." element, < 1,024 bytes. Objects are immutable.
  * ERRORS  ERR_CONFLICT: the key exists. ERR_NOT_FOUND. ERR_UNAVAILABLE: nothing happened. ERR_UNKNOWN: a create or delete that
- *   may have happened: only reading back decides (catalog.md R1). ERR_LIMIT: the disk is full.
+ *   may have happened: only reading back decides (catalog.md R1). ERR_LIMIT: the disk is full. ERR_IO: the store is broken until it
+ *   is opened again (local: a directory sync failed).
  * THREADS  any. */
 #pragma once
 #include "base/buf.h"
@@ -25,8 +26,9 @@ struct store_ops {
     void (*free)(struct store *s);
     /* Creates `key` with these bytes, whole and durable, or does not. */
     enum err_code (*create)(struct store *s, slice key, slice bytes, struct err *err);
-    /* A file that a writer fills through a descriptor: begin, write to *fd, then publish or drop. `synced` false: the caller
-     * will call sync_group() before it relies on it. */
+    /* A file that a writer fills through a descriptor: begin, write to *out, then publish or drop. publish consumes `f` when it
+     * succeeds; after an error (ERR_CONFLICT: the key is taken) it is still the caller's: publish under another key, or drop.
+     * `synced` false: the caller will call sync_group() before it relies on it; when that fails, upload again under new names. */
     enum err_code (*upload_begin)(struct store *s, struct os_file **out, struct err *err);
     enum err_code (*upload_publish)(struct store *s, struct os_file *f, slice key, bool synced, struct err *err);
     void (*upload_drop)(struct store *s, struct os_file *f);
@@ -34,7 +36,8 @@ struct store_ops {
     /* len UINT64_MAX: to the end. Appends to `out`. */
     enum err_code (*read)(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out, struct store_meta *meta, struct err *err);
     enum err_code (*stat)(struct store *s, slice key, struct store_meta *out, struct err *err);
-    /* Keys with `prefix`, after `start_after` (may be empty), in byte order; with `delimiter` common prefixes are rolled up. */
+    /* Keys with `prefix`, after `start_after` (may be empty), in byte order; with `delimiter` ('/' after the prefix) common
+     * prefixes are rolled up, and listed when they come after `start_after` as text. */
     enum err_code (*list)(struct store *s, slice prefix, slice start_after, bool delimiter, store_list_fn fn, void *arg, struct err *err);
     enum err_code (*remove)(struct store *s, slice key, struct err *err); /* absent is ERR_OK */
     enum err_code (*now_us)(struct store *s, int64_t *out, struct err *err); /* the store's clock */
