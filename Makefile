@@ -47,8 +47,9 @@ lint: ## what no compiler says: layout rules, format, cppcheck, clang-tidy
 fuzz: setup ## every fuzz target for a while (FUZZ_SECONDS=60)
 	@tools/fuzz $${FUZZ_SECONDS:-60}
 
-sim: build ## the simulator's tests and the models of the catalog protocol
-	@tools/test --sim $(BUILD)
+sim: build ## the simulator, its mutants, and the models of the catalog protocol (SIM_SECONDS=300)
+	@$(BUILD)/sluice-sim --seeds 1..1000000 --seconds $${SIM_SECONDS:-300}
+	@$(BUILD)/sluice-sim --mutants --seeds 1..5000
 	@tools/models
 
 soak: ## the black-box tests, long form: SLUICE_SOAK=1 (hours)
