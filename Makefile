@@ -23,7 +23,7 @@ $(BUILD)/build.ninja:
 	@rm -f $(BUILD).setup.log
 
 build: setup ## build build/sluice
-	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@$(MAKE) -s $(BUILD)/build.ninja
 	@$(NINJA) --quiet
 
 run: build ## build, then serve ./data on port 8000
@@ -32,36 +32,36 @@ run: build ## build, then serve ./data on port 8000
 
 test: ## unit, simulator and black-box tests
 	@tools/setup --tests
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) -s build
 	@tools/test $(BUILD)
 
 bench: ## the benchmark table (several minutes; ARGS=--quick for a smoke)
 	@tools/setup --tests
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) -s build
 	@"$$(tools/setup --venv)/bin/python" bench/run.py $(ARGS)
 
 lint: ## what no compiler says: layout rules, format, cppcheck, clang-tidy
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) -s build
 	@tools/lint $(ARGS)
 
 fuzz: setup ## every fuzz target for a while (FUZZ_SECONDS=60)
 	@tools/fuzz $${FUZZ_SECONDS:-60}
 
 sim: build ## the simulator, its mutants, and the models of the catalog protocol (SIM_SECONDS=300)
-	@$(BUILD)/sluice-sim --seeds 1..1000000 --seconds $${SIM_SECONDS:-300}
-	@$(BUILD)/sluice-sim --mutants --seeds 1..5000
+	@$(BUILD)/sim/sluice-sim --seeds 1..1000000 --seconds $${SIM_SECONDS:-300}
+	@$(BUILD)/sim/sluice-sim --mutants --seeds 1..5000
 	@tools/models
 
 soak: ## the black-box tests, long form: SLUICE_SOAK=1 (hours)
 	@tools/setup --tests
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) -s build
 	@SLUICE_SOAK=1 tools/test --black-box $(BUILD)
 
 fmt: ## format the C sources in place
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
 install: build ## install under PREFIX (/usr/local)
-	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX)) && $(NINJA) --quiet && meson install -C $(BUILD) --no-rebuild --quiet
+	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX)) && $(NINJA) --quiet >/dev/null && meson install -C $(BUILD) --no-rebuild --quiet
 	@echo "installed $(abspath $(PREFIX))/bin/sluice"
 
 clean: ## remove what was built (not the data)
