@@ -23,7 +23,7 @@
 #include "base/slice.h"
 #include "os/os.h"
 
-#define WAL_BODY_BYTES_MAX (128u << 20) /* one record; it may span segments' space? no: a segment grows to hold it */
+#define WAL_BODY_BYTES_MAX (128u << 20) /* one record; its segment grows to hold it */
 
 struct wal;
 struct wal_options {
@@ -59,7 +59,8 @@ MUST_CHECK enum err_code wal_set_header(struct wal *wal, const struct wal_header
  * writer thread starts on a new segment. */
 MUST_CHECK enum err_code wal_start(struct wal *wal, uint64_t committed, wal_replay_fn fn, void *arg, uint64_t *bytes_cut, struct err *err);
 /* Copies nothing: iov's bytes must live until `done`. *out (may be NULL): where it will stand; known at once, so that the
- * caller counts it to that segment. ERR_LIMIT: queue full; ERR_UNAVAILABLE: poisoned or disk mark; `done` is not called then. */
+ * caller counts it to that segment. ERR_LIMIT: body too large; ERR_UNAVAILABLE: queue full, poisoned or disk mark; `done` is
+ * not called then. */
 MUST_CHECK enum err_code wal_append(struct wal *wal, const struct os_iov *iov, int n, enum wal_ack ack, wal_done_fn done, void *arg,
                                     struct wal_pos *out, struct err *err);
 /* Ends the current segment (if it has records) and returns its number, or 0; later appends go to the next. */

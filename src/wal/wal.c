@@ -1,0 +1,842 @@
+/* wal.c: queue, writer thread, segments on disk, recovery. The format is in wal_int.h.
+ *
+ * One append costs: a place (segment, offset) under the lock, one pwritev shared with its neighbours, one fdatasync shared with all
+ * that were queued meanwhile. Bodies are never copied. A second thread keeps one preallocated file ready, so that a roll does not
+ * wait for 64 MiB of zeros.
+ *
+ *   states of a segment:  assigned (numbers handed out) -> open (header written, predecessor synced) -> sealed -> released
+ *   poison: a failed write or sync fails everything queued; appends are refused until a new segment's header is on disk (probe). */
+#include "wal/wal.h"
+
+#include <stdio.h>
+
+#include "base/buf.h"
+#include "base/hash.h"
+#include "base/ulid.h"
+#include "wal/wal_int.h"
+
+#define PROBE_DELAY_US 500000
+#define IOV_BATCH 240 /* iovs gathered for one pwritev */
+
+struct wal_request {
+    struct wal_request *next;
+    struct wal_pos pos;
+    uint64_t size; /* in the file */
+    enum wal_ack ack;
+    wal_done_fn done;
+    void *arg;
+    uint64_t body_len;
+    int n;
+    uint8_t head[WAL_RECORD_HEAD];
+    struct os_iov iov[];
+};
+struct live_segment {
+    uint64_t number, bytes;
+};
+struct wal {
+    struct os *os;
+    char *dir;
+    struct wal_options opt;
+    struct wal_header header;
+    uint64_t wal_hash;
+    struct os_file *lock;
+
+    struct os_mutex *mu;
+    struct os_cond *wake;       /* writer: work, probe time, stop */
+    struct os_cond *prep_wake;  /* preparer */
+    struct wal_request *head, *tail;
+    uint64_t queued_bytes;
+    uint64_t segment;           /* that the next append goes to */
+    uint64_t offset;            /* where, in it */
+    uint64_t segment_room;      /* its size limit: larger than usual for one large record */
+    struct live_segment *live;  /* ascending: on disk or about to be; the last may be `segment` */
+    size_t live_count, live_cap;
+    uint64_t live_bytes;
+    char *spares[4];            /* paths of prepared files */
+    unsigned spares_count;
+    uint64_t spare_number;
+    bool poisoned, disk_low, stopping, started;
+    uint64_t records, syncs, bytes_written;
+
+    /* writer thread only */
+    struct os_file *file;
+    uint64_t file_number, prev_number, prev_end, acked_end;
+    bool dirty;
+    int64_t disk_checked_us;
+    struct os_thread *writer, *preparer;
+};
+
+/* ---- names */
+
+static char *segment_path(const struct wal *w, uint64_t number)
+{
+    return mem_fmt("%s/%020llu.wal", w->dir, (unsigned long long)number);
+}
+
+static bool segment_name(const char *name, uint64_t *number)
+{
+    slice s = slice_str(name);
+    return s.len == 24 && slice_ends(s, slice_lit(".wal")) && slice_u64(slice_head(s, 20), number) && *number > 0;
+}
+
+static void remove_file(struct wal *w, const char *path)
+{
+    (void)w->os->ops->unlink(w->os, path, NULL); /* a file that stays is found and reused at the next start */
+}
+
+/* ---- open */
+
+static enum err_code header_save(struct wal *w, struct err *err)
+{
+    _cleanup_(freep) char *path = mem_fmt("%s/header", w->dir);
+    _cleanup_(buf_done) struct buf b = BUF_INIT;
+
+    wal_header_print(&w->header, &b);
+    return os_write_file(w->os, path, buf_view(&b), err);
+}
+
+static bool any_segment(void *arg, const char *name, bool is_dir)
+{
+    uint64_t number;
+    *(bool *)arg |= !is_dir && segment_name(name, &number);
+    return true;
+}
+
+static enum err_code header_load(struct wal *w, struct err *err)
+{
+    _cleanup_(freep) char *path = mem_fmt("%s/header", w->dir);
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    bool segments = false;
+    uint8_t id[16];
+    size_t len;
+
+    enum err_code rc = os_read_file(w->os, path, 4096, &bytes, &len, err);
+    if (rc == ERR_OK)
+        return wal_header_parse(slice_of(bytes, len), &w->header, err);
+    if (rc != ERR_NOT_FOUND)
+        return rc;
+    TRY(w->os->ops->list(w->os, w->dir, any_segment, &segments, err));
+    if (segments)
+        return err_set(err, ERR_CORRUPT, "%s has segments but no header file: restore it, or move the directory away", w->dir);
+    w->os->ops->random(w->os, id, sizeof(id));
+    for (size_t i = 0; i < sizeof(id); i++)
+        (void)snprintf(w->header.wal_id + 2 * i, 3, "%02x", id[i]);
+    return header_save(w, err);
+}
+
+static void wal_destroy(struct wal *w)
+{
+    struct os *os = w->os;
+
+    os->ops->close(os, w->file);
+    os->ops->close(os, w->lock);
+    os->ops->mutex_free(os, w->mu);
+    os->ops->cond_free(os, w->wake);
+    os->ops->cond_free(os, w->prep_wake);
+    for (unsigned i = 0; i < w->spares_count; i++)
+        free(w->spares[i]);
+    free(w->live);
+    free(w->dir);
+    free(w);
+}
+
+static enum err_code open_dir(struct wal *w, struct err *err)
+{
+    _cleanup_(freep) char *path = mem_fmt("%s/lock", w->dir);
+
+    TRY(os_mkdirs(w->os, w->dir, err));
+    TRY(w->os->ops->open(w->os, path, OS_READ | OS_WRITE | OS_CREATE, &w->lock, err));
+    if (w->os->ops->lock_file(w->os, w->lock, err) != ERR_OK)
+        return err_set(err, ERR_CONFLICT, "another process uses the WAL in %s", w->dir);
+    TRY(header_load(w, err));
+    w->wal_hash = hash64(slice_str(w->header.wal_id), 0);
+    return ERR_OK;
+}
+
+enum err_code wal_open(struct os *os, const char *dir, const struct wal_options *opt, struct wal **out, struct err *err)
+{
+    struct wal *w = mem_zalloc(sizeof(*w));
+
+    w->os = os;
+    w->dir = mem_str(slice_str(dir));
+    w->opt = *opt;
+    w->opt.segment_bytes = opt->segment_bytes ? opt->segment_bytes : 64u << 20;
+    w->opt.queue_bytes_max = opt->queue_bytes_max ? opt->queue_bytes_max : 64u << 20;
+    w->opt.disk_bytes_max = opt->disk_bytes_max ? opt->disk_bytes_max : UINT64_C(8) << 30;
+    w->opt.disk_free_bytes_min = opt->disk_free_bytes_min ? opt->disk_free_bytes_min : 256u << 20;
+    w->mu = os->ops->mutex_new(os);
+    w->wake = os->ops->cond_new(os);
+    w->prep_wake = os->ops->cond_new(os);
+    enum err_code rc = open_dir(w, err);
+    if (rc != ERR_OK) {
+        wal_destroy(w);
+        return rc;
+    }
+    *out = w;
+    return ERR_OK;
+}
+
+const struct wal_header *wal_header(const struct wal *wal)
+{
+    return &wal->header;
+}
+
+enum err_code wal_set_header(struct wal *wal, const struct wal_header *h, struct err *err)
+{
+    struct wal_header old = wal->header;
+
+    wal->header = *h;
+    memcpy(wal->header.wal_id, old.wal_id, sizeof(old.wal_id));
+    enum err_code rc = header_save(wal, err);
+    if (rc != ERR_OK)
+        wal->header = old;
+    return rc;
+}
+
+/* ---- recovery */
+
+struct found {
+    uint64_t *numbers;
+    size_t count, cap;
+    char **others; /* spares of an earlier run */
+    size_t others_count, others_cap;
+};
+
+static bool find_file(void *arg, const char *name, bool is_dir)
+{
+    struct found *f = arg;
+    uint64_t number;
+
+    if (is_dir)
+        return true;
+    if (segment_name(name, &number))
+        *ARRAY_PUSH(f->numbers, f->count, f->cap) = number;
+    else if (strncmp(name, "spare-", 6) == 0)
+        *ARRAY_PUSH(f->others, f->others_count, f->others_cap) = mem_str(slice_str(name));
+    return true;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void spare_keep(struct wal *w, char *path) /* takes path */
+{
+    struct os_stat st;
+    bool fits = w->os->ops->stat(w->os, path, &st, NULL) == ERR_OK && st.size == w->opt.segment_bytes;
+
+    os_lock(w->os, w->mu);
+    if (fits && w->spares_count < 2)
+        w->spares[w->spares_count++] = move_ptr(path);
+    os_unlock(w->os, w->mu);
+    if (path)
+        remove_file(w, path);
+    free(path);
+}
+
+/* Old segment -> spare, under a name of its own: a crash in between leaves either name, both harmless. */
+static void segment_recycle(struct wal *w, uint64_t number)
+{
+    _cleanup_(freep) char *from = segment_path(w, number);
+    os_lock(w->os, w->mu);
+    bool keep = w->spares_count < 2;
+    uint64_t n = ++w->spare_number;
+    os_unlock(w->os, w->mu);
+    char *to = mem_fmt("%s/spare-%llu-%llu", w->dir, (unsigned long long)number, (unsigned long long)n);
+
+    if (!keep || w->os->ops->rename(w->os, from, to, NULL) != ERR_OK) {
+        remove_file(w, from);
+        free(to);
+        return;
+    }
+    spare_keep(w, to);
+}
+
+struct replay {
+    struct wal *w;
+    wal_replay_fn fn;
+    void *arg;
+    uint64_t last, last_end; /* last good segment and where its records end */
+    uint64_t cut;
+};
+
+static enum err_code replay_bodies(struct replay *r, slice file, uint64_t number, uint64_t end_wanted, uint64_t *end, struct err *err)
+{
+    uint64_t at = WAL_SEGMENT_HEAD;
+    slice body;
+
+    for (;;) {
+        const struct wal_pos pos = {number, at};
+        if (at == end_wanted || !wal_record_get(file, number, &at, &body))
+            break;
+        TRY(r->fn(r->arg, pos, body, err));
+    }
+    *end = at;
+    return ERR_OK;
+}
+
+/* `next`: header of the following live segment, which vouches for this one; NULL: this is the last. */
+static enum err_code replay_segment(struct replay *r, uint64_t number, const struct wal_segment_head *next, struct err *err)
+{
+    _cleanup_(freep) char *path = segment_path(r->w, number);
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    struct wal_segment_head head;
+    uint64_t end;
+    size_t len;
+
+    TRY(os_read_file(r->w->os, path, SIZE_MAX - 1, &bytes, &len, err));
+    slice file = slice_of(bytes, len);
+    ASSERT(wal_segment_head_get(file, &head) && head.number == number);
+    TRY(replay_bodies(r, file, number, next ? next->prev_end : UINT64_MAX, &end, err));
+    if (next && end != next->prev_end)
+        return err_set(err, ERR_CORRUPT,
+                       "WAL segment %s is damaged at offset %llu, before its end at %llu: acknowledged rows are in there. Restore the "
+                       "file, or move it away to go on without them",
+                       path, (unsigned long long)end, (unsigned long long)next->prev_end);
+    if (!next) /* what follows was never acknowledged, as nothing is before the sync that covers all before it */
+        r->cut = wal_torn_bytes(file, number, end);
+    r->last = number;
+    r->last_end = end;
+    return ERR_OK;
+}
+
+static enum err_code read_head(struct wal *w, uint64_t number, struct wal_segment_head *out, bool *valid, struct err *err)
+{
+    _cleanup_(freep) char *path = segment_path(w, number);
+    uint8_t bytes[WAL_SEGMENT_HEAD];
+    struct os_file *f;
+    size_t got;
+
+    TRY(w->os->ops->open(w->os, path, OS_READ, &f, err));
+    enum err_code rc = w->os->ops->pread(w->os, f, bytes, sizeof(bytes), 0, &got, err);
+    w->os->ops->close(w->os, f);
+    TRY(rc);
+    *valid = wal_segment_head_get(slice_of(bytes, got), out) && out->number == number && out->wal_hash == w->wal_hash;
+    return ERR_OK;
+}
+
+/* What was read from the page cache of a killed process may not be on disk yet. */
+static enum err_code sync_segment(struct wal *w, uint64_t number, struct err *err)
+{
+    _cleanup_(freep) char *path = segment_path(w, number);
+    struct os_file *f;
+
+    TRY(w->os->ops->open(w->os, path, OS_READ | OS_WRITE, &f, err));
+    enum err_code rc = w->os->ops->sync(w->os, f, err);
+    w->os->ops->close(w->os, f);
+    return rc;
+}
+
+static enum err_code replay_chain(struct wal *w, struct found *f, uint64_t committed, struct replay *r, struct err *err)
+{
+    struct wal_segment_head *heads = mem_zalloc((f->count + 1) * sizeof(*heads));
+    size_t n = 0;
+    enum err_code rc = ERR_OK;
+
+    for (size_t i = 0; i < f->count && rc == ERR_OK; i++) {
+        struct wal_segment_head h;
+        bool valid = false;
+        if (f->numbers[i] <= committed)
+            continue;
+        rc = read_head(w, f->numbers[i], &h, &valid, err);
+        if (rc != ERR_OK || !valid)
+            continue;
+        while (n && heads[n - 1].number > h.prev_number)
+            n--; /* begun, but its successor does not count on it: poisoned before anything in it was acknowledged */
+        heads[n++] = h;
+    }
+    for (size_t i = 0; i < n && rc == ERR_OK; i++)
+        if (heads[i].prev_number > committed && heads[i].prev_number != (i ? heads[i - 1].number : 0))
+            rc = err_set(err, ERR_CORRUPT, "WAL segment %llu in %s is missing or its header is damaged: acknowledged rows are in there",
+                         (unsigned long long)heads[i].prev_number, w->dir);
+    for (size_t i = 0; i < n && rc == ERR_OK; i++) {
+        struct live_segment *s = ARRAY_PUSH(w->live, w->live_count, w->live_cap);
+        s->number = heads[i].number;
+        rc = replay_segment(r, heads[i].number, i + 1 < n ? &heads[i + 1] : NULL, err);
+        s->bytes = r->last_end;
+        w->live_bytes += s->bytes;
+    }
+    free(heads);
+    return rc;
+}
+
+static void found_done(struct found *f)
+{
+    for (size_t i = 0; i < f->others_count; i++)
+        free(f->others[i]);
+    free(f->others);
+    free(f->numbers);
+}
+
+static bool is_live(const struct wal *w, uint64_t number)
+{
+    for (size_t i = 0; i < w->live_count; i++)
+        if (w->live[i].number == number)
+            return true;
+    return false;
+}
+
+static void writer_main(void *arg);
+static void preparer_main(void *arg);
+
+enum err_code wal_start(struct wal *w, uint64_t committed, wal_replay_fn fn, void *arg, uint64_t *bytes_cut, struct err *err)
+{
+    _cleanup_(found_done) struct found f = {0};
+    struct replay r = {.w = w, .fn = fn, .arg = arg};
+    uint64_t last = committed;
+
+    ASSERT(!w->started);
+    TRY(w->os->ops->list(w->os, w->dir, find_file, &f, err));
+    if (f.count)
+        qsort(f.numbers, f.count, sizeof(*f.numbers), by_number);
+    TRY(replay_chain(w, &f, committed, &r, err));
+    if (r.last)
+        TRY(sync_segment(w, r.last, err));
+    for (size_t i = 0; i < f.count; i++) {
+        last = MAX(last, f.numbers[i]);
+        if (!is_live(w, f.numbers[i])) /* committed, or begun and never acknowledged */
+            segment_recycle(w, f.numbers[i]);
+    }
+    for (size_t i = 0; i < f.others_count; i++)
+        spare_keep(w, mem_fmt("%s/%s", w->dir, f.others[i]));
+    w->prev_number = r.last;
+    w->prev_end = r.last_end;
+    w->segment = last + 1;
+    w->offset = WAL_SEGMENT_HEAD;
+    w->segment_room = w->opt.segment_bytes;
+    w->started = true;
+    *bytes_cut = r.cut;
+    w->writer = w->os->ops->thread_new(w->os, "wal", writer_main, w);
+    w->preparer = w->os->ops->thread_new(w->os, "wal-prepare", preparer_main, w);
+    return ERR_OK;
+}
+
+/* ---- append */
+
+static void next_segment(struct wal *w) /* under mu */
+{
+    w->segment++;
+    w->offset = WAL_SEGMENT_HEAD;
+    w->segment_room = w->opt.segment_bytes;
+}
+
+static enum err_code check_open(struct wal *w, uint64_t size, struct err *err) /* under mu */
+{
+    if (!w->started || w->stopping)
+        return err_set(err, ERR_UNAVAILABLE, "the WAL is not open");
+    if (w->poisoned)
+        return err_set(err, ERR_UNAVAILABLE, "the WAL's disk failed a write; waiting for it to work again");
+    if (w->disk_low)
+        return err_set(err, ERR_UNAVAILABLE, "the WAL's disk has less than %llu bytes free: make room, ingest goes on by itself",
+                       (unsigned long long)w->opt.disk_free_bytes_min);
+    if (w->live_bytes + size > w->opt.disk_bytes_max)
+        return err_set(err, ERR_UNAVAILABLE, "%llu bytes wait in the WAL for the store: retry later", (unsigned long long)w->live_bytes);
+    if (w->queued_bytes && w->queued_bytes + size > w->opt.queue_bytes_max)
+        return err_set(err, ERR_UNAVAILABLE, "the WAL's queue is full: retry later");
+    return ERR_OK;
+}
+
+enum err_code wal_append(struct wal *w, const struct os_iov *iov, int n, enum wal_ack ack, wal_done_fn done, void *arg, struct wal_pos *out,
+                         struct err *err)
+{
+    struct wal_request *q = mem_alloc(sizeof(*q) + (size_t)(n + 2) * sizeof(struct os_iov));
+
+    *q = (struct wal_request){.ack = ack, .done = done, .arg = arg, .n = n + 1};
+    memcpy(q->iov + 1, iov, (size_t)n * sizeof(*iov));
+    for (int i = 0; i < n; i++)
+        q->body_len += iov[i].len;
+    q->size = wal_record_size(q->body_len);
+    if (q->body_len > WAL_BODY_BYTES_MAX) {
+        free(q);
+        return err_set(err, ERR_LIMIT, "a record of more than %u bytes", WAL_BODY_BYTES_MAX);
+    }
+    os_lock(w->os, w->mu);
+    enum err_code rc = check_open(w, q->size, err);
+    if (rc != ERR_OK) {
+        os_unlock(w->os, w->mu);
+        free(q);
+        return rc;
+    }
+    if (w->offset + q->size > w->segment_room && w->offset > WAL_SEGMENT_HEAD)
+        next_segment(w);
+    if (w->offset == WAL_SEGMENT_HEAD) { /* first record: the segment comes into being */
+        struct live_segment *s = ARRAY_PUSH(w->live, w->live_count, w->live_cap);
+        s->number = w->segment;
+        w->segment_room = MAX(w->segment_room, w->offset + q->size);
+    }
+    q->pos = (struct wal_pos){w->segment, w->offset};
+    w->offset += q->size;
+    w->live[w->live_count - 1].bytes = w->offset;
+    w->live_bytes += q->size;
+    w->queued_bytes += q->size;
+    if (w->tail)
+        w->tail->next = q;
+    else
+        w->head = q;
+    w->tail = q;
+    w->records++;
+    if (out)
+        *out = q->pos;
+    w->os->ops->cond_broadcast(w->os, w->wake);
+    os_unlock(w->os, w->mu);
+    return ERR_OK;
+}
+
+uint64_t wal_seal(struct wal *w)
+{
+    uint64_t sealed = 0;
+
+    os_lock(w->os, w->mu);
+    if (w->started && w->offset > WAL_SEGMENT_HEAD) {
+        sealed = w->segment;
+        next_segment(w);
+    }
+    os_unlock(w->os, w->mu);
+    return sealed;
+}
+
+void wal_release(struct wal *w, uint64_t upto)
+{
+    for (;;) {
+        uint64_t number = 0;
+        os_lock(w->os, w->mu);
+        if (w->live_count && w->live[0].number <= upto && w->live[0].number < w->segment) {
+            number = w->live[0].number;
+            w->live_bytes -= MIN(w->live_bytes, w->live[0].bytes);
+            memmove(w->live, w->live + 1, --w->live_count * sizeof(*w->live));
+        }
+        os_unlock(w->os, w->mu);
+        if (!number)
+            return;
+        segment_recycle(w, number);
+    }
+}
+
+void wal_stat(struct wal *w, struct wal_stat *out)
+{
+    os_lock(w->os, w->mu);
+    *out = (struct wal_stat){.segment = w->segment,
+                             .segment_bytes = w->offset,
+                             .live_segments = w->live_count,
+                             .live_bytes = w->live_bytes,
+                             .queued_bytes = w->queued_bytes,
+                             .records = w->records,
+                             .syncs = w->syncs,
+                             .bytes_written = w->bytes_written,
+                             .poisoned = w->poisoned};
+    os_unlock(w->os, w->mu);
+}
+
+/* ---- preparing files */
+
+static enum err_code prepare(struct wal *w, uint64_t bytes, char **out, struct err *err)
+{
+    os_lock(w->os, w->mu);
+    uint64_t n = ++w->spare_number;
+    os_unlock(w->os, w->mu);
+    _cleanup_(freep) char *path = mem_fmt("%s/spare-0-%llu", w->dir, (unsigned long long)n);
+    struct os_file *f;
+
+    TRY(w->os->ops->open(w->os, path, OS_WRITE | OS_CREATE | OS_TRUNC, &f, err));
+    enum err_code rc = w->os->ops->allocate(w->os, f, bytes, err);
+    if (rc == ERR_OK)
+        rc = w->os->ops->sync(w->os, f, err);
+    w->os->ops->close(w->os, f);
+    if (rc != ERR_OK) {
+        remove_file(w, path);
+        return rc;
+    }
+    *out = move_ptr(path);
+    return ERR_OK;
+}
+
+static void preparer_main(void *arg)
+{
+    struct wal *w = arg;
+    struct err err;
+
+    os_lock(w->os, w->mu);
+    while (!w->stopping) {
+        if (w->spares_count > 0 || w->disk_low || w->records == 0) { /* an idle agent or server needs no 64 MiB */
+            (void)w->os->ops->cond_wait(w->os, w->prep_wake, w->mu, 1000000);
+            continue;
+        }
+        os_unlock(w->os, w->mu);
+        char *path = NULL;
+        enum err_code rc = prepare(w, w->opt.segment_bytes, &path, &err);
+        os_lock(w->os, w->mu);
+        if (rc == ERR_OK)
+            w->spares[w->spares_count++] = path;
+        else if (!w->stopping)
+            (void)w->os->ops->cond_wait(w->os, w->prep_wake, w->mu, 1000000);
+    }
+    os_unlock(w->os, w->mu);
+}
+
+/* ---- writer */
+
+static enum err_code take_file(struct wal *w, uint64_t bytes, char **out, struct err *err)
+{
+    char *path = NULL;
+
+    os_lock(w->os, w->mu);
+    if (bytes <= w->opt.segment_bytes && w->spares_count)
+        path = w->spares[--w->spares_count];
+    w->os->ops->cond_broadcast(w->os, w->prep_wake);
+    os_unlock(w->os, w->mu);
+    if (!path)
+        return prepare(w, MAX(bytes, w->opt.segment_bytes), out, err);
+    *out = path;
+    return ERR_OK;
+}
+
+static enum err_code sync_file(struct wal *w, struct err *err)
+{
+    if (!w->dirty)
+        return ERR_OK;
+    TRY(w->os->ops->sync(w->os, w->file, err));
+    w->dirty = false;
+    os_lock(w->os, w->mu);
+    w->syncs++;
+    os_unlock(w->os, w->mu);
+    return ERR_OK;
+}
+
+/* The predecessor is synced first, so that this header may vouch for it. */
+static enum err_code open_segment(struct wal *w, uint64_t number, uint64_t bytes, struct err *err)
+{
+    _cleanup_(freep) char *path = segment_path(w, number), *spare = NULL;
+    uint8_t head[WAL_SEGMENT_HEAD];
+    const struct os_iov iov = {head, sizeof(head)};
+
+    if (w->file) {
+        TRY(sync_file(w, err));
+        w->os->ops->close(w->os, move_ptr(w->file));
+        w->prev_number = w->file_number;
+        w->prev_end = w->acked_end;
+    }
+    const struct wal_segment_head h = {number, w->wal_hash, w->prev_number, w->prev_end};
+    TRY(take_file(w, bytes, &spare, err));
+    enum err_code rc = w->os->ops->rename(w->os, spare, path, err);
+    if (rc != ERR_OK) {
+        remove_file(w, spare);
+        return rc;
+    }
+    TRY(w->os->ops->open(w->os, path, OS_READ | OS_WRITE, &w->file, err));
+    w->file_number = number;
+    w->acked_end = WAL_SEGMENT_HEAD;
+    wal_segment_head_put(head, &h);
+    w->dirty = true;
+    TRY(w->os->ops->pwritev(w->os, w->file, &iov, 1, 0, err));
+    return w->os->ops->sync_dir(w->os, w->dir, err);
+}
+
+static void finish(struct wal *w, struct wal_request *q, enum err_code rc, const struct err *err)
+{
+    os_lock(w->os, w->mu);
+    w->queued_bytes -= q->size;
+    os_unlock(w->os, w->mu);
+    q->done(q->arg, rc, err);
+    free(q);
+}
+
+/* Writes the run of requests from `first` that stand next to each other in one segment; *end: the first that does not. */
+static enum err_code write_run(struct wal *w, struct wal_request *first, struct wal_request **end, struct err *err)
+{
+    static const uint8_t zeros[8];
+    struct os_iov iov[IOV_BATCH];
+    struct wal_request *q = first;
+    uint64_t bytes = 0;
+    int n = 0;
+
+    for (; q && q->pos.segment == first->pos.segment && (n == 0 || n + q->n + 1 <= IOV_BATCH); q = q->next) {
+        uint64_t used = WAL_RECORD_HEAD + q->body_len;
+        wal_record_head_put(q->head, q->iov + 1, q->n - 1, q->body_len, q->pos.segment, q->pos.offset);
+        q->iov[0] = (struct os_iov){q->head, WAL_RECORD_HEAD};
+        for (int i = 0; i < q->n; i++)
+            iov[n++] = q->iov[i];
+        if (q->size > used)
+            iov[n++] = (struct os_iov){zeros, (size_t)(q->size - used)};
+        bytes += q->size;
+    }
+    w->dirty = true;
+    TRY(w->os->ops->pwritev(w->os, w->file, iov, n, first->pos.offset, err));
+    os_lock(w->os, w->mu);
+    w->bytes_written += bytes;
+    os_unlock(w->os, w->mu);
+    *end = q;
+    return ERR_OK;
+}
+
+static void poison(struct wal *w, struct wal_request *batch, const struct err *err)
+{
+    struct wal_request *more;
+    struct err why = *err;
+
+    os_lock(w->os, w->mu);
+    w->poisoned = true;
+    more = w->head; /* their places lie behind the hole */
+    w->head = w->tail = NULL;
+    os_unlock(w->os, w->mu);
+    why.code = ERR_UNAVAILABLE;
+    for (int pass = 0; pass < 2; pass++)
+        for (struct wal_request *q = pass ? more : batch, *next; q; q = next) {
+            next = q->next;
+            finish(w, q, ERR_UNAVAILABLE, &why);
+        }
+}
+
+/* All requests of one segment at the front of `batch`: write, answer relaxed ones, sync, answer the rest. */
+static enum err_code write_segment(struct wal *w, struct wal_request **batch, struct err *err)
+{
+    struct wal_request *first = *batch, *q = first, *end = first, *keep = NULL, **keep_tail = &keep;
+    bool want_sync = false;
+
+    if (!w->file || w->file_number != first->pos.segment) {
+        uint64_t bytes = first->pos.offset + first->size;
+        TRY(open_segment(w, first->pos.segment, bytes, err));
+    }
+    while (end && end->pos.segment == first->pos.segment)
+        TRY(write_run(w, end, &end, err));
+    for (struct wal_request *next; q != end; q = next) {
+        next = q->next;
+        if (q->ack == WAL_WRITE) {
+            w->acked_end = q->pos.offset + q->size;
+            *batch = end;
+            finish(w, q, ERR_OK, NULL);
+            continue;
+        }
+        want_sync = true;
+        q->next = NULL;
+        *keep_tail = q;
+        keep_tail = &q->next;
+    }
+    *keep_tail = end;
+    *batch = keep ? keep : end;
+    if (want_sync)
+        TRY(sync_file(w, err));
+    for (struct wal_request *next; *batch != end;) {
+        q = *batch;
+        next = q->next;
+        w->acked_end = MAX(w->acked_end, q->pos.offset + q->size);
+        *batch = next;
+        finish(w, q, ERR_OK, NULL);
+    }
+    return ERR_OK;
+}
+
+static void check_disk(struct wal *w)
+{
+    uint64_t free_bytes, total;
+    int64_t now = os_mono_us(w->os);
+
+    if (now - w->disk_checked_us < PROBE_DELAY_US && w->disk_checked_us)
+        return;
+    w->disk_checked_us = now;
+    if (w->os->ops->disk_free(w->os, w->dir, &free_bytes, &total, NULL) != ERR_OK)
+        return; /* the next write will tell */
+    os_lock(w->os, w->mu);
+    w->disk_low = free_bytes < w->opt.disk_free_bytes_min;
+    os_unlock(w->os, w->mu);
+}
+
+/* After a poison: a new segment must take its header and sync before appends are taken again. */
+static void probe(struct wal *w)
+{
+    struct err err = {0};
+
+    os_lock(w->os, w->mu);
+    if (w->offset > WAL_SEGMENT_HEAD) /* places there were handed out and failed */
+        next_segment(w);
+    else
+        w->segment++; /* an earlier probe may have used the number */
+    uint64_t number = w->segment;
+    os_unlock(w->os, w->mu);
+    if (w->file) {
+        w->os->ops->close(w->os, move_ptr(w->file));
+        w->dirty = false;
+        if (w->acked_end > WAL_SEGMENT_HEAD) { /* else its header may not even be there: nothing to vouch for */
+            w->prev_number = w->file_number;
+            w->prev_end = w->acked_end;
+        }
+    }
+    uint64_t prev_number = w->prev_number, prev_end = w->prev_end;
+    if (open_segment(w, number, w->opt.segment_bytes, &err) == ERR_OK && sync_file(w, &err) == ERR_OK) {
+        os_lock(w->os, w->mu);
+        w->poisoned = false;
+        os_unlock(w->os, w->mu);
+        return;
+    }
+    if (w->file) { /* its header may or may not be there; it vouches for the same end, and nothing follows it */
+        w->os->ops->close(w->os, move_ptr(w->file));
+        _cleanup_(freep) char *path = segment_path(w, number);
+        remove_file(w, path);
+    }
+    w->dirty = false;
+    w->prev_number = prev_number;
+    w->prev_end = prev_end;
+}
+
+static struct wal_request *take_batch(struct wal *w, bool *stop)
+{
+    struct wal_request *batch;
+
+    os_lock(w->os, w->mu);
+    while (!w->head && !w->stopping && !w->poisoned)
+        if (!w->os->ops->cond_wait(w->os, w->wake, w->mu, 1000000))
+            break;
+    if (w->head && w->opt.sync_delay_us_max > 0 && !w->stopping)
+        (void)w->os->ops->cond_wait(w->os, w->prep_wake, w->mu, w->opt.sync_delay_us_max);
+    batch = w->head;
+    w->head = w->tail = NULL;
+    *stop = w->stopping && !batch;
+    os_unlock(w->os, w->mu);
+    return batch;
+}
+
+static void writer_main(void *arg)
+{
+    struct wal *w = arg;
+    struct err err = {0};
+    bool stop = false;
+
+    for (;;) {
+        struct wal_request *batch = take_batch(w, &stop);
+        if (stop)
+            break;
+        check_disk(w);
+        while (batch)
+            if (write_segment(w, &batch, &err) != ERR_OK) {
+                poison(w, batch, &err);
+                batch = NULL;
+            }
+        os_lock(w->os, w->mu);
+        bool poisoned = w->poisoned && !w->stopping;
+        os_unlock(w->os, w->mu);
+        if (poisoned) {
+            probe(w);
+            os_lock(w->os, w->mu);
+            if (w->poisoned && !w->stopping)
+                (void)w->os->ops->cond_wait(w->os, w->prep_wake, w->mu, PROBE_DELAY_US);
+            os_unlock(w->os, w->mu);
+        }
+    }
+    if (w->file && sync_file(w, &err) != ERR_OK)
+        w->dirty = true; /* nothing acknowledged depends on it but relaxed records */
+}
+
+void wal_close(struct wal *w)
+{
+    if (!w)
+        return;
+    os_lock(w->os, w->mu);
+    w->stopping = true;
+    w->os->ops->cond_broadcast(w->os, w->wake);
+    w->os->ops->cond_broadcast(w->os, w->prep_wake);
+    os_unlock(w->os, w->mu);
+    w->os->ops->thread_join(w->os, w->writer);
+    w->os->ops->thread_join(w->os, w->preparer);
+    wal_destroy(w);
+}
