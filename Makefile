@@ -18,9 +18,13 @@ help: ## this list
 setup: ## install what the build needs (Debian 12)
 	@tools/setup
 
-$(BUILD)/build.ninja:
-	@meson setup $(MESON_FLAGS) $(BUILD) >$(BUILD).setup.log 2>&1 || { cat $(BUILD).setup.log; rm -f $(BUILD).setup.log; exit 1; }
+# A room that is new since the last configuration is no news to ninja: meson looks again.
+ROOMS := $(wildcard src/*/meson.build sim/meson.build bench/meson.build src/main.c)
+$(BUILD)/build.ninja: $(ROOMS)
+	@meson setup $(if $(wildcard $(BUILD)/build.ninja),--reconfigure) $(MESON_FLAGS) $(BUILD) >$(BUILD).setup.log 2>&1 || \
+		{ cat $(BUILD).setup.log; rm -f $(BUILD).setup.log; exit 1; }
 	@rm -f $(BUILD).setup.log
+	@touch $@
 
 build: setup ## build build/sluice
 	@$(MAKE) -s $(BUILD)/build.ninja
