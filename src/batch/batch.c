@@ -121,14 +121,33 @@ struct column *batch_column(const struct batch *b, uint32_t field)
     return NULL;
 }
 
+void batch_reserve(struct batch *b, uint32_t rows_cap)
+{
+    if (rows_cap <= b->rows_cap)
+        return;
+    for (uint32_t i = 0; i < b->columns_count; i++)
+        column_resize(b, b->columns[i], b->rows_cap, b->rows_cap, rows_cap);
+    b->rows_cap = rows_cap;
+    batch_count_bytes(b);
+}
+
 void batch_grow(struct batch *b)
 {
-    uint32_t cap = b->rows_cap * 2;
+    ASSERT(b->rows_cap <= UINT32_MAX / 2);
+    batch_reserve(b, b->rows_cap * 2);
+}
 
-    ASSERT(cap > b->rows_cap);
-    for (uint32_t i = 0; i < b->columns_count; i++)
-        column_resize(b, b->columns[i], b->rows_cap, b->rows_cap, cap);
-    b->rows_cap = cap;
+void batch_drop(struct batch *b, uint32_t index)
+{
+    struct column *c = b->columns[index];
+
+    for (struct column *block = c; block; block = block->item) {
+        if (block->on_heap)
+            b->heap_bytes -= (size_t)(block == c ? b->rows_cap : c->item_cap) * (type_width(block->type) + 1);
+        column_free_block(block);
+    }
+    memmove(&b->columns[index], &b->columns[index + 1], (b->columns_count - index - 1) * sizeof(*b->columns));
+    b->columns_count--;
     batch_count_bytes(b);
 }
 

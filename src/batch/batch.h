@@ -86,6 +86,9 @@ struct column *batch_column(const struct batch *b, uint32_t field); /* NULL if t
 size_t type_width(struct type t);                                  /* bytes a row in `values` */
 /* Doubles the capacity of a batch that no reader has seen (decoders). */
 void batch_grow(struct batch *b);
+void batch_reserve(struct batch *b, uint32_t rows_cap); /* the same, to at least `rows_cap` */
+/* Takes column `index` out of a batch that no reader has seen, and frees it. */
+void batch_drop(struct batch *b, uint32_t index);
 /* Room for `n` more items in a list column; returns the index of the first, they are null. Item arrays may move. */
 uint32_t batch_items(struct batch *b, struct column *list, uint32_t n);
 /* Copies bytes beyond 12 into the batch's arena. */

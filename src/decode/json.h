@@ -4,8 +4,11 @@
  * decode_resolve() runs under the stream's lock: it decides, against the schema of that moment, which column each builder
  * becomes (plain name, sibling `<name>_<suffix>`, timestamp), grows the schema, adds injected columns, and yields the batch.
  * The same body, options and schema give the same batch, so a WAL replay rebuilds what was acknowledged.
- * REFUSED  ERR_INVALID with byte offset and row number for malformed JSON, duplicate keys, bad UTF-8, lone surrogates, scalars,
- *   reserved p_timestamp, ...; ERR_LIMIT with the row for array explosion, columns, depth. Nothing of the request is kept.
+ * REFUSED  Nothing of the request is kept. Messages say the row (from 1), malformed JSON the byte offset (from 0) too.
+ *   ERR_INVALID (400): malformed JSON, duplicate keys, bad UTF-8, lone surrogates, nested too deeply; decoder_malformed() tells
+ *     these from the rest: scalars, reserved p_timestamp, types, static schemas, partitions, too many columns.
+ *   ERR_LIMIT (413): more rows or bytes after explosion than the options allow.
+ * REPLAY  What was accepted once must be again: pass 0 (no limit) for rows_max, bytes_max and columns_max.
  * THREADS  a decoder (hint and scratch memory) is one thread's at a time. */
 #pragma once
 #include "batch/batch.h"
@@ -17,9 +20,9 @@ enum decode_flatten {
 struct decode_options {
     enum decode_flatten flatten;
     uint32_t flatten_level;       /* P_MAX_FLATTEN_LEVEL, 10 */
-    uint32_t rows_max;            /* after explosion; 1,000,000 */
+    uint32_t rows_max;            /* after explosion; 1,000,000; 0: no limit, as in the next two */
     uint64_t bytes_max;           /* after explosion; 8x the body limit */
-    uint32_t columns_max;         /* whole schema, 1,000; 0: no limit (WAL replay) */
+    uint32_t columns_max;         /* whole schema, 1,000 */
     bool allow_reserved;          /* schema/detect: p_timestamp is allowed */
     bool newline_delimited;       /* body is NDJSON (our CLI and pmeta), not the contract's object or array */
 };
@@ -39,10 +42,11 @@ struct decoded; /* a body as builders, waiting for its schema */
 
 struct decoder *decoder_new(void);
 void decoder_free(struct decoder *d);
-/* `hint`: the stream's schema as known now (may be NULL), so that timestamps and numbers go straight to their columns.
- * `*bytes`... the body is not kept: texts are copied. */
+/* `hint`: the stream's schema as known now (may be NULL), so that timestamps go straight to their columns; the schema that
+ * resolve gets must be it or grown from it. The body is not kept: texts are copied. */
 MUST_CHECK enum err_code decode_json(struct decoder *d, slice body, const struct decode_options *opt, const struct schema *hint,
                                      struct decoded **out, struct err *err);
+bool decoder_malformed(const struct decoder *d); /* the last refusal: the body is no JSON */
 uint32_t decoded_rows(const struct decoded *d);
 /* *grown: a new reference to `schema` or to a grown one. *out may be a batch of 0 rows. `d` is consumed in any case.
  * The batch's columns carry field indices of *grown. Integers beyond 2^53 put into Float64 are counted in *inexact. */
