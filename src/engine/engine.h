@@ -51,6 +51,7 @@ struct engine_source {
 /* Borrows everything until engine_source_del(). The id goes into SQL as sluice_rows(<id>). */
 uint64_t engine_source_add(struct engine *e, const struct engine_source *source);
 void engine_source_del(struct engine *e, uint64_t id);
+const char *engine_type_name(struct type t); /* the SQL type that a column of ours has: "DOUBLE", "VARCHAR[]", ... */
 
 /* ---- SQL */
 struct engine_result;

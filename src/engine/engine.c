@@ -1,0 +1,398 @@
+/* engine.c: one DuckDB instance: open and lock down, run, interrupt. */
+#include "engine/engine.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#include "engine/engine_int.h"
+
+#define WATCHDOG_PERIOD_US 10000
+#define NO_TASK_SLEEP_US 200
+
+static int64_t mono_us(void)
+{
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts); /* limits of running queries: nothing here is simulated */
+    return ts.tv_sec * INT64_C(1000000) + ts.tv_nsec / 1000;
+}
+
+/* ---- errors */
+
+static const struct {
+    const char *prefix;
+    enum err_code code;
+} classes[] = {
+    {"INTERRUPT Error", ERR_CANCELLED}, {"Out of Memory Error", ERR_LIMIT}, {"INTERNAL Error", ERR_UNKNOWN}, {"FATAL Error", ERR_UNKNOWN},
+    {"IO Error", ERR_IO},               {"HTTP Error", ERR_UNAVAILABLE},
+};
+static const char *const damage[] = {"No magic bytes found", "TProtocolException", "Corrupt", "corrupt", "ecompression failure",
+                                     "Failed to decompress", "file is too small", "Parquet reader: ", "Metadata read error",
+                                     "out of file bounds", "thrift", "Thrift", "Invalid column chunk", "not a valid Parquet"};
+
+enum err_code engine_error(struct engine *e, const char *message, struct err *err)
+{
+    enum err_code code = ERR_INVALID;
+
+    if (!message)
+        message = "INTERNAL Error: no message";
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+        if (strncmp(message, classes[i].prefix, strlen(classes[i].prefix)) == 0)
+            code = classes[i].code;
+    if (strstr(message, ".parquet") || strstr(message, "parquet"))
+        for (size_t i = 0; i < ARRAY_LEN(damage); i++)
+            if (code != ERR_UNKNOWN && strstr(message, damage[i]))
+                code = ERR_CORRUPT;
+    if (code == ERR_UNKNOWN)
+        atomic_store(&e->broken, true);
+    if (code == ERR_CANCELLED) {
+        pthread_mutex_lock(&e->mu);
+        bool timed_out = e->timed_out;
+        pthread_mutex_unlock(&e->mu);
+        if (timed_out)
+            return err_set(err, ERR_TIMEOUT, "the query took longer than its time limit");
+        return err_set(err, ERR_CANCELLED, "the query was cancelled");
+    }
+    return err_set(err, code, "%s", message);
+}
+
+bool engine_broken(const struct engine *e)
+{
+    return atomic_load(&e->broken);
+}
+
+const char *engine_version(void)
+{
+    return duckdb_library_version();
+}
+
+/* ---- watchdog: an interrupt sent before a query starts is lost, so it is repeated until the query ends */
+
+static void *watch(void *arg)
+{
+    struct engine *e = arg;
+
+    pthread_mutex_lock(&e->mu);
+    while (!e->stopping) {
+        if (!e->running || (!e->interrupted && !e->deadline_us)) {
+            (void)pthread_cond_wait(&e->wake, &e->mu);
+            continue;
+        }
+        int64_t now = mono_us();
+        if (e->deadline_us && now >= e->deadline_us && !e->interrupted)
+            e->interrupted = e->timed_out = true;
+        if (e->interrupted)
+            duckdb_interrupt(e->con);
+        int64_t until = e->interrupted ? now + WATCHDOG_PERIOD_US : e->deadline_us;
+        const struct timespec ts = {until / 1000000, until % 1000000 * 1000};
+        (void)pthread_cond_timedwait(&e->wake, &e->mu, &ts);
+    }
+    pthread_mutex_unlock(&e->mu);
+    return NULL;
+}
+
+void engine_interrupt(struct engine *e)
+{
+    pthread_mutex_lock(&e->mu);
+    if (e->running) {
+        e->interrupted = true;
+        duckdb_interrupt(e->con);
+        (void)pthread_cond_broadcast(&e->wake);
+    }
+    pthread_mutex_unlock(&e->mu);
+}
+
+static void engine_begin(struct engine *e, int64_t timeout_us)
+{
+    ASSERT(!atomic_exchange(&e->busy, true));
+    pthread_mutex_lock(&e->mu);
+    e->running = true;
+    e->interrupted = e->timed_out = false;
+    e->deadline_us = timeout_us > 0 ? mono_us() + timeout_us : 0;
+    (void)pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->mu);
+}
+
+void engine_idle(struct engine *e)
+{
+    pthread_mutex_lock(&e->mu);
+    e->running = false;
+    pthread_mutex_unlock(&e->mu);
+    atomic_store(&e->busy, false);
+}
+
+double engine_progress(struct engine *e)
+{
+    duckdb_query_progress_type p = duckdb_query_progress(e->con);
+    return p.percentage < 0 ? -1 : p.percentage / 100;
+}
+
+/* ---- open */
+
+static enum err_code config_set(duckdb_config config, const char *name, const char *value, struct err *err)
+{
+    if (duckdb_set_config(config, name, value) == DuckDBSuccess)
+        return ERR_OK;
+    return err_set(err, ERR_INVALID, "engine setting %s=%s was refused", name, value);
+}
+
+static enum err_code config_fill(duckdb_config config, const struct engine_options *opt, struct err *err)
+{
+    static const char *const fixed[][2] = {
+        {"allow_unsigned_extensions", "false"},  {"autoinstall_known_extensions", "false"}, {"autoload_known_extensions", "false"},
+        {"allow_community_extensions", "false"}, {"preserve_insertion_order", "true"},
+    };
+    char text[32];
+
+    for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
+        TRY(config_set(config, fixed[i][0], fixed[i][1], err));
+    if (opt->memory_bytes) {
+        (void)snprintf(text, sizeof(text), "%lluB", (unsigned long long)opt->memory_bytes);
+        TRY(config_set(config, "memory_limit", text, err));
+    }
+    if (opt->threads) {
+        (void)snprintf(text, sizeof(text), "%u", opt->threads);
+        TRY(config_set(config, "threads", text, err));
+    }
+    TRY(config_set(config, "temp_directory", opt->temp_dir ? opt->temp_dir : "", err));
+    if (opt->temp_dir && opt->temp_bytes) {
+        (void)snprintf(text, sizeof(text), "%lluB", (unsigned long long)opt->temp_bytes);
+        TRY(config_set(config, "max_temp_directory_size", text, err));
+    }
+    return ERR_OK;
+}
+
+static enum err_code exec(struct engine *e, const char *sql, struct err *err)
+{
+    duckdb_result result;
+    enum err_code rc = ERR_OK;
+
+    if (duckdb_query(e->con, sql, &result) != DuckDBSuccess) {
+        rc = engine_error(e, duckdb_result_error(&result), err);
+        (void)err_wrap(err, "%s", sql);
+    }
+    duckdb_destroy_result(&result);
+    return rc;
+}
+
+static void sql_text(struct buf *b, const char *s)
+{
+    buf_byte(b, '\'');
+    for (; *s; s++) {
+        if (*s == '\'')
+            buf_byte(b, '\'');
+        buf_byte(b, (uint8_t)*s);
+    }
+    buf_byte(b, '\'');
+}
+
+/* The order matters: directories, then external access off, then extensions and settings, then the lock. */
+static enum err_code lock_down(struct engine *e, const struct engine_options *opt, struct err *err)
+{
+    static const char *const settings[] = {
+        "SET TimeZone='UTC'",
+        "SET default_null_order='nulls_last_on_asc_first_on_desc'",
+        "SET integer_division=true",
+        "SET parquet_metadata_cache=true",
+        "SET enable_progress_bar=true",
+        "SET enable_progress_bar_print=false",
+        "SET progress_bar_time=0",
+    };
+    _cleanup_(buf_done) struct buf b = BUF_INIT;
+
+    buf_str(&b, "SET allowed_directories=[");
+    for (size_t i = 0; opt->allowed_dirs && opt->allowed_dirs[i]; i++) {
+        if (i)
+            buf_byte(&b, ',');
+        sql_text(&b, opt->allowed_dirs[i]);
+    }
+    buf_str(&b, "]");
+    TRY(exec(e, buf_cstr(&b), err));
+    if (opt->httpfs_path) {
+        b.len = 0;
+        buf_str(&b, "LOAD ");
+        sql_text(&b, opt->httpfs_path);
+        TRY(exec(e, buf_cstr(&b), err));
+    }
+    TRY(exec(e, "SET enable_external_access=false", err));
+    for (size_t i = 0; i < ARRAY_LEN(settings); i++)
+        TRY(exec(e, settings[i], err));
+    return exec(e, "SET lock_configuration=true", err);
+}
+
+static enum err_code prepare(struct engine *e, const char *sql, duckdb_prepared_statement *out, struct err *err)
+{
+    if (duckdb_prepare(e->parser, sql, out) == DuckDBSuccess)
+        return ERR_OK;
+    return engine_error(e, duckdb_prepare_error(*out), err);
+}
+
+static enum err_code open_database(struct engine *e, const struct engine_options *opt, struct err *err)
+{
+    duckdb_config config;
+    char *message = NULL;
+
+    if (duckdb_create_config(&config) != DuckDBSuccess)
+        return err_set(err, ERR_LIMIT, "engine configuration");
+    enum err_code rc = config_fill(config, opt, err);
+    if (rc == ERR_OK && duckdb_open_ext(NULL, &e->db, config, &message) != DuckDBSuccess) {
+        rc = err_set(err, ERR_IO, "engine: %s", message ? message : "cannot open");
+        duckdb_free(message);
+    }
+    duckdb_destroy_config(&config);
+    TRY(rc);
+    if (duckdb_connect(e->db, &e->con) != DuckDBSuccess || duckdb_connect(e->db, &e->parser) != DuckDBSuccess)
+        return err_set(err, ERR_IO, "engine: cannot connect");
+    TRY(engine_source_register(e, err));
+    TRY(prepare(e, "SELECT json_serialize_sql($1)", &e->parse, err));
+    TRY(prepare(e, "SELECT json_deserialize_sql($1::JSON)", &e->deparse, err));
+    return lock_down(e, opt, err);
+}
+
+enum err_code engine_open(const struct engine_options *opt, struct engine **out, struct err *err)
+{
+    struct engine *e = mem_zalloc(sizeof(*e));
+    pthread_condattr_t attr;
+
+    ASSERT(pthread_mutex_init(&e->mu, NULL) == 0 && pthread_mutex_init(&e->parse_mu, NULL) == 0);
+    ASSERT(pthread_condattr_init(&attr) == 0 && pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
+    ASSERT(pthread_cond_init(&e->wake, &attr) == 0);
+    (void)pthread_condattr_destroy(&attr);
+    enum err_code rc = open_database(e, opt, err);
+    if (rc == ERR_OK)
+        e->watchdog_started = pthread_create(&e->watchdog, NULL, watch, e) == 0;
+    if (rc == ERR_OK && !e->watchdog_started)
+        rc = err_set(err, ERR_LIMIT, "engine: no thread for the watchdog");
+    if (rc != ERR_OK) {
+        engine_close(e);
+        return rc;
+    }
+    *out = e;
+    return ERR_OK;
+}
+
+void engine_close(struct engine *e)
+{
+    if (!e)
+        return;
+    if (e->watchdog_started) {
+        pthread_mutex_lock(&e->mu);
+        e->stopping = true;
+        (void)pthread_cond_broadcast(&e->wake);
+        pthread_mutex_unlock(&e->mu);
+        (void)pthread_join(e->watchdog, NULL);
+    }
+    duckdb_destroy_prepare(&e->parse);
+    duckdb_destroy_prepare(&e->deparse);
+    if (e->con)
+        duckdb_disconnect(&e->con);
+    if (e->parser)
+        duckdb_disconnect(&e->parser);
+    if (e->db)
+        duckdb_close(&e->db);
+    free(e->sources);
+    (void)pthread_cond_destroy(&e->wake);
+    (void)pthread_mutex_destroy(&e->mu);
+    (void)pthread_mutex_destroy(&e->parse_mu);
+    free(e);
+}
+
+/* ---- run */
+
+static bool asked_to_stop(struct engine *e)
+{
+    pthread_mutex_lock(&e->mu);
+    bool stop = e->interrupted;
+    pthread_mutex_unlock(&e->mu);
+    return stop;
+}
+
+static enum err_code drive(struct engine *e, duckdb_pending_result pending, struct err *err)
+{
+    for (;;) {
+        switch (duckdb_pending_execute_task(pending)) {
+        case DUCKDB_PENDING_RESULT_READY: return ERR_OK;
+        case DUCKDB_PENDING_ERROR: return engine_error(e, duckdb_pending_error(pending), err);
+        case DUCKDB_PENDING_NO_TASKS_AVAILABLE: {
+            const struct timespec ts = {0, NO_TASK_SLEEP_US * 1000};
+            (void)nanosleep(&ts, NULL);
+            break;
+        }
+        default: break;
+        }
+        if (asked_to_stop(e))
+            return engine_error(e, "INTERRUPT Error: Interrupted!", err);
+    }
+}
+
+static enum err_code run_prepared(struct engine *e, duckdb_prepared_statement stmt, bool materialize, struct engine_result *r, struct err *err)
+{
+    duckdb_pending_result pending = NULL;
+    duckdb_state state = materialize ? duckdb_pending_prepared(stmt, &pending) : duckdb_pending_prepared_streaming(stmt, &pending);
+    enum err_code rc = state == DuckDBSuccess ? drive(e, pending, err) : engine_error(e, duckdb_pending_error(pending), err);
+
+    if (rc == ERR_OK) {
+        r->has_result = true;
+        if (duckdb_execute_pending(pending, &r->result) != DuckDBSuccess)
+            rc = engine_error(e, duckdb_result_error(&r->result), err);
+    }
+    duckdb_destroy_pending(&pending);
+    return rc;
+}
+
+enum err_code engine_run(struct engine *e, const struct engine_query *q, struct engine_result **out, struct err *err)
+{
+    struct engine_result *r = mem_zalloc(sizeof(*r));
+    duckdb_prepared_statement stmt = NULL;
+    enum err_code rc;
+
+    engine_begin(e, q->timeout_us);
+    r->engine = e;
+    if (duckdb_prepare(e->con, q->sql, &stmt) == DuckDBSuccess)
+        rc = run_prepared(e, stmt, q->materialize, r, err);
+    else
+        rc = engine_error(e, duckdb_prepare_error(stmt), err);
+    duckdb_destroy_prepare(&stmt);
+    if (rc != ERR_OK) {
+        engine_result_free(r);
+        return rc;
+    }
+    engine_fields_make(r);
+    if (q->materialize)
+        engine_idle(e);
+    *out = r;
+    return ERR_OK;
+}
+
+enum err_code engine_result_next(struct engine_result *r, const struct engine_chunk **out, struct err *err)
+{
+    if (r->chunk)
+        duckdb_destroy_data_chunk(&r->chunk);
+    r->chunk = duckdb_fetch_chunk(r->result);
+    if (!r->chunk) {
+        const char *message = duckdb_result_error(&r->result);
+        if (message && *message)
+            return engine_error(r->engine, message, err);
+        if (asked_to_stop(r->engine))
+            return engine_error(r->engine, "INTERRUPT Error: Interrupted!", err);
+        *out = NULL;
+        return ERR_OK;
+    }
+    engine_chunk_wrap(r);
+    *out = &r->out;
+    return ERR_OK;
+}
+
+void engine_result_free(struct engine_result *r)
+{
+    if (!r)
+        return;
+    if (r->chunk)
+        duckdb_destroy_data_chunk(&r->chunk);
+    if (r->has_result)
+        duckdb_destroy_result(&r->result);
+    engine_fields_free(r->fields, r->fields_count);
+    arena_done(&r->arena);
+    if (atomic_load(&r->engine->busy))
+        engine_idle(r->engine);
+    free(r);
+}

@@ -1,0 +1,52 @@
+/* engine_int.h: what the files of engine/ share. */
+#pragma once
+#include <duckdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "engine/engine.h"
+
+struct source_entry {
+    uint64_t id;
+    const struct engine_source *source;
+};
+struct engine {
+    duckdb_database db;
+    duckdb_connection con;    /* queries */
+    duckdb_connection parser; /* engine_parse, engine_deparse; under parse_mu */
+    duckdb_prepared_statement parse, deparse;
+    pthread_mutex_t parse_mu;
+    atomic_bool broken, busy;
+
+    pthread_mutex_t mu;
+    pthread_cond_t wake;      /* watchdog */
+    bool running, stopping;   /* under mu */
+    bool interrupted, timed_out;
+    int64_t deadline_us;      /* monotonic; 0: none */
+    pthread_t watchdog;
+    bool watchdog_started;
+
+    struct source_entry *sources; /* under mu */
+    size_t sources_count, sources_cap;
+    uint64_t source_next;
+};
+struct engine_result {
+    struct engine *engine;
+    duckdb_result result;
+    bool has_result;
+    struct engine_field *fields;
+    uint32_t fields_count;
+    duckdb_data_chunk chunk;
+    struct engine_chunk out;
+    struct arena arena; /* vectors of the chunk of the moment */
+};
+
+enum err_code engine_error(struct engine *e, const char *message, struct err *err); /* classifies by DuckDB's prefix */
+enum err_code engine_source_register(struct engine *e, struct err *err);
+const struct engine_source *engine_source_find(struct engine *e, uint64_t id);
+void engine_fields_make(struct engine_result *r);
+void engine_fields_free(struct engine_field *fields, uint32_t count);
+void engine_chunk_wrap(struct engine_result *r);
+duckdb_logical_type engine_logical_type(struct type t);
+/* A query is over: the watchdog looks away, the engine is free. */
+void engine_idle(struct engine *e);

@@ -1,0 +1,196 @@
+/* engine_test.c: rows of ours through SQL, the sandbox, limits and interrupts of the real engine. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+
+static struct engine *open_engine(void)
+{
+    const struct engine_options opt = {.memory_bytes = 256u << 20, .threads = 2};
+    struct engine *e = NULL;
+    struct err err = {0};
+
+    if (engine_open(&opt, &e, &err) != ERR_OK)
+        fail_msg("open: %s", err.msg);
+    return e;
+}
+
+/* The single value of a query as text. */
+static enum err_code ask(struct engine *e, const char *sql, int64_t timeout_us, char out[200], struct err *err)
+{
+    _cleanup_(engine_result_freep) struct engine_result *r = NULL;
+    _cleanup_(freep) char *cast = mem_fmt("SELECT CAST((%s) AS VARCHAR)", sql);
+    const struct engine_query q = {.sql = cast, .timeout_us = timeout_us};
+    const struct engine_chunk *chunk;
+
+    TRY(engine_run(e, &q, &r, err));
+    TRY(engine_result_next(r, &chunk, err));
+    slice s = chunk && engine_valid(&chunk->columns[0], 0) ? text_slice(chunk->columns[0].data) : slice_lit("NULL");
+    (void)snprintf(out, 200, SLICE_FMT, SLICE_ARG(s));
+    return ERR_OK;
+}
+
+static void expect(struct engine *e, const char *sql, const char *want)
+{
+    char got[200];
+    struct err err = {0};
+
+    if (ask(e, sql, 0, got, &err) != ERR_OK)
+        fail_msg("%s: %s", sql, err.msg);
+    assert_string_equal(got, want);
+}
+
+static void test_rows_of_ours(void **state)
+{
+    struct engine *e = open_engine();
+    struct batch *b = batch_new(5000);
+    struct column *t = batch_add(b, 0, (struct type){TYPE_TIMESTAMP, 0}), *s = batch_add(b, 1, (struct type){TYPE_UTF8, 0}),
+                  *l = batch_add(b, 2, (struct type){TYPE_LIST, TYPE_INT64});
+    struct engine_part part = {0};
+    char sql[200];
+    (void)state;
+
+    for (uint32_t i = 0; i < 5000; i++) {
+        char text[40];
+        (void)snprintf(text, sizeof(text), "row number %u of some length", i);
+        ((int64_t *)t->values)[i] = i * INT64_C(1000);
+        t->valid[i] = 1;
+        if (i % 3 == 0) {
+            ((struct text *)s->values)[i] = batch_text(b, slice_str(text));
+            s->valid[i] = 1;
+        }
+        if (i % 2 == 0) {
+            uint32_t at = batch_items(b, l, 2);
+            ((struct list_slot *)l->values)[i] = (struct list_slot){at, 2};
+            ((int64_t *)l->item->values)[at] = i;
+            l->item->valid[at] = 1;
+            l->valid[i] = 1;
+        }
+    }
+    s->has_nulls = l->has_nulls = true;
+    b->rows = 5000;
+    batch_view_take(b, 5000, &part.view);
+    struct engine_column columns[] = {{0, slice_lit("p_timestamp"), {TYPE_TIMESTAMP, 0}},
+                                      {1, slice_lit("s"), {TYPE_UTF8, 0}},
+                                      {7, slice_lit("absent"), {TYPE_FLOAT64, 0}},
+                                      {2, slice_lit("l"), {TYPE_LIST, TYPE_INT64}}};
+    const struct engine_source source = {columns, 4, &part, 1, true};
+    uint64_t id = engine_source_add(e, &source);
+    static const char *const checks[][2] = {
+        {"SELECT count(*) FROM sluice_rows(%llu)", "5000"},
+        {"SELECT count(s) FROM sluice_rows(%llu)", "1667"},
+        {"SELECT count(absent) FROM sluice_rows(%llu)", "0"},
+        {"SELECT max(s) FROM sluice_rows(%llu)", "row number 999 of some length"},
+        {"SELECT epoch_us(p_timestamp) FROM sluice_rows(%llu) LIMIT 1", "4999000"},
+        {"SELECT sum(l[1]) FROM sluice_rows(%llu)", "6247500"},
+        {"SELECT sum(len(l)) FROM sluice_rows(%llu)", "5000"},
+        {"SELECT typeof(p_timestamp) FROM sluice_rows(%llu) LIMIT 1", "TIMESTAMP WITH TIME ZONE"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        (void)snprintf(sql, sizeof(sql), checks[i][0], (unsigned long long)id);
+#pragma GCC diagnostic pop
+        expect(e, sql, checks[i][1]);
+    }
+    const uint32_t sel[] = {7, 6, 9};
+    part.sel = sel;
+    part.sel_count = 3;
+    (void)snprintf(sql, sizeof(sql), "SELECT string_agg(epoch_ms(p_timestamp)::INT, ',') FROM sluice_rows(%llu)", (unsigned long long)id);
+    expect(e, sql, "7,6,9");
+    engine_source_del(e, id);
+    char got[200];
+    assert_int_equal(ask(e, sql, 0, got, NULL), ERR_INVALID);
+    batch_view_done(&part.view);
+    batch_unref(b);
+    engine_close(e);
+}
+
+static void test_settings_and_sandbox(void **state)
+{
+    static const char *const refused[] = {
+        "SELECT count(*) FROM read_csv('/etc/passwd')",
+        "SELECT content FROM read_text('/etc/passwd')",
+        "SELECT count(*) FROM '/etc/passwd'",
+        "SELECT count(*) FROM glob('/*')",
+    };
+    struct engine *e = open_engine();
+    char got[200];
+    struct err err;
+    (void)state;
+
+    expect(e, "SELECT current_setting('TimeZone')", "UTC");
+    expect(e, "SELECT 7 / 2", "3");
+    expect(e, "SELECT string_agg(coalesce(x::VARCHAR, 'null'), ',' ORDER BY x) FROM (VALUES (1),(NULL),(2)) t(x)", "1,2,null");
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++)
+        if (ask(e, refused[i], 0, got, &err) == ERR_OK)
+            fail_msg("%s gave %s", refused[i], got);
+    const struct engine_query set = {.sql = "SET memory_limit='10GB'"}, copy = {.sql = "COPY (SELECT 1) TO '/tmp/sluice-engine-test.csv'"},
+                              attach = {.sql = "ATTACH '/tmp/sluice-engine-test.db'"};
+    struct engine_result *r;
+    assert_int_not_equal(engine_run(e, &set, &r, &err), ERR_OK);
+    assert_int_not_equal(engine_run(e, &copy, &r, &err), ERR_OK);
+    assert_int_not_equal(engine_run(e, &attach, &r, &err), ERR_OK);
+    assert_int_not_equal(access("/tmp/sluice-engine-test.csv", F_OK), 0);
+    engine_close(e);
+}
+
+static void *interrupt_soon(void *arg)
+{
+    (void)usleep(50000);
+    engine_interrupt(arg);
+    return NULL;
+}
+
+static void test_limits(void **state)
+{
+    static const char long_query[] = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE (a.range * b.range) % 7 = 3";
+    struct engine *e = open_engine();
+    char got[200];
+    struct err err;
+    pthread_t id;
+    (void)state;
+
+    assert_int_equal(ask(e, long_query, 50000, got, &err), ERR_TIMEOUT);
+    assert_int_equal(pthread_create(&id, NULL, interrupt_soon, e), 0);
+    assert_int_equal(ask(e, long_query, 0, got, &err), ERR_CANCELLED);
+    assert_int_equal(pthread_join(id, NULL), 0);
+    assert_int_equal(ask(e, "SELECT count(DISTINCT md5(range::VARCHAR)) FROM range(30000000)", 0, got, &err), ERR_LIMIT);
+    assert_int_equal(ask(e, "SELECT nonsense(1)", 0, got, &err), ERR_INVALID);
+    expect(e, "SELECT 1", "1"); /* all well after all that */
+    assert_false(engine_broken(e));
+    engine_close(e);
+}
+
+static void test_ast(void **state)
+{
+    struct engine *e = open_engine();
+    struct buf json = BUF_INIT, sql = BUF_INIT;
+    struct err err;
+    (void)state;
+
+    assert_int_equal(engine_parse(e, slice_lit("SELECT a FROM t WHERE b = 'x''y'"), &json, &err), ERR_OK);
+    assert_int_equal(engine_deparse(e, buf_view(&json), &sql, &err), ERR_OK);
+    assert_string_equal(buf_cstr(&sql), "SELECT a FROM t WHERE (b = 'x''y')");
+    json.len = 0;
+    assert_int_equal(engine_parse(e, slice_lit("SELEC"), &json, &err), ERR_INVALID);
+    assert_non_null(strstr(err.msg, "syntax error"));
+    assert_int_equal(json.len, 0);
+    assert_int_equal(engine_parse(e, slice_lit("DROP TABLE t"), &json, &err), ERR_INVALID);
+    buf_done(&json);
+    buf_done(&sql);
+    engine_close(e);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows_of_ours), cmocka_unit_test(test_settings_and_sandbox),
+                                       cmocka_unit_test(test_limits), cmocka_unit_test(test_ast)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
