@@ -243,7 +243,7 @@ static enum err_code open_database(struct engine *e, const struct engine_options
     if (duckdb_connect(e->db, &e->con) != DuckDBSuccess || duckdb_connect(e->db, &e->parser) != DuckDBSuccess)
         return err_set(err, ERR_IO, "engine: cannot connect");
     TRY(engine_source_register(e, err));
-    TRY(prepare(e, "SELECT json_serialize_sql($1)", &e->parse, err));
+    TRY(prepare(e, "SELECT json_serialize_sql($1::VARCHAR)", &e->parse, err));
     TRY(prepare(e, "SELECT json_deserialize_sql($1::JSON)", &e->deparse, err));
     return lock_down(e, opt, err);
 }

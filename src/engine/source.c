@@ -89,7 +89,7 @@ static void bind(duckdb_bind_info info)
 {
     struct engine *e = duckdb_bind_get_extra_info(info);
     duckdb_value value = duckdb_bind_get_parameter(info, 0);
-    const struct engine_source *source = engine_source_find(e, duckdb_get_uint64(value));
+    const struct engine_source *source = engine_source_find(e, (uint64_t)duckdb_get_int64(value));
     uint64_t rows = 0;
 
     duckdb_destroy_value(&value);
@@ -275,7 +275,7 @@ static void scan(duckdb_function_info info, duckdb_data_chunk out)
 enum err_code engine_source_register(struct engine *e, struct err *err)
 {
     duckdb_table_function f = duckdb_create_table_function();
-    duckdb_logical_type id = duckdb_create_logical_type(DUCKDB_TYPE_UBIGINT);
+    duckdb_logical_type id = duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
 
     ASSERT(duckdb_vector_size() <= ARRAY_LEN(((struct window *)0)->rows));
     duckdb_table_function_set_name(f, "sluice_rows");
