@@ -1,13 +1,30 @@
 /* helpers.c: whole-file and directory helpers over the calls of struct os. */
+#include <errno.h>
+
 #include "os/os.h"
 
+static enum err_code sync_parent(struct os *os, const char *path, struct err *err)
+{
+    _cleanup_(freep) char *p = mem_str(slice_str(path));
+    char *slash = strrchr(p, '/');
+
+    if (slash)
+        *(slash == p ? slash + 1 : slash) = 0;
+    return os->ops->sync_dir(os, slash ? p : ".", err);
+}
+
+/* A directory that is there already may be what an earlier call made before its sync failed, or was not reached. */
 enum err_code os_mkdirs(struct os *os, const char *path, struct err *err)
 {
     _cleanup_(freep) char *p = mem_str(slice_str(path));
     struct os_stat st;
 
-    if (os->ops->stat(os, path, &st, err) == ERR_OK)
-        return st.is_dir ? ERR_OK : err_set(err, ERR_IO, "%s is not a directory", path);
+    if (os->ops->stat(os, path, &st, err) == ERR_OK) {
+        if (!st.is_dir)
+            return err_set(err, ERR_IO, "%s is not a directory", path);
+        enum err_code rc = strcmp(path, "/") ? sync_parent(os, path, err) : ERR_OK;
+        return rc != ERR_OK && err && (err->os_errno == EACCES || err->os_errno == EPERM) ? ERR_OK : rc; /* not ours: it was not us */
+    }
     char *slash = strrchr(p, '/');
     if (slash && slash != p) {
         *slash = 0;
@@ -16,7 +33,7 @@ enum err_code os_mkdirs(struct os *os, const char *path, struct err *err)
     enum err_code rc = os->ops->mkdir(os, path, err);
     if (rc != ERR_OK && rc != ERR_CONFLICT)
         return rc;
-    return os->ops->sync_dir(os, !slash ? "." : slash == p ? "/" : p, err);
+    return sync_parent(os, path, err);
 }
 
 enum err_code os_read_file(struct os *os, const char *path, size_t size_max, uint8_t **out, size_t *len, struct err *err)
@@ -50,7 +67,7 @@ static enum err_code write_and_sync(struct os *os, struct os_file *f, slice byte
 
 enum err_code os_write_file(struct os *os, const char *path, slice bytes, struct err *err)
 {
-    _cleanup_(freep) char *temp = mem_fmt("%s.new", path), *dir = mem_str(slice_str(path));
+    _cleanup_(freep) char *temp = mem_fmt("%s.new", path);
     struct os_file *f;
 
     TRY(os->ops->open(os, temp, OS_WRITE | OS_CREATE | OS_TRUNC, &f, err));
@@ -58,8 +75,5 @@ enum err_code os_write_file(struct os *os, const char *path, slice bytes, struct
     os->ops->close(os, f);
     TRY(rc);
     TRY(os->ops->rename(os, temp, path, err));
-    char *slash = strrchr(dir, '/');
-    if (slash)
-        *(slash == dir ? slash + 1 : slash) = 0;
-    return os->ops->sync_dir(os, slash ? dir : ".", err);
+    return sync_parent(os, path, err);
 }
