@@ -60,7 +60,8 @@ struct wal {
 
     /* writer thread only */
     struct os_file *file;
-    uint64_t file_number, prev_number, prev_end, acked_end;
+    uint64_t file_number, prev_number, prev_end;
+    uint64_t written_end, synced_end; /* of the file's records: answered to WAL_WRITE or better; covered by a sync that worked */
     bool dirty;
     int64_t disk_checked_us;
     struct os_thread *writer, *preparer;
@@ -164,6 +165,7 @@ enum err_code wal_open(struct os *os, const char *dir, const struct wal_options 
     w->opt.queue_bytes_max = opt->queue_bytes_max ? opt->queue_bytes_max : 64u << 20;
     w->opt.disk_bytes_max = opt->disk_bytes_max ? opt->disk_bytes_max : UINT64_C(8) << 30;
     w->opt.disk_free_bytes_min = opt->disk_free_bytes_min ? opt->disk_free_bytes_min : 256u << 20;
+    os->ops->random(os, &w->spare_number, 6); /* names of spares that an earlier run left are not met again */
     w->mu = os->ops->mutex_new(os);
     w->wake = os->ops->cond_new(os);
     w->prep_wake = os->ops->cond_new(os);
@@ -317,14 +319,21 @@ static enum err_code read_head(struct wal *w, uint64_t number, struct wal_segmen
     return ERR_OK;
 }
 
-/* What was read from the page cache of a killed process may not be on disk yet. */
-static enum err_code sync_segment(struct wal *w, uint64_t number, struct err *err)
+/* What was read from the page cache of a killed process may not be on disk yet, and if a sync of it failed then no later sync
+ * brings it there, although reads still show it: written again, it is dirty again. */
+static enum err_code sync_segment(struct wal *w, uint64_t number, uint64_t end, struct err *err)
 {
     _cleanup_(freep) char *path = segment_path(w, number);
+    _cleanup_(freep) uint8_t *bytes = NULL;
     struct os_file *f;
+    size_t len;
 
+    TRY(os_read_file(w->os, path, SIZE_MAX - 1, &bytes, &len, err));
+    const struct os_iov iov = {bytes, MIN((size_t)end, len)};
     TRY(w->os->ops->open(w->os, path, OS_READ | OS_WRITE, &f, err));
-    enum err_code rc = w->os->ops->sync(w->os, f, err);
+    enum err_code rc = w->os->ops->pwritev(w->os, f, &iov, 1, 0, err);
+    if (rc == ERR_OK)
+        rc = w->os->ops->sync(w->os, f, err);
     w->os->ops->close(w->os, f);
     return rc;
 }
@@ -393,7 +402,7 @@ enum err_code wal_start(struct wal *w, uint64_t committed, wal_replay_fn fn, voi
         qsort(f.numbers, f.count, sizeof(*f.numbers), by_number);
     TRY(replay_chain(w, &f, committed, &r, err));
     if (r.last)
-        TRY(sync_segment(w, r.last, err));
+        TRY(sync_segment(w, r.last, r.last_end, err));
     for (size_t i = 0; i < f.count; i++) {
         last = MAX(last, f.numbers[i]);
         if (!is_live(w, f.numbers[i])) /* committed, or begun and never acknowledged */
@@ -598,6 +607,7 @@ static enum err_code sync_file(struct wal *w, struct err *err)
         return ERR_OK;
     TRY(w->os->ops->sync(w->os, w->file, err));
     w->dirty = false;
+    w->synced_end = w->written_end;
     os_lock(w->os, w->mu);
     w->syncs++;
     os_unlock(w->os, w->mu);
@@ -615,7 +625,7 @@ static enum err_code open_segment(struct wal *w, uint64_t number, uint64_t bytes
         TRY(sync_file(w, err));
         w->os->ops->close(w->os, move_ptr(w->file));
         w->prev_number = w->file_number;
-        w->prev_end = w->acked_end;
+        w->prev_end = w->synced_end;
     }
     const struct wal_segment_head h = {number, w->wal_hash, w->prev_number, w->prev_end};
     TRY(take_file(w, bytes, &spare, err));
@@ -626,7 +636,7 @@ static enum err_code open_segment(struct wal *w, uint64_t number, uint64_t bytes
     }
     TRY(w->os->ops->open(w->os, path, OS_READ | OS_WRITE, &w->file, err));
     w->file_number = number;
-    w->acked_end = WAL_SEGMENT_HEAD;
+    w->written_end = w->synced_end = WAL_SEGMENT_HEAD;
     wal_segment_head_put(head, &h);
     w->dirty = true;
     TRY(w->os->ops->pwritev(w->os, w->file, &iov, 1, 0, err));
@@ -680,18 +690,21 @@ static void poison(struct wal *w, struct wal_request *batch, const struct err *e
     more = w->head; /* their places lie behind the hole */
     w->head = w->tail = NULL;
     os_unlock(w->os, w->mu);
-    why.code = ERR_UNAVAILABLE;
-    for (int pass = 0; pass < 2; pass++)
+    for (int pass = 0; pass < 2; pass++) {
+        /* A crash before the probe succeeds would find what the file system kept of the batch, and replay it. */
+        why.code = pass ? ERR_UNAVAILABLE : ERR_UNKNOWN;
         for (struct wal_request *q = pass ? more : batch, *next; q; q = next) {
             next = q->next;
-            finish(w, q, ERR_UNAVAILABLE, &why);
+            finish(w, q, why.code, &why);
         }
+    }
 }
 
 /* All requests of one segment at the front of `batch`: write, answer relaxed ones, sync, answer the rest. */
 static enum err_code write_segment(struct wal *w, struct wal_request **batch, struct err *err)
 {
     struct wal_request *first = *batch, *q = first, *end = first, *keep = NULL, **keep_tail = &keep;
+    uint64_t written_end = 0;
     bool want_sync = false;
 
     if (!w->file || w->file_number != first->pos.segment) {
@@ -700,10 +713,13 @@ static enum err_code write_segment(struct wal *w, struct wal_request **batch, st
     }
     while (end && end->pos.segment == first->pos.segment)
         TRY(write_run(w, end, &end, err));
+    for (; q != end; q = q->next)
+        written_end = q->pos.offset + q->size;
+    w->written_end = written_end;
+    q = first;
     for (struct wal_request *next; q != end; q = next) {
         next = q->next;
         if (q->ack == WAL_WRITE) {
-            w->acked_end = q->pos.offset + q->size;
             *batch = end;
             finish(w, q, ERR_OK, NULL);
             continue;
@@ -720,7 +736,6 @@ static enum err_code write_segment(struct wal *w, struct wal_request **batch, st
     for (struct wal_request *next; *batch != end;) {
         q = *batch;
         next = q->next;
-        w->acked_end = MAX(w->acked_end, q->pos.offset + q->size);
         *batch = next;
         finish(w, q, ERR_OK, NULL);
     }
@@ -757,9 +772,9 @@ static void probe(struct wal *w)
     if (w->file) {
         w->os->ops->close(w->os, move_ptr(w->file));
         w->dirty = false;
-        if (w->acked_end > WAL_SEGMENT_HEAD) { /* else its header may not even be there: nothing to vouch for */
+        if (w->synced_end > WAL_SEGMENT_HEAD) { /* else its header may not even be there: nothing to vouch for */
             w->prev_number = w->file_number;
-            w->prev_end = w->acked_end;
+            w->prev_end = w->synced_end; /* WAL_WRITE ones behind it went with the disk: only the stage has them */
         }
     }
     uint64_t prev_number = w->prev_number, prev_end = w->prev_end;
