@@ -116,9 +116,11 @@ void disk_name_add(struct sim_disk *d, struct sim_inode *dir, const char *name, 
 
 void disk_name_del(struct sim_disk *d, struct sim_inode *dir, const char *name)
 {
-    drop_link(d, dir_del(&dir->now, name));
+    struct sim_inode *inode = dir_del(&dir->now, name);
+
+    drop_link(d, inode);
     *ARRAY_PUSH(d->name_ops, d->name_ops_count, d->name_ops_cap) =
-        (struct disk_name_op){.kind = NAME_DEL, .dir = dir, .name = mem_str(slice_str(name))};
+        (struct disk_name_op){.kind = NAME_DEL, .dir = dir, .inode = inode, .name = mem_str(slice_str(name))};
 }
 
 void disk_name_move(struct sim_disk *d, struct sim_inode *from_dir, const char *from, struct sim_inode *to_dir, const char *to)
@@ -293,14 +295,48 @@ static void resolve_bytes(struct sim_disk *d, struct sim_inode *f, enum cut how)
         bytes_write(&f->seen, f->platter.ptr, f->platter.len, 0);
 }
 
+/* Is op `b` about a file or a name that `a` is about too? */
+static bool ops_touch(const struct disk_name_op *a, const struct disk_name_op *b)
+{
+    const struct sim_inode *dirs[2][2] = {{a->dir, a->to_dir}, {b->dir, b->to_dir}};
+    const char *names[2][2] = {{a->name, a->to_name}, {b->name, b->to_name}};
+
+    if (a->inode && a->inode == b->inode)
+        return true;
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < 2; k++)
+            if (dirs[0][i] && dirs[0][i] == dirs[1][k] && !strcmp(names[0][i], names[1][k]))
+                return true;
+    return false;
+}
+
+/* Any subset that a journal could leave: what follows a lost operation on the same file or name is lost with it (a rename whose
+ * predecessor is gone would give one file two names). */
+static void resolve_any_names(struct sim_disk *d)
+{
+    struct rng *r = world_rng(d->world);
+    bool *lost = mem_zalloc(d->name_ops_count + 1);
+
+    for (size_t i = 0; i < d->name_ops_count; i++) {
+        lost[i] = rng_chance(r, 500);
+        for (size_t k = 0; k < i && !lost[i]; k++)
+            lost[i] = lost[k] && ops_touch(&d->name_ops[k], &d->name_ops[i]);
+        if (!lost[i])
+            name_op_apply(&d->name_ops[i]);
+    }
+    free(lost);
+}
+
 static void resolve_names(struct sim_disk *d)
 {
     struct rng *r = world_rng(d->world);
     enum cut how = cut_pick(r);
     size_t keep = how == CUT_ALL_KEPT ? d->name_ops_count : how == CUT_PREFIX_KEPT ? rng_below(r, d->name_ops_count + 1) : 0;
 
+    if (how == CUT_ANY_KEPT)
+        resolve_any_names(d);
     for (size_t i = 0; i < d->name_ops_count; i++) {
-        if (i < keep || (how == CUT_ANY_KEPT && rng_chance(r, 500)))
+        if (i < keep)
             name_op_apply(&d->name_ops[i]);
         name_op_done(&d->name_ops[i]);
     }

@@ -41,6 +41,7 @@ static struct sim_os *self(struct os *os)
 
 static enum err_code fail(struct err *err, enum err_code code, int os_errno, const char *what, const char *path)
 {
+    world_trace(world_current(), "  disk: %s %s: %s", what, path, err_name(code));
     (void)err_set(err, code, "%s %s: simulated %s", what, path, err_name(code));
     if (err)
         err->os_errno = os_errno;
@@ -99,6 +100,7 @@ static enum err_code sim_open(struct os *os, const char *path, unsigned flags, s
         if (!(flags & OS_CREATE) || !dir)
             return not_found(err, "open", path);
         inode = disk_inode_new(s->disk, false);
+        world_trace(s->world, "  disk: new file %s", path);
         disk_name_add(s->disk, dir, name, inode);
     } else if (flags & OS_EXCL) {
         return fail(err, ERR_CONFLICT, EEXIST, "open", path);
@@ -272,6 +274,7 @@ static enum err_code sim_rename(struct os *os, const char *from, const char *to,
     struct sim_inode *to_dir = disk_parent(s->disk, to, &name);
     if (!to_dir)
         return not_found(err, "rename", to);
+    world_trace(s->world, "  disk: rename %s to %s", from, to);
     disk_name_move(s->disk, from_dir, from_name, to_dir, name);
     return end(s);
 }
@@ -287,6 +290,7 @@ static enum err_code sim_unlink(struct os *os, const char *path, struct err *err
         return not_found(err, "unlink", path);
     if (in->is_dir)
         return fail(err, ERR_IO, EISDIR, "unlink", path);
+    world_trace(s->world, "  disk: unlink %s", path);
     disk_name_del(s->disk, dir, name);
     return end(s);
 }
