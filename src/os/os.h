@@ -103,3 +103,5 @@ MUST_CHECK enum err_code os_mkdirs(struct os *os, const char *path, struct err *
 MUST_CHECK enum err_code os_read_file(struct os *os, const char *path, size_t size_max, uint8_t **out, size_t *len, struct err *err);
 /* Replaces `path` as a whole or not at all: temporary file, sync, rename, sync of the directory. Mode 0600. */
 MUST_CHECK enum err_code os_write_file(struct os *os, const char *path, slice bytes, struct err *err);
+/* Size and crc32c of a whole file that another library wrote through its descriptor. */
+MUST_CHECK enum err_code os_fd_checksum(int fd, uint64_t *size, uint32_t *crc, struct err *err);

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "os/os.h"
 
 #define FILE_MODE 0600
@@ -431,6 +432,26 @@ static void real_thread_join(struct os *os, struct os_thread *t)
         return;
     ASSERT(pthread_join(t->id, NULL) == 0);
     free(t);
+}
+
+enum err_code os_fd_checksum(int fd, uint64_t *size, uint32_t *crc, struct err *err)
+{
+    _cleanup_(freep) uint8_t *bytes = mem_alloc(1u << 18);
+    uint32_t c = 0;
+    uint64_t at = 0;
+
+    for (;;) {
+        long n = RETRY(pread(fd, bytes, 1u << 18, (off_t)at));
+        if (n < 0)
+            return fail(err, errno, "read", NULL);
+        if (n == 0)
+            break;
+        c = crc32c(c, bytes, (size_t)n);
+        at += (uint64_t)n;
+    }
+    *size = at;
+    *crc = c;
+    return ERR_OK;
 }
 
 struct os *os_real(void)

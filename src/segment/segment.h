@@ -27,7 +27,8 @@ struct segment_part {
     uint32_t sel_count;
 };
 struct segment_writer; /* the encoder and its engines */
-MUST_CHECK enum err_code segment_writer_open(const char *temp_dir, struct segment_writer **out, struct err *err);
+/* `read_dirs`: NULL-terminated, at most 6; where segment_merge() may read. */
+MUST_CHECK enum err_code segment_writer_open(const char *temp_dir, const char *const *read_dirs, struct segment_writer **out, struct err *err);
 void segment_writer_close(struct segment_writer *w);
 /* Writes the rows of `parts` (in that order: newest part first) into the empty file `fd`; every field of a column in use must have its
  * id in `schema`. Columns with no value in any row are left out. Not synced. */

@@ -115,7 +115,8 @@ static enum err_code open_rooms(struct lake *lake, struct err *err)
     TRY(wal_open(lake->os, lake->opt.wal_dir, &lake->opt.wal, &lake->wal, err));
     TRY(store_local_open(lake->os, lake->opt.store_dir, &lake->store, err));
     TRY(catalog_open(lake->os, lake->store, &copt, &lake->cat, err));
-    TRY(segment_writer_open(temp, &lake->writer, err));
+    const char *const read_dirs[] = {lake->opt.store_dir, NULL};
+    TRY(segment_writer_open(temp, read_dirs, &lake->writer, err));
     return recover(lake, err);
 }
 
