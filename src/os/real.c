@@ -110,7 +110,7 @@ static enum err_code real_pread(struct os *os, struct os_file *f, void *p, size_
 
 static enum err_code real_pwritev(struct os *os, struct os_file *f, const struct os_iov *iov, int n, uint64_t offset, struct err *err)
 {
-    struct iovec v[64];
+    struct iovec v[256];
     size_t skip = 0; /* bytes of iov[0] already written */
     (void)os;
 
@@ -125,6 +125,8 @@ static enum err_code real_pwritev(struct os *os, struct os_file *f, const struct
             return fail(err, errno, "write", NULL);
         offset += (uint64_t)done;
         size_t left = (size_t)done + skip;
+        if (done == 0 && left < iov->len)
+            return fail(err, EIO, "write", NULL); /* not a byte, and no reason given */
         while (n > 0 && left >= iov->len) {
             left -= iov->len;
             iov++;

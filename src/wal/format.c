@@ -27,49 +27,71 @@ bool wal_segment_head_get(slice file, struct wal_segment_head *out)
     return true;
 }
 
-void wal_record_head_put(uint8_t out[WAL_RECORD_HEAD], const struct os_iov *body, int n, uint64_t body_len, uint64_t segment,
-                         uint64_t offset)
+uint32_t wal_body_crc(const struct os_iov *body, int n)
 {
-    le32_put(out + 4, RECORD_MAGIC);
-    le64_put(out + 8, body_len);
-    le64_put(out + 16, segment);
-    le64_put(out + 24, offset);
-    uint32_t crc = crc32c(0, out + 4, WAL_RECORD_HEAD - 4);
+    uint32_t crc = 0;
+
     for (int i = 0; i < n; i++)
         crc = crc32c(crc, body[i].ptr, body[i].len);
-    le32_put(out, crc);
+    return crc;
+}
+
+void wal_record_head_put(uint8_t out[WAL_RECORD_HEAD], const struct wal_record_head *h, uint32_t body_crc)
+{
+    le32_put(out + 4, RECORD_MAGIC);
+    le32_put(out + 8, h->body_len);
+    le32_put(out + 12, (uint32_t)(h->synced_end / 8));
+    le64_put(out + 16, h->pos.segment);
+    le64_put(out + 24, h->pos.offset);
+    le32_put(out, crc32c(body_crc, out + 4, WAL_RECORD_HEAD - 4));
+}
+
+/* Fields of the record that claims to stand at `at`; nothing is checked but that claim and the length. */
+static bool record_claim(slice file, uint64_t segment, uint64_t at, struct wal_record_head *out)
+{
+    if (at > file.len || file.len - at < WAL_RECORD_HEAD)
+        return false;
+    const uint8_t *p = file.ptr + at;
+    if (le32_get(p + 4) != RECORD_MAGIC || le64_get(p + 16) != segment || le64_get(p + 24) != at)
+        return false;
+    *out = (struct wal_record_head){{segment, at}, le32_get(p + 8), UINT64_C(8) * le32_get(p + 12)};
+    return true;
+}
+
+static bool record_valid(slice file, const struct wal_record_head *h)
+{
+    const uint8_t *p = file.ptr + h->pos.offset;
+
+    if (h->body_len > WAL_BODY_BYTES_MAX || h->body_len > file.len - h->pos.offset - WAL_RECORD_HEAD)
+        return false;
+    return le32_get(p) == crc32c(crc32c(0, p + WAL_RECORD_HEAD, h->body_len), p + 4, WAL_RECORD_HEAD - 4);
 }
 
 bool wal_record_get(slice file, uint64_t segment, uint64_t *offset, slice *body)
 {
-    uint64_t at = *offset;
+    struct wal_record_head h;
 
-    if (at > file.len || file.len - at < WAL_RECORD_HEAD)
+    if (!record_claim(file, segment, *offset, &h) || !record_valid(file, &h))
         return false;
-    const uint8_t *p = file.ptr + at;
-    uint64_t len = le64_get(p + 8);
-    if (le32_get(p + 4) != RECORD_MAGIC || le64_get(p + 16) != segment || le64_get(p + 24) != at || len > WAL_BODY_BYTES_MAX ||
-        len > file.len - at - WAL_RECORD_HEAD)
-        return false;
-    if (le32_get(p) != crc32c(0, p + 4, WAL_RECORD_HEAD - 4 + (size_t)len))
-        return false;
-    *body = slice_of(p + WAL_RECORD_HEAD, (size_t)len);
-    *offset = at + wal_record_size(len);
+    *body = slice_of(file.ptr + *offset + WAL_RECORD_HEAD, h.body_len);
+    *offset += wal_record_size(h.body_len);
     return true;
 }
 
-uint64_t wal_torn_bytes(slice file, uint64_t segment, uint64_t offset)
+struct wal_tail wal_tail_scan(slice file, uint64_t segment, uint64_t offset)
 {
-    uint64_t torn = 0;
+    struct wal_tail tail = {0};
+    struct wal_record_head h;
 
-    for (uint64_t at = (offset + 7) & ~UINT64_C(7); at + WAL_RECORD_HEAD <= file.len; at += 8) {
-        const uint8_t *p = file.ptr + at;
-        if (le32_get(p + 4) != RECORD_MAGIC || le64_get(p + 16) != segment || le64_get(p + 24) != at)
+    for (uint64_t at = (offset + 7) & ~UINT64_C(7); at < file.len; at += 8) {
+        if (!record_claim(file, segment, at, &h))
             continue;
-        uint64_t len = MIN(le64_get(p + 8), file.len - at - WAL_RECORD_HEAD);
-        torn = MAX(torn, at + WAL_RECORD_HEAD + len - offset);
+        uint64_t len = MIN(h.body_len, file.len - at - WAL_RECORD_HEAD);
+        tail.torn_bytes = MAX(tail.torn_bytes, at + WAL_RECORD_HEAD + len - offset);
+        if (h.synced_end > tail.synced_end && record_valid(file, &h))
+            tail.synced_end = h.synced_end;
     }
-    return torn;
+    return tail;
 }
 
 void wal_header_print(const struct wal_header *h, struct buf *out)

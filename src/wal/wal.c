@@ -17,6 +17,7 @@
 
 #define PROBE_DELAY_US 500000
 #define IOV_BATCH 240 /* iovs gathered for one pwritev */
+#define LIVE_WHOLE_MAX 4
 
 struct wal_request {
     struct wal_request *next;
@@ -25,10 +26,10 @@ struct wal_request {
     enum wal_ack ack;
     wal_done_fn done;
     void *arg;
-    uint64_t body_len;
+    uint32_t body_len, body_crc;
     int n;
     uint8_t head[WAL_RECORD_HEAD];
-    struct os_iov iov[];
+    struct os_iov iov[]; /* head, body, padding */
 };
 struct live_segment {
     uint64_t number, bytes;
@@ -147,8 +148,10 @@ static enum err_code open_dir(struct wal *w, struct err *err)
 
     TRY(os_mkdirs(w->os, w->dir, err));
     TRY(w->os->ops->open(w->os, path, OS_READ | OS_WRITE | OS_CREATE, &w->lock, err));
-    if (w->os->ops->lock_file(w->os, w->lock, err) != ERR_OK)
+    enum err_code rc = w->os->ops->lock_file(w->os, w->lock, err);
+    if (rc == ERR_CONFLICT)
         return err_set(err, ERR_CONFLICT, "another process uses the WAL in %s", w->dir);
+    TRY(rc);
     TRY(header_load(w, err));
     w->wal_hash = hash64(slice_str(w->header.wal_id), 0);
     return ERR_OK;
@@ -279,29 +282,47 @@ static enum err_code replay_bodies(struct replay *r, slice file, uint64_t number
     return ERR_OK;
 }
 
+static enum err_code hole(const char *path, uint64_t at, uint64_t end, struct err *err)
+{
+    return err_set(err, ERR_CORRUPT,
+                   "WAL segment %s is damaged at offset %llu, before its end at %llu: acknowledged rows are in there. Restore the "
+                   "file, or move it away to go on without them",
+                   path, (unsigned long long)at, (unsigned long long)end);
+}
+
 /* `next`: header of the following live segment, which vouches for this one; NULL: this is the last. */
 static enum err_code replay_segment(struct replay *r, uint64_t number, const struct wal_segment_head *next, struct err *err)
 {
     _cleanup_(freep) char *path = segment_path(r->w, number);
     _cleanup_(freep) uint8_t *bytes = NULL;
-    struct wal_segment_head head;
     uint64_t end;
     size_t len;
 
     TRY(os_read_file(r->w->os, path, SIZE_MAX - 1, &bytes, &len, err));
     slice file = slice_of(bytes, len);
-    ASSERT(wal_segment_head_get(file, &head) && head.number == number);
     TRY(replay_bodies(r, file, number, next ? next->prev_end : UINT64_MAX, &end, err));
     if (next && end != next->prev_end)
-        return err_set(err, ERR_CORRUPT,
-                       "WAL segment %s is damaged at offset %llu, before its end at %llu: acknowledged rows are in there. Restore the "
-                       "file, or move it away to go on without them",
-                       path, (unsigned long long)end, (unsigned long long)next->prev_end);
-    if (!next) /* what follows was never acknowledged, as nothing is before the sync that covers all before it */
-        r->cut = wal_torn_bytes(file, number, end);
+        return hole(path, end, next->prev_end, err);
+    if (!next) {
+        const struct wal_tail tail = wal_tail_scan(file, number, end);
+        if (tail.synced_end > end)
+            return hole(path, end, tail.synced_end, err);
+        r->cut = tail.torn_bytes; /* never acknowledged, as nothing is before the sync that covers all before it */
+    }
     r->last = number;
     r->last_end = end;
     return ERR_OK;
+}
+
+/* A file without a valid header was begun and not synced; unless a record in it says otherwise, as the header is synced first. */
+static enum err_code check_begun(struct wal *w, const char *path, uint64_t number, struct err *err)
+{
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t len;
+
+    TRY(os_read_file(w->os, path, SIZE_MAX - 1, &bytes, &len, err));
+    const struct wal_tail tail = wal_tail_scan(slice_of(bytes, len), number, WAL_SEGMENT_HEAD);
+    return tail.synced_end ? hole(path, 0, tail.synced_end, err) : ERR_OK;
 }
 
 static enum err_code read_head(struct wal *w, uint64_t number, struct wal_segment_head *out, bool *valid, struct err *err)
@@ -315,8 +336,10 @@ static enum err_code read_head(struct wal *w, uint64_t number, struct wal_segmen
     enum err_code rc = w->os->ops->pread(w->os, f, bytes, sizeof(bytes), 0, &got, err);
     w->os->ops->close(w->os, f);
     TRY(rc);
-    *valid = wal_segment_head_get(slice_of(bytes, got), out) && out->number == number && out->wal_hash == w->wal_hash;
-    return ERR_OK;
+    *valid = wal_segment_head_get(slice_of(bytes, got), out) && out->number == number;
+    if (*valid && out->wal_hash != w->wal_hash)
+        return err_set(err, ERR_CORRUPT, "WAL segment %s belongs to another log than the header file beside it", path);
+    return *valid ? ERR_OK : check_begun(w, path, number, err);
 }
 
 /* What was read from the page cache of a killed process may not be on disk yet, and if a sync of it failed then no later sync
@@ -450,17 +473,22 @@ static enum err_code check_open(struct wal *w, uint64_t size, struct err *err) /
 enum err_code wal_append(struct wal *w, const struct os_iov *iov, int n, enum wal_ack ack, wal_done_fn done, void *arg, struct wal_pos *out,
                          struct err *err)
 {
-    struct wal_request *q = mem_alloc(sizeof(*q) + (size_t)(n + 2) * sizeof(struct os_iov));
+    static const uint8_t zeros[8];
+    uint64_t body_len = 0;
 
-    *q = (struct wal_request){.ack = ack, .done = done, .arg = arg, .n = n + 1};
-    memcpy(q->iov + 1, iov, (size_t)n * sizeof(*iov));
-    for (int i = 0; i < n; i++)
-        q->body_len += iov[i].len;
-    q->size = wal_record_size(q->body_len);
-    if (q->body_len > WAL_BODY_BYTES_MAX) {
-        free(q);
-        return err_set(err, ERR_LIMIT, "a record of more than %u bytes", WAL_BODY_BYTES_MAX);
+    for (int i = 0; i < n; i++) {
+        if (iov[i].len > WAL_BODY_BYTES_MAX - body_len)
+            return err_set(err, ERR_LIMIT, "a record of more than %u bytes", WAL_BODY_BYTES_MAX);
+        body_len += iov[i].len;
     }
+    struct wal_request *q = mem_alloc(sizeof(*q) + (size_t)(n + 2) * sizeof(struct os_iov));
+    *q = (struct wal_request){.ack = ack, .done = done, .arg = arg, .n = n + 1, .body_len = (uint32_t)body_len};
+    q->size = wal_record_size(body_len);
+    q->body_crc = wal_body_crc(iov, n); /* here and not on the writer thread, of which there is one */
+    q->iov[0] = (struct os_iov){q->head, WAL_RECORD_HEAD};
+    memcpy(q->iov + 1, iov, (size_t)n * sizeof(*iov));
+    if (q->size > WAL_RECORD_HEAD + body_len)
+        q->iov[q->n++] = (struct os_iov){zeros, (size_t)(q->size - WAL_RECORD_HEAD - body_len)};
     os_lock(w->os, w->mu);
     enum err_code rc = check_open(w, q->size, err);
     if (rc != ERR_OK) {
@@ -473,6 +501,7 @@ enum err_code wal_append(struct wal *w, const struct os_iov *iov, int n, enum wa
     if (w->offset == WAL_SEGMENT_HEAD) { /* first record: the segment comes into being */
         struct live_segment *s = ARRAY_PUSH(w->live, w->live_count, w->live_cap);
         s->number = w->segment;
+        w->live_bytes += WAL_SEGMENT_HEAD;
         w->segment_room = MAX(w->segment_room, w->offset + q->size);
     }
     q->pos = (struct wal_pos){w->segment, w->offset};
@@ -614,6 +643,17 @@ static enum err_code sync_file(struct wal *w, struct err *err)
     return ERR_OK;
 }
 
+/* While the store is away, segments are sealed by age and wait, each with 64 MiB that hold little: the disk mark counts records,
+ * so their files shrink to them. Few are kept whole for the next use. */
+static void shrink_sealed(struct wal *w)
+{
+    os_lock(w->os, w->mu);
+    bool many = w->live_count > LIVE_WHOLE_MAX;
+    os_unlock(w->os, w->mu);
+    if (many && w->synced_end < w->opt.segment_bytes)
+        (void)w->os->ops->truncate(w->os, w->file, w->synced_end, NULL); /* else it only takes more room */
+}
+
 /* The predecessor is synced first, so that this header may vouch for it. */
 static enum err_code open_segment(struct wal *w, uint64_t number, uint64_t bytes, struct err *err)
 {
@@ -623,6 +663,7 @@ static enum err_code open_segment(struct wal *w, uint64_t number, uint64_t bytes
 
     if (w->file) {
         TRY(sync_file(w, err));
+        shrink_sealed(w);
         w->os->ops->close(w->os, move_ptr(w->file));
         w->prev_number = w->file_number;
         w->prev_end = w->synced_end;
@@ -636,10 +677,12 @@ static enum err_code open_segment(struct wal *w, uint64_t number, uint64_t bytes
     }
     TRY(w->os->ops->open(w->os, path, OS_READ | OS_WRITE, &w->file, err));
     w->file_number = number;
-    w->written_end = w->synced_end = WAL_SEGMENT_HEAD;
+    w->written_end = WAL_SEGMENT_HEAD;
+    w->synced_end = 0;
     wal_segment_head_put(head, &h);
     w->dirty = true;
     TRY(w->os->ops->pwritev(w->os, w->file, &iov, 1, 0, err));
+    TRY(sync_file(w, err)); /* before any record: so a record without a header before it tells of damage */
     return w->os->ops->sync_dir(w->os, w->dir, err);
 }
 
@@ -655,24 +698,27 @@ static void finish(struct wal *w, struct wal_request *q, enum err_code rc, const
 /* Writes the run of requests from `first` that stand next to each other in one segment; *end: the first that does not. */
 static enum err_code write_run(struct wal *w, struct wal_request *first, struct wal_request **end, struct err *err)
 {
-    static const uint8_t zeros[8];
     struct os_iov iov[IOV_BATCH];
+    const struct os_iov *out = iov;
     struct wal_request *q = first;
     uint64_t bytes = 0;
     int n = 0;
 
-    for (; q && q->pos.segment == first->pos.segment && (n == 0 || n + q->n + 1 <= IOV_BATCH); q = q->next) {
-        uint64_t used = WAL_RECORD_HEAD + q->body_len;
-        wal_record_head_put(q->head, q->iov + 1, q->n - 1, q->body_len, q->pos.segment, q->pos.offset);
-        q->iov[0] = (struct os_iov){q->head, WAL_RECORD_HEAD};
-        for (int i = 0; i < q->n; i++)
-            iov[n++] = q->iov[i];
-        if (q->size > used)
-            iov[n++] = (struct os_iov){zeros, (size_t)(q->size - used)};
+    for (; q && q->pos.segment == first->pos.segment && (n == 0 || n + q->n <= IOV_BATCH); q = q->next) {
+        const struct wal_record_head h = {q->pos, q->body_len, w->synced_end};
+        wal_record_head_put(q->head, &h, q->body_crc);
         bytes += q->size;
+        if (q->n > IOV_BATCH) { /* in more pieces than the batch has room for: alone */
+            out = q->iov;
+            n = q->n;
+            q = q->next;
+            break;
+        }
+        memcpy(iov + n, q->iov, (size_t)q->n * sizeof(*iov));
+        n += q->n;
     }
     w->dirty = true;
-    TRY(w->os->ops->pwritev(w->os, w->file, iov, n, first->pos.offset, err));
+    TRY(w->os->ops->pwritev(w->os, w->file, out, n, first->pos.offset, err));
     os_lock(w->os, w->mu);
     w->bytes_written += bytes;
     os_unlock(w->os, w->mu);
@@ -778,7 +824,7 @@ static void probe(struct wal *w)
         }
     }
     uint64_t prev_number = w->prev_number, prev_end = w->prev_end;
-    if (open_segment(w, number, w->opt.segment_bytes, &err) == ERR_OK && sync_file(w, &err) == ERR_OK) {
+    if (open_segment(w, number, w->opt.segment_bytes, &err) == ERR_OK) {
         os_lock(w->os, w->mu);
         w->poisoned = false;
         os_unlock(w->os, w->mu);

@@ -7,8 +7,8 @@
  *   segment's old bytes are never taken for new ones.
  * INVARIANTS
  *   I1  A record is reported durable only after an fdatasync that covers it returned 0 (ack WAL_SYNC).
- *   I2  Recovery keeps the longest valid prefix, cuts the rest and reports how many bytes; a hole (a damaged record with
- *       valid ones of a later segment behind it) stops the start with segment and offset: ERR_CORRUPT.
+ *   I2  Recovery keeps the longest valid prefix, cuts the rest and reports how many bytes; a hole (a damaged record that a sync had
+ *       covered: wal_int.h says how it knows) stops the start with segment and offset: ERR_CORRUPT.
  *   I3  A failed write or sync poisons the current segment: its unacknowledged records answer ERR_IO/ERR_UNAVAILABLE; a
  *       probe on a new segment must succeed before appends are taken again (meanwhile ERR_UNAVAILABLE). Acknowledged
  *       records are never lost by it. A record whose ack failed may be replayed only if it was never answered (ERR_UNKNOWN).

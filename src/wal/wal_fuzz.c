@@ -14,7 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     while (wal_record_get(file, 1, &at, &body))
         for (size_t i = 0; i < body.len; i++)
             sum += body.ptr[i];
-    (void)wal_torn_bytes(file, 1, at);
+    struct wal_tail tail = wal_tail_scan(file, 1, at);
+    ASSERT(tail.torn_bytes <= size);
     if (wal_header_parse(file, &text, &err) == ERR_OK) {
         struct buf b = BUF_INIT;
         wal_header_print(&text, &b);

@@ -4,19 +4,24 @@
  *   offset size  segment header                          offset size  record, at multiples of 8
  *        0    4  magic "SWAL"                                 0    4  crc32c over bytes [4, 32 + body length)
  *        4    4  version, 1                                   4    4  magic "REC1"
- *        8    8  number of this segment                       8    8  body length
- *       16    8  hash of the wal id                          16    8  number of the segment
- *       24    8  number of the segment before; 0: none       24    8  offset of this record in the file
- *       32    8  where its records end (previous end)        32       body, zero padding to 8
- *       40    4  0
+ *        8    8  number of this segment                       8    4  body length
+ *       16    8  hash of the wal id                          12    4  synced end / 8
+ *       24    8  number of the segment before; 0: none       16    8  number of the segment
+ *       32    8  where its records end (previous end)        24    8  offset of this record in the file
+ *       40    4  0                                           32       body, zero padding to 8
  *       44    4  crc32c over bytes [0, 44)
+ * The crc32c of a record is over the body, then its bytes [4, 32): so the appending thread does the long part of it.
  * Segment number and offset in each record keep the old bytes of a recycled file from passing for new ones.
  *
- * WHY THE PREVIOUS END  A segment's header is written only after everything acknowledged in the segment before is synced. So a
- * valid header of segment m proves that its predecessor was good up to `previous end`; records that fail their check before that
- * point are damage (a hole, ERR_CORRUPT), never a torn write. Only the last segment may end anywhere: what follows its longest
- * valid prefix was never acknowledged and is cut. The same field closes a poisoned segment: it stops at its last acknowledged
- * record, and what a failed sync left behind it is never replayed. */
+ * A HOLE AND A TORN TAIL  Two fields say what was durable when they were written; both are written only after the sync that makes
+ * them true, and what they cover may have been acknowledged. So a damaged record that one of them covers is a hole (ERR_CORRUPT), and
+ * one that none covers was never acknowledged with WAL_SYNC and is cut, with all behind it.
+ *   previous end  of a segment's header: its predecessor is good up to there. Nothing is written to a segment before the one before it
+ *                 is synced. The same field closes a poisoned segment: it ends at its last synced record, and what a failed sync
+ *                 left behind that is never replayed.
+ *   synced end    of a record: this segment is good up to there (the header at least). A group commit that tears may
+ *                 leave a damaged record with whole ones behind it: those are of the same batch, so their synced end lies before.
+ * What no field covers yet is the last batch (one fdatasync): damage there looks like a torn write, and is reported as bytes cut. */
 #pragma once
 #include "base/buf.h"
 #include "wal/wal.h"
@@ -33,11 +38,19 @@ static inline uint64_t wal_record_size(uint64_t body_len)
 }
 void wal_segment_head_put(uint8_t out[WAL_SEGMENT_HEAD], const struct wal_segment_head *h);
 bool wal_segment_head_get(slice file, struct wal_segment_head *out);
-void wal_record_head_put(uint8_t out[WAL_RECORD_HEAD], const struct os_iov *body, int n, uint64_t body_len, uint64_t segment,
-                         uint64_t offset);
+struct wal_record_head {
+    struct wal_pos pos;
+    uint32_t body_len;
+    uint64_t synced_end; /* of this segment, when the record was written; a multiple of 8 */
+};
+uint32_t wal_body_crc(const struct os_iov *body, int n);
+void wal_record_head_put(uint8_t out[WAL_RECORD_HEAD], const struct wal_record_head *h, uint32_t body_crc);
 /* The record at *offset; moves *offset behind it. false: none there, or it is damaged. */
 bool wal_record_get(slice file, uint64_t segment, uint64_t *offset, slice *body);
-/* Bytes from `offset` to the end of the last trace of a record of this segment: what recovery cuts. */
-uint64_t wal_torn_bytes(slice file, uint64_t segment, uint64_t offset);
+struct wal_tail {
+    uint64_t torn_bytes; /* from `offset` to the end of the last trace of a record of this segment: what recovery cuts */
+    uint64_t synced_end; /* the highest that a whole record in there claims */
+};
+struct wal_tail wal_tail_scan(slice file, uint64_t segment, uint64_t offset);
 void wal_header_print(const struct wal_header *h, struct buf *out);
 MUST_CHECK enum err_code wal_header_parse(slice text, struct wal_header *out, struct err *err);
