@@ -34,7 +34,7 @@ struct outcome {
     double seconds;
 };
 unsigned sluice_mutant;
-const struct workload *const workloads[] = {&workload_disk, &workload_wal, NULL};
+const struct workload *const workloads[] = {&workload_disk, &workload_wal, &workload_store, NULL};
 static uint64_t running_seed; /* for the signal handler */
 static const char *running_workload = "";
 
