@@ -1,0 +1,991 @@
+/* catalog.c: the tables of streams in memory, and opening them from the bucket. catalog_int.h has the map of this room. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/ulid.h"
+#include "catalog/catalog_int.h"
+#include "catalog/mutant.h"
+
+#include "base/banned.h"
+
+#define SHARDS_MAX 256u
+
+/* ---- gates: one task at a time in a named section, across IO */
+
+void gate_enter(struct catalog *cat, slice name)
+{
+    char *mine = mem_str(name);
+
+    os_lock(cat->os, cat->mu);
+    while (map_get(&cat->gates, name))
+        (void)cat->os->ops->cond_wait(cat->os, cat->cond, cat->mu, -1);
+    map_put(&cat->gates, slice_of(mine, name.len), mine);
+    os_unlock(cat->os, cat->mu);
+}
+
+void gate_leave(struct catalog *cat, slice name)
+{
+    os_lock(cat->os, cat->mu);
+    char *mine = map_del(&cat->gates, name);
+    cat->os->ops->cond_broadcast(cat->os, cat->cond);
+    os_unlock(cat->os, cat->mu);
+    free(mine);
+}
+
+/* ---- streams */
+
+void stream_dir_put(struct buf *out, slice name, const struct sid *sid)
+{
+    name_encode(name, out);
+    buf_byte(out, '/');
+    buf_slice(out, sid_slice(sid));
+    buf_byte(out, '/');
+}
+
+slice catalog_stream_dir(struct catalog *cat, slice name, const struct sid *sid, struct buf *out)
+{
+    size_t from = out->len;
+
+    (void)cat;
+    stream_dir_put(out, name, sid);
+    return slice_of(out->ptr + from, out->len - from);
+}
+
+static void stream_free(struct stream *s)
+{
+    for (size_t i = 0; i < s->unfolded_count; i++)
+        entry_unref(s->unfolded[i].entry);
+    free(s->unfolded);
+    stream_version_unref(s->version);
+    head_unref(s->head);
+    free(s->name);
+    free(s);
+}
+
+struct stream *stream_ref(struct catalog *cat, struct stream *s)
+{
+    os_lock(cat->os, cat->mu);
+    s->refs++;
+    os_unlock(cat->os, cat->mu);
+    return s;
+}
+
+void stream_unref(struct catalog *cat, struct stream *s)
+{
+    if (!s)
+        return;
+    os_lock(cat->os, cat->mu);
+    bool last = --s->refs == 0;
+    os_unlock(cat->os, cat->mu);
+    if (last)
+        stream_free(s);
+}
+
+struct stream *stream_get(struct catalog *cat, const struct sid *sid)
+{
+    os_lock(cat->os, cat->mu);
+    struct stream *s = map_get(&cat->by_sid, sid_slice(sid));
+    if (s)
+        s->refs++;
+    os_unlock(cat->os, cat->mu);
+    return s;
+}
+
+static int by_sid(const void *a, const void *b)
+{
+    return memcmp((*(struct stream *const *)a)->sid.text, (*(struct stream *const *)b)->sid.text, 26);
+}
+
+struct stream **streams_all(struct catalog *cat, size_t *count)
+{
+    struct map_entry *e;
+    size_t n = 0;
+
+    os_lock(cat->os, cat->mu);
+    struct stream **all = mem_alloc((cat->by_sid.count + 1) * sizeof(*all));
+    for (size_t i = 0; (e = map_next(&cat->by_sid, &i));) {
+        all[n] = e->value;
+        all[n++]->refs++;
+    }
+    os_unlock(cat->os, cat->mu);
+    if (n)
+        qsort(all, n, sizeof(*all), by_sid); /* the same order in every run of one seed */
+    *count = n;
+    return all;
+}
+
+void streams_release(struct catalog *cat, struct stream **all, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        stream_unref(cat, all[i]);
+    free(all);
+}
+
+/* Under mu. */
+static void unfolded_trim(struct stream *s)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < s->unfolded_count; i++) {
+        struct unfolded *u = &s->unfolded[i];
+        if (head_covers(s->head, slice_str(u->lane->name), u->slot))
+            entry_unref(u->entry);
+        else
+            s->unfolded[kept++] = *u;
+    }
+    s->unfolded_count = kept;
+}
+
+void stream_rebuild(struct catalog *cat, struct stream *s)
+{
+    const struct lane *own = cat->session.open ? cat->session.lane : NULL;
+
+    if (s->dead || !s->head)
+        return;
+    if (own) {
+        uint64_t wm = head_wm_get(s->head, slice_str(own->name));
+        s->held = wm != SLOT_NONE && (own->pos == SLOT_NONE || wm > own->pos);
+        if (s->held && s->version)
+            return;
+    }
+    unfolded_trim(s);
+    struct stream_version *old = s->version;
+    s->version = version_new(cat->store, s->head, s->unfolded, s->unfolded_count);
+    stream_version_unref(old);
+}
+
+/* Under mu. */
+static void forget(struct catalog *cat, struct stream *s)
+{
+    if (s->dead)
+        return;
+    s->dead = true;
+    if (map_get(&cat->by_name, slice_str(s->name)) == s)
+        (void)map_del(&cat->by_name, slice_str(s->name));
+    stream_version_unref(move_ptr(s->version));
+    if (map_get(&cat->by_sid, sid_slice(&s->sid)) != s)
+        return;
+    (void)map_del(&cat->by_sid, sid_slice(&s->sid));
+    s->refs--; /* the table's; callers hold their own */
+}
+
+void stream_forget(struct catalog *cat, struct stream *s)
+{
+    os_lock(cat->os, cat->mu);
+    forget(cat, s);
+    os_unlock(cat->os, cat->mu);
+}
+
+void stream_install(struct catalog *cat, struct stream *s, struct head *h)
+{
+    struct head *old = NULL;
+
+    os_lock(cat->os, cat->mu);
+    if (!s->head || s->head->slot < h->slot) {
+        old = s->head;
+        s->head = h;
+        h = NULL;
+        if (s->head->dead)
+            forget(cat, s);
+        else
+            stream_rebuild(cat, s);
+    }
+    os_unlock(cat->os, cat->mu);
+    head_unref(old);
+    head_unref(h);
+}
+
+enum err_code stream_reload(struct catalog *cat, struct stream *s, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    _cleanup_(slot_done) struct slot slot = {0};
+    _cleanup_(head_unrefp) struct head *old = NULL;
+    struct head *h;
+
+    seq_head(&seq, slice_str(s->name), &s->sid);
+    os_lock(cat->os, cat->mu);
+    old = s->head ? head_ref(s->head) : NULL;
+    os_unlock(cat->os, cat->mu);
+    TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_HEAD, &slot, err));
+    if (slot.seq == SLOT_NONE) {
+        if (old) /* a head was there: only a sweep of a dead incarnation removes them all (R5) */
+            stream_forget(cat, s);
+        return err_set(err, ERR_NOT_FOUND, "%s has no head", s->name);
+    }
+    if (old && old->slot == slot.seq)
+        return ERR_OK;
+    enum err_code rc = head_decode(&slot, old, &h, err);
+    if (rc != ERR_OK) {
+        (void)err_wrap(err, "%s%020" PRIu64, buf_cstr(&seq), slot.seq);
+        return rc;
+    }
+    stream_install(cat, s, h);
+    return ERR_OK;
+}
+
+/* ---- heads */
+
+enum err_code head_update(struct catalog *cat, struct stream *s, head_edit_fn edit, void *arg, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    enum err_code rc;
+
+    seq_head(&seq, slice_str(s->name), &s->sid);
+    gate_enter(cat, buf_view(&seq));
+    for (;;) {
+        _cleanup_(head_unrefp) struct head *old = NULL, *next = NULL;
+        _cleanup_(buf_done) struct buf body = BUF_INIT;
+        bool changed = false;
+        os_lock(cat->os, cat->mu);
+        old = s->head && !s->head->dead ? head_ref(s->head) : NULL;
+        os_unlock(cat->os, cat->mu);
+        if (!old) {
+            rc = err_set(err, ERR_NOT_FOUND, "stream %s was deleted", s->name);
+            break;
+        }
+        next = head_copy(old);
+        next->slot = old->slot + 1;
+        rc = edit(arg, s, next, &changed, err);
+        if (rc != ERR_OK || !changed)
+            break;
+        head_encode(next, &body);
+        struct append a = {.seq = buf_view(&seq),
+                           .kind = APPEND_OTHER,
+                           .type = SLOT_HEAD,
+                           .tail = {old->slot, old->nonce},
+                           .body = buf_view(&body)};
+        seq_nonce(&cat->io, &a.nonce);
+        next->nonce = a.nonce;
+        rc = seq_append(&cat->io, &a, err);
+        if (rc == ERR_OK)
+            stream_install(cat, s, move_ptr(next));
+        if (rc != ERR_CONFLICT)
+            break;
+        rc = stream_reload(cat, s, err);
+        if (rc != ERR_OK)
+            break;
+    }
+    gate_leave(cat, buf_view(&seq));
+    return rc;
+}
+
+static enum err_code edit_kill(void *arg, struct stream *s, struct head *h, bool *changed, struct err *err)
+{
+    (void)arg, (void)s, (void)err;
+    h->dead = true;
+    for (size_t i = 0; i < h->manifests_count; i++)
+        manifest_unref(h->manifests[i]);
+    h->manifests_count = 0;
+    entry_list_done(&h->files);
+    h->claims_count = 0;
+    *changed = true;
+    return ERR_OK;
+}
+
+enum err_code head_kill(struct catalog *cat, struct stream *s, struct err *err)
+{
+    enum err_code rc = head_update(cat, s, edit_kill, NULL, err);
+    return rc == ERR_NOT_FOUND ? ERR_OK : rc; /* dead already */
+}
+
+/* ---- names */
+
+enum err_code name_state_get(const struct slot *s, struct name_state *out, struct err *err)
+{
+    slice state, sid;
+
+    *out = (struct name_state){.slot = s->seq, .nonce = s->nonce};
+    if (s->seq == SLOT_NONE)
+        return ERR_OK;
+    if (!json_get_text(s->body, "state", &state) || !json_get_text(s->body, "sid", &sid) || !sid_parse(sid, &out->sid))
+        return err_set(err, ERR_CORRUPT, "name slot without state or sid");
+    out->live = slice_eq(state, slice_lit("live"));
+    return ERR_OK;
+}
+
+/* Head 0 follows from the bytes of the name slot, nonce included, so that every helper writes the same object. */
+static enum err_code head_first(slice name, const struct slot *slot, const struct sid *sid, struct head **out, struct err *err)
+{
+    _cleanup_(head_unrefp) struct head *h = head_new(name, sid);
+
+    TRY(config_get(&h->arena, json_object_get(slot->body, "config"), &h->config, err));
+    TRY(schema_get(json_object_get(slot->body, "schema"), &h->schema, &h->schema_id, &h->next_field_id, err));
+    h->slot = 0;
+    h->nonce = slot->nonce;
+    *out = move_ptr(h);
+    return ERR_OK;
+}
+
+/* ERR_OK: head 0 is there, by us or another; *known says that it is the tail. */
+static enum err_code head_create(struct catalog *cat, const struct head *h, bool *known, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
+
+    seq_head(&seq, h->name, &h->sid);
+    head_encode(h, &body);
+    struct append a = {.seq = buf_view(&seq),
+                       .kind = APPEND_OTHER,
+                       .type = SLOT_HEAD,
+                       .tail = {.slot = SLOT_NONE},
+                       .nonce = h->nonce,
+                       .body = buf_view(&body)};
+    enum err_code rc = seq_append(&cat->io, &a, err);
+    *known = rc == ERR_OK;
+    return rc == ERR_CONFLICT ? ERR_OK : rc;
+}
+
+static struct stream *stream_new(slice name, const struct sid *sid)
+{
+    struct stream *s = mem_zalloc(sizeof(*s));
+
+    s->refs = 1;
+    s->sid = *sid;
+    s->name = mem_str(name);
+    return s;
+}
+
+/* Puts it into the tables, unless another task did meanwhile. */
+static struct stream *stream_intern(struct catalog *cat, struct stream *s)
+{
+    os_lock(cat->os, cat->mu);
+    struct stream *have = map_get(&cat->by_sid, sid_slice(&s->sid));
+    if (have) {
+        have->refs++;
+    } else if (s->head && !s->head->dead) {
+        stream_rebuild(cat, s);
+        map_put(&cat->by_sid, sid_slice(&s->sid), s);
+        struct stream *older = map_get(&cat->by_name, slice_str(s->name));
+        if (older)
+            forget(cat, older);
+        map_put(&cat->by_name, slice_str(s->name), s);
+        s->refs++; /* the table's */
+        have = s;
+        s = NULL;
+    }
+    os_unlock(cat->os, cat->mu);
+    if (s)
+        stream_free(s);
+    return have;
+}
+
+/* The stream of a LIVE name slot, with its tail head; helps where head 0 is missing. *out NULL: its head is DEAD. */
+static enum err_code stream_load(struct catalog *cat, slice name, const struct slot *slot, const struct sid *sid, struct stream **out,
+                                 struct err *err)
+{
+    struct stream *have = stream_get(cat, sid);
+    _cleanup_(head_unrefp) struct head *first = NULL;
+    bool known;
+
+    if (have) {
+        *out = have;
+        return ERR_OK;
+    }
+    struct stream *s = stream_new(name, sid);
+    enum err_code rc = stream_reload(cat, s, err);
+    if (rc == ERR_NOT_FOUND) {
+        rc = head_first(name, slot, sid, &first, err);
+        if (rc == ERR_OK)
+            rc = head_create(cat, first, &known, err);
+        if (rc == ERR_OK && known)
+            s->head = move_ptr(first);
+        else if (rc == ERR_OK)
+            rc = stream_reload(cat, s, err);
+    }
+    if (rc != ERR_OK) {
+        stream_free(s);
+        return rc;
+    }
+    stream_version_unref(move_ptr(s->version)); /* interned below, with what the lanes hold */
+    *out = stream_intern(cat, s);
+    return ERR_OK;
+}
+
+/* Reads the name's tail; LIVE: loads the stream. *out NULL: the name is free. */
+static enum err_code name_pull(struct catalog *cat, slice name, struct name_state *state, struct stream **out, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    _cleanup_(slot_done) struct slot slot = {0};
+
+    *out = NULL;
+    seq_name(&seq, name);
+    TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_NAME, &slot, err));
+    TRY(name_state_get(&slot, state, err));
+    return state->live ? stream_load(cat, name, &slot, &state->sid, out, err) : ERR_OK;
+}
+
+enum err_code stream_of_record(struct catalog *cat, slice name, const struct sid *sid, struct stream **out, struct err *err)
+{
+    struct name_state state;
+
+    *out = stream_get(cat, sid);
+    if (*out || name.len == 0)
+        return ERR_OK;
+    TRY(name_pull(cat, name, &state, out, err));
+    if (*out && memcmp((*out)->sid.text, sid->text, 26) != 0) {
+        stream_unref(cat, *out);
+        *out = NULL;
+    }
+    return ERR_OK;
+}
+
+static struct stream_version *version_by_name(struct catalog *cat, slice name)
+{
+    os_lock(cat->os, cat->mu);
+    struct stream *s = map_get(&cat->by_name, name);
+    struct stream_version *v = s && s->version ? stream_version_ref(s->version) : NULL;
+    os_unlock(cat->os, cat->mu);
+    return v;
+}
+
+static struct stream_version *version_of(struct catalog *cat, struct stream *s)
+{
+    os_lock(cat->os, cat->mu);
+    struct stream_version *v = s->version ? stream_version_ref(s->version) : NULL;
+    os_unlock(cat->os, cat->mu);
+    return v;
+}
+
+enum err_code catalog_resolve(struct catalog *cat, slice name, struct stream_version **out, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    struct stream_version *v = version_by_name(cat, name);
+    struct name_state state;
+    struct stream *s = NULL;
+
+    if (v) {
+        *out = v;
+        return ERR_OK;
+    }
+    if (stream_name_check(name, NULL) != ERR_OK)
+        return err_set(err, ERR_NOT_FOUND, "Stream not found: " SLICE_FMT, SLICE_ARG(name));
+    seq_name(&seq, name);
+    gate_enter(cat, buf_view(&seq));
+    enum err_code rc = name_pull(cat, name, &state, &s, err);
+    gate_leave(cat, buf_view(&seq));
+    TRY(rc);
+    v = s ? version_of(cat, s) : NULL;
+    stream_unref(cat, s);
+    if (!v)
+        return err_set(err, ERR_NOT_FOUND, "Stream not found: " SLICE_FMT, SLICE_ARG(name));
+    *out = v;
+    return ERR_OK;
+}
+
+enum err_code catalog_by_sid(struct catalog *cat, const struct sid *sid, struct stream_version **out, struct err *err)
+{
+    return catalog_snapshot(cat, sid, NULL, NULL, out, err);
+}
+
+enum err_code catalog_snapshot(struct catalog *cat, const struct sid *sid, void (*pin)(void *arg, struct stream_version *v), void *arg,
+                               struct stream_version **out, struct err *err)
+{
+    struct stream_version *v = NULL;
+
+    os_lock(cat->os, cat->mu);
+    struct stream *s = map_get(&cat->by_sid, sid_slice(sid));
+    if (s && s->version) {
+        v = stream_version_ref(s->version);
+        if (pin)
+            pin(arg, v);
+    }
+    os_unlock(cat->os, cat->mu);
+    if (!v)
+        return err_set(err, ERR_NOT_FOUND, "no stream %s", sid->text);
+    *out = v;
+    return ERR_OK;
+}
+
+static int by_version_name(const void *a, const void *b)
+{
+    return slice_cmp(stream_version_name(*(struct stream_version *const *)a), stream_version_name(*(struct stream_version *const *)b));
+}
+
+enum err_code catalog_list(struct catalog *cat, bool (*fn)(void *arg, struct stream_version *v), void *arg, struct err *err)
+{
+    struct map_entry *e;
+    size_t n = 0;
+    bool more = true;
+
+    (void)err;
+    os_lock(cat->os, cat->mu);
+    struct stream_version **all = mem_alloc((cat->by_name.count + 1) * sizeof(*all));
+    for (size_t i = 0; (e = map_next(&cat->by_name, &i));) {
+        struct stream *s = e->value;
+        if (s->version)
+            all[n++] = stream_version_ref(s->version);
+    }
+    os_unlock(cat->os, cat->mu);
+    if (n)
+        qsort(all, n, sizeof(*all), by_version_name);
+    for (size_t i = 0; i < n; i++) {
+        more = more && fn(arg, all[i]);
+        stream_version_unref(all[i]);
+    }
+    free(all);
+    return ERR_OK;
+}
+
+/* ---- create */
+
+static void sid_make(struct catalog *cat, struct sid *out)
+{
+    uint8_t r[10];
+
+    cat->os->ops->random(cat->os, r, sizeof(r));
+    struct ulid u = ulid_make(os_wall_us(cat->os) / 1000, r);
+    memcpy(out->text, u.text, sizeof(out->text));
+}
+
+static void live_body(struct catalog *cat, slice name, const struct sid *sid, const struct nonce *op, const struct stream_config *config,
+                      const struct schema *schema, struct buf *out)
+{
+    _cleanup_(schema_unrefp) struct schema *empty = schema_empty(), *numbered = NULL;
+    struct jobject o = {0};
+    uint32_t next = FIELD_ID_TIME;
+    char hex[33];
+
+    numbered = schema_number(schema ? schema : empty, &next);
+    nonce_hex(op, hex);
+    jobject_text(&o, "name", name);
+    jobject_text(&o, "op_id", slice_str(hex));
+    jobject_text(&o, "sid", sid_slice(sid));
+    jobject_text(&o, "state", slice_lit("live"));
+    jobject_int(&o, "shard", sid_shard(sid, cat->shards_count));
+    config_put(jobject_put(&o, "config"), config);
+    schema_put(jobject_put(&o, "schema"), numbered, 1, next);
+    jobject_end(&o, out);
+}
+
+static enum err_code name_append(struct catalog *cat, slice seq, const struct name_state *state, const struct nonce *nonce, slice body,
+                                 struct err *err)
+{
+    struct append a = {.seq = seq,
+                       .kind = APPEND_NAME,
+                       .type = SLOT_NAME,
+                       .tail = {state->slot, state->nonce},
+                       .nonce = *nonce,
+                       .body = body};
+    return seq_append(&cat->io, &a, err);
+}
+
+/* Of the body of a name slot that we committed: head 0 and the tables. */
+static enum err_code adopt_created(struct catalog *cat, slice name, slice body, uint64_t seq, const struct nonce *nonce, const struct sid *sid,
+                                   struct stream **out, struct err *err)
+{
+    _cleanup_(slot_done) struct slot slot = {.type = SLOT_NAME, .seq = seq, .nonce = *nonce};
+
+    slot.body = json_loadb((const char *)body.ptr, body.len, JSON_REJECT_DUPLICATES, NULL);
+    if (!slot.body)
+        return err_set(err, ERR_CORRUPT, "name slot");
+    return stream_load(cat, name, &slot, sid, out, err);
+}
+
+/* Mutant 13: an object of an incarnation that no name slot names yet. */
+static enum err_code create_early(struct catalog *cat, slice name, slice body, const struct nonce *nonce, const struct sid *sid, struct err *err)
+{
+    _cleanup_(slot_done) struct slot slot = {.nonce = *nonce};
+    _cleanup_(head_unrefp) struct head *h = NULL;
+    bool known;
+
+    slot.body = json_loadb((const char *)body.ptr, body.len, 0, NULL);
+    TRY(head_first(name, &slot, sid, &h, err));
+    return head_create(cat, h, &known, err);
+}
+
+/* Inside the name's gate. *created false: *out is the winner. */
+static enum err_code create_in_gate(struct catalog *cat, slice seq, slice name, const struct stream_config *config,
+                                    const struct schema *schema, bool *created, struct stream **out, struct err *err)
+{
+    struct stream_config c = *config;
+    struct name_state state;
+
+    if (!c.created_us)
+        c.created_us = os_wall_us(cat->os);
+    for (;;) {
+        _cleanup_(buf_done) struct buf body = BUF_INIT;
+        struct nonce nonce;
+        struct sid sid;
+        TRY(name_pull(cat, name, &state, out, err));
+        if (*out)
+            return ERR_OK;
+        if (state.live) /* LIVE with a DEAD head: its deleter is about to say so, or never will */
+            return err_set(err, ERR_UNAVAILABLE, "stream " SLICE_FMT " is being deleted", SLICE_ARG(name));
+        sid_make(cat, &sid);
+        seq_nonce(&cat->io, &nonce);
+        live_body(cat, name, &sid, &nonce, &c, schema, &body);
+        if (MUTANT(13))
+            TRY(create_early(cat, name, buf_view(&body), &nonce, &sid, err));
+        enum err_code rc = name_append(cat, seq, &state, &nonce, buf_view(&body), err);
+        if (rc == ERR_CONFLICT)
+            continue; /* adopt the winner */
+        TRY(rc);
+        *created = true;
+        return adopt_created(cat, name, buf_view(&body), state.slot + 1, &nonce, &sid, out, err);
+    }
+}
+
+enum err_code catalog_create(struct catalog *cat, slice name, const struct stream_config *config, const struct schema *schema,
+                             struct stream_version **out, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    struct stream_version *v = version_by_name(cat, name);
+    struct stream *s = NULL;
+    bool created = false;
+
+    if (!v) {
+        TRY(stream_name_check(name, err));
+        seq_name(&seq, name);
+        gate_enter(cat, buf_view(&seq));
+        enum err_code rc = create_in_gate(cat, buf_view(&seq), name, config, schema, &created, &s, err);
+        gate_leave(cat, buf_view(&seq));
+        TRY(rc);
+        v = s ? version_of(cat, s) : NULL;
+        stream_unref(cat, s);
+    }
+    if (!v)
+        return err_set(err, ERR_UNAVAILABLE, "stream " SLICE_FMT " was deleted meanwhile", SLICE_ARG(name));
+    *out = v;
+    return created ? ERR_OK : err_set(err, ERR_CONFLICT, "Logstream " SLICE_FMT " already exists", SLICE_ARG(name));
+}
+
+/* ---- drop */
+
+static bool count_node(void *arg, const struct store_list_item *item)
+{
+    struct catalog *cat = ((void **)arg)[0];
+    size_t *n = ((void **)arg)[1];
+    slice name = slice_from(item->key, sizeof(".sluice/nodes/") - 1);
+
+    if (!item->is_prefix && slice_ends(name, slice_lit(".json")) && !slice_eq(slice_head(name, name.len - 5), slice_str(cat->node_id)))
+        ++*n;
+    return true;
+}
+
+enum err_code nodes_others(struct catalog *cat, size_t *out, struct err *err)
+{
+    size_t n = 0;
+    void *arg[2] = {cat, &n};
+
+    TRY(cat->store->ops->list(cat->store, slice_lit(".sluice/nodes/"), slice_lit(""), true, count_node, arg, err));
+    *out = n;
+    return ERR_OK;
+}
+
+static void dead_body(slice name, const struct sid *sid, const struct nonce *op, struct buf *out)
+{
+    struct jobject o = {0};
+    char hex[33];
+
+    nonce_hex(op, hex);
+    jobject_text(&o, "name", name);
+    jobject_text(&o, "op_id", slice_str(hex));
+    jobject_text(&o, "sid", sid_slice(sid));
+    jobject_text(&o, "state", slice_lit("dead"));
+    jobject_end(&o, out);
+}
+
+/* R10: the name first, then the head. */
+static enum err_code drop_in_gate(struct catalog *cat, slice seq, slice name, struct stream **out, struct err *err)
+{
+    struct name_state state;
+
+    for (;;) {
+        _cleanup_(buf_done) struct buf body = BUF_INIT;
+        struct nonce nonce;
+        stream_unref(cat, move_ptr(*out));
+        TRY(name_pull(cat, name, &state, out, err));
+        if (!state.live)
+            return err_set(err, ERR_NOT_FOUND, "Stream not found: " SLICE_FMT, SLICE_ARG(name));
+        if (MUTANT(12) && *out)
+            TRY(head_kill(cat, *out, err));
+        seq_nonce(&cat->io, &nonce);
+        dead_body(name, &state.sid, &nonce, &body);
+        enum err_code rc = name_append(cat, seq, &state, &nonce, buf_view(&body), err);
+        if (rc != ERR_CONFLICT)
+            return rc;
+    }
+}
+
+enum err_code catalog_drop(struct catalog *cat, slice name, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    struct stream *s = NULL;
+    size_t others = 0;
+
+    if (stream_name_check(name, NULL) != ERR_OK)
+        return err_set(err, ERR_NOT_FOUND, "Stream not found: " SLICE_FMT, SLICE_ARG(name));
+    seq_name(&seq, name);
+    gate_enter(cat, buf_view(&seq));
+    enum err_code rc = drop_in_gate(cat, buf_view(&seq), name, &s, err);
+    if (rc == ERR_OK && s) {
+        stream_forget(cat, s);
+        /* The name decides; whoever meets the incarnation later appends the DEAD head if we can not (reconciler). */
+        enum err_code killed = head_kill(cat, s, NULL);
+        (void)killed;
+    }
+    gate_leave(cat, buf_view(&seq));
+    stream_unref(cat, s);
+    TRY(rc);
+    if (cat->fence_us && (nodes_others(cat, &others, NULL) != ERR_OK || others))
+        cat->os->ops->sleep_us(cat->os, cat->fence_us);
+    return ERR_OK;
+}
+
+/* ---- configure, evolve */
+
+static enum err_code edit_config(void *arg, struct stream *s, struct head *h, bool *changed, struct err *err)
+{
+    const struct stream_config *want = arg;
+
+    (void)s, (void)err;
+    *changed = !config_eq(&h->config, want);
+    if (*changed)
+        config_copy(&h->arena, want, &h->config);
+    return ERR_OK;
+}
+
+enum err_code catalog_configure(struct catalog *cat, const struct sid *sid, const struct stream_config *config, struct err *err)
+{
+    struct stream *s = stream_get(cat, sid);
+
+    if (!s)
+        return err_set(err, ERR_NOT_FOUND, "no stream %s", sid->text);
+    struct stream_config copy = *config;
+    enum err_code rc = head_update(cat, s, edit_config, &copy, err);
+    stream_unref(cat, s);
+    return rc;
+}
+
+struct evolve {
+    const struct schema *want;
+    struct schema *result;
+};
+
+static enum err_code edit_evolve(void *arg, struct stream *s, struct head *h, bool *changed, struct err *err)
+{
+    struct evolve *e = arg;
+    uint32_t n = schema_count(e->want), more_count = 0;
+    _cleanup_(freep) struct field *more = mem_alloc((n + 1) * sizeof(*more));
+    _cleanup_(schema_unrefp) struct schema *grown = NULL;
+
+    (void)s, (void)err;
+    for (uint32_t i = 0; i < n; i++) {
+        struct field f = *schema_field(e->want, i);
+        if (schema_find(h->schema, f.name) != FIELD_NONE)
+            continue;
+        f.id = f.item_id = 0; /* only a head append gives ids */
+        more[more_count++] = f;
+    }
+    schema_unref(e->result);
+    if (more_count) {
+        grown = schema_grow(h->schema, more, more_count);
+        schema_unref(h->schema);
+        h->schema = schema_number(grown, &h->next_field_id);
+        h->schema_id++;
+        *changed = true;
+    }
+    e->result = schema_ref(h->schema);
+    return ERR_OK;
+}
+
+enum err_code catalog_evolve(struct catalog *cat, const struct sid *sid, const struct schema *want, struct schema **out, struct err *err)
+{
+    struct stream *s = stream_get(cat, sid);
+    struct evolve e = {.want = want};
+
+    if (!s)
+        return err_set(err, ERR_NOT_FOUND, "no stream %s", sid->text);
+    enum err_code rc = head_update(cat, s, edit_evolve, &e, err);
+    stream_unref(cat, s);
+    if (rc == ERR_OK)
+        *out = e.result;
+    else
+        schema_unref(e.result);
+    return rc;
+}
+
+/* ---- open */
+
+static void cluster_body(struct catalog *cat, uint32_t shards, struct buf *out)
+{
+    struct jobject o = {0};
+    struct nonce id;
+    char hex[33];
+
+    seq_nonce(&cat->io, &id);
+    nonce_hex(&id, hex);
+    jobject_text(&o, "cluster", slice_str(hex));
+    jobject_int(&o, "epoch", 1);
+    jobject_int(&o, "shards", shards);
+    jobject_int(&o, "min_reader", 1);
+    jobject_int(&o, "min_writer", 1);
+    buf_str(jobject_put(&o, "features"), "[]");
+    jobject_text(&o, "store", slice_str(cat->store->ops->describe(cat->store)));
+    jobject_end(&o, out);
+}
+
+static enum err_code cluster_read(struct catalog *cat, const struct slot *slot, struct err *err)
+{
+    uint64_t shards, reader = 1, writer = 1;
+
+    (void)json_get_u64(slot->body, "min_reader", &reader);
+    (void)json_get_u64(slot->body, "min_writer", &writer);
+    if (reader > 1 || writer > 1)
+        return err_set(err, ERR_INVALID, "this store needs a newer Sluice (reader %" PRIu64 ", writer %" PRIu64 ")", reader, writer);
+    if (!json_get_u64(slot->body, "shards", &shards) || shards == 0 || shards > SHARDS_MAX)
+        return err_set(err, ERR_CORRUPT, "cluster slot without a number of shards");
+    cat->shards_count = (uint32_t)shards;
+    return ERR_OK;
+}
+
+static enum err_code cluster_open(struct catalog *cat, uint32_t shards, struct err *err)
+{
+    for (;;) {
+        _cleanup_(slot_done) struct slot slot = {0};
+        _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
+        seq_cluster(&seq);
+        TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_CLUSTER, &slot, err));
+        if (slot.seq != SLOT_NONE)
+            return cluster_read(cat, &slot, err);
+        cluster_body(cat, shards, &body);
+        struct append a = {.seq = buf_view(&seq),
+                           .kind = APPEND_NAME,
+                           .type = SLOT_CLUSTER,
+                           .tail = {.slot = SLOT_NONE},
+                           .body = buf_view(&body)};
+        seq_nonce(&cat->io, &a.nonce);
+        enum err_code rc = seq_append(&cat->io, &a, err);
+        if (rc != ERR_OK && rc != ERR_CONFLICT)
+            return rc;
+    }
+}
+
+/* Liveness and diagnosis only: replaced as a whole, and nothing is decided by it but the fence. */
+static enum err_code node_register(struct catalog *cat, struct err *err)
+{
+    _cleanup_(buf_done) struct buf key = BUF_INIT, body = BUF_INIT;
+    struct jobject o = {0};
+
+    if (!cat->node_id[0])
+        return ERR_OK;
+    buf_fmt(&key, ".sluice/nodes/%s.json", cat->node_id);
+    jobject_text(&o, "node_id", slice_str(cat->node_id));
+    jobject_text(&o, "endpoint", slice_str(cat->endpoint));
+    jobject_text(&o, "role", slice_lit("all"));
+    jobject_int(&o, "started", os_wall_us(cat->os));
+    jobject_end(&o, &body);
+    TRY(cat->store->ops->remove(cat->store, buf_view(&key), err));
+    enum err_code rc = cat->store->ops->create(cat->store, buf_view(&key), buf_view(&body), err);
+    return rc == ERR_CONFLICT || rc == ERR_UNKNOWN ? ERR_OK : rc;
+}
+
+struct name_scan {
+    struct catalog *cat;
+    struct buf enc;
+    char **tails;
+    size_t count, cap;
+};
+
+static bool name_item(void *arg, const struct store_list_item *item)
+{
+    struct name_scan *scan = arg;
+    slice rest = slice_from(item->key, sizeof(".sluice/names/") - 1);
+    const uint8_t *slash = rest.len ? memchr(rest.ptr, '/', rest.len) : NULL;
+    uint64_t slot;
+
+    if (!slash || !slot_number(slice_from(rest, (size_t)(slash - rest.ptr) + 1), &slot))
+        return true; /* foreign: the report names it */
+    slice enc = slice_of(rest.ptr, (size_t)(slash - rest.ptr));
+    if (scan->count == 0 || !slice_eq(buf_view(&scan->enc), enc)) {
+        scan->enc.len = 0;
+        buf_slice(&scan->enc, enc);
+        *ARRAY_PUSH(scan->tails, scan->count, scan->cap) = mem_str(enc);
+    }
+    return true;
+}
+
+/* Every name of the bucket; LIVE ones are loaded. */
+static enum err_code names_load(struct catalog *cat, struct err *err)
+{
+    struct name_scan scan = {.cat = cat};
+    enum err_code rc = cat->store->ops->list(cat->store, slice_lit(".sluice/names/"), slice_lit(""), false, name_item, &scan, err);
+
+    for (size_t i = 0; i < scan.count; i++) {
+        _cleanup_(buf_done) struct buf name = BUF_INIT;
+        struct name_state state;
+        struct stream *s = NULL;
+        if (rc == ERR_OK && name_decode(slice_str(scan.tails[i]), &name)) {
+            rc = name_pull(cat, buf_view(&name), &state, &s, err);
+            stream_unref(cat, s);
+        }
+        free(scan.tails[i]);
+    }
+    free(scan.tails);
+    buf_done(&scan.enc);
+    return rc;
+}
+
+static enum err_code load_all(struct catalog *cat, const struct catalog_options *opt, struct err *err)
+{
+    bool moved;
+
+    TRY(cluster_open(cat, opt->shards ? MIN(opt->shards, SHARDS_MAX) : 4, err));
+    TRY(node_register(cat, err));
+    cat->shards = mem_zalloc(cat->shards_count * sizeof(*cat->shards));
+    for (uint32_t x = 0; x < cat->shards_count; x++) {
+        cat->shards[x].tail.slot = SLOT_NONE;
+        TRY(shard_refresh(cat, x, &moved, err));
+    }
+    TRY(names_load(cat, err));
+    return lanes_load(cat, err);
+}
+
+enum err_code catalog_open(struct os *os, struct store *store, const struct catalog_options *opt, struct catalog **out, struct err *err)
+{
+    struct catalog *cat = mem_zalloc(sizeof(*cat));
+
+    cat->os = os;
+    cat->store = store;
+    cat->io = (struct seq_io){os, store};
+    cat->mu = os->ops->mutex_new(os);
+    cat->cond = os->ops->cond_new(os);
+    cat->snapshot_retention_us = opt->snapshot_retention_us;
+    cat->fence_us = opt->fence_us;
+    (void)snprintf(cat->node_id, sizeof(cat->node_id), "%s", opt->node_id ? opt->node_id : "");
+    cat->endpoint = mem_str(slice_str(opt->endpoint));
+    enum err_code rc = load_all(cat, opt, err);
+    if (rc != ERR_OK) {
+        catalog_close(cat);
+        return rc;
+    }
+    *out = cat;
+    return ERR_OK;
+}
+
+void catalog_close(struct catalog *cat)
+{
+    struct map_entry *e;
+
+    if (!cat)
+        return;
+    for (size_t i = 0; (e = map_next(&cat->by_sid, &i));)
+        stream_free(e->value);
+    map_done(&cat->by_sid);
+    map_done(&cat->by_name);
+    map_done(&cat->gates);
+    for (size_t i = 0; i < cat->lanes_count; i++)
+        free(cat->lanes[i]);
+    free(cat->lanes);
+    for (uint32_t x = 0; cat->shards && x < cat->shards_count; x++) {
+        for (size_t i = 0; i < cat->shards[x].pos_count; i++)
+            free((void *)(uintptr_t)cat->shards[x].pos[i].lane.ptr);
+        free(cat->shards[x].pos);
+    }
+    free(cat->shards);
+    free(cat->session.carried.items);
+    buf_done(&cat->session.old_stem);
+    cat->os->ops->cond_free(cat->os, cat->cond);
+    cat->os->ops->mutex_free(cat->os, cat->mu);
+    free(cat->endpoint);
+    free(cat);
+}

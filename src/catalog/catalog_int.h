@@ -1,0 +1,167 @@
+/* catalog_int.h: what the files of this room share.
+ *
+ *   catalog.c  open, close, the tables of streams; create, drop, configure, evolve
+ *   view.c     stream_version: what a snapshot sees; plan.c: which files of it
+ *   session.c  our lane: OPEN, DATA, SEAL          lanes.c  reading lanes of everybody, checkpoints
+ *   fold.c     lane records into heads              gc.c, reconcile.c, compact.c, expire.c, report.c, inspect.c  maintenance
+ *
+ * IN MEMORY  A stream has its newest known head and the entries of lane records that this head does not cover (`unfolded`); a version
+ * is the two together, made anew under `mu` whenever one changes. A lane has `pos`: every record up to it stands in the streams' lists
+ * (or is covered by their heads). Our own lane's pos moves in catalog_commit(), in the same critical section in which the stage lets go
+ * of the rows; other lanes' in lane_load().
+ *
+ * HELD  Another folder may fold our record before our commit has returned. A head that covers a slot of our lane above pos is
+ * not shown yet (stream->held): the stage still shows those rows. The commit shows it.
+ *
+ * LOCKS  mu guards all of struct catalog that is not constant, and is never held across IO. A gate is a named section across IO (one
+ * append per sequence and process): tasks wait for it on `cond`. Order: gate "session" or "fold", then a name's, then a head's. */
+#pragma once
+#include "catalog/append.h"
+#include "catalog/catalog.h"
+#include "catalog/head.h"
+
+struct lane {
+    char name[24];
+    uint64_t pos; /* SLOT_NONE: nothing read */
+};
+struct unfolded {
+    const struct lane *lane;
+    uint64_t slot;
+    struct entry *entry;
+};
+struct stream {
+    uint32_t refs;
+    struct sid sid;
+    char *name;
+    struct head *head;
+    struct unfolded *unfolded; /* in slot order per lane */
+    size_t unfolded_count, unfolded_cap;
+    struct stream_version *version; /* NULL once dead */
+    bool held, dead;
+};
+struct carried {
+    char wal_id[33];
+    uint64_t segment;
+};
+struct carried_list {
+    struct carried *items;
+    size_t count, cap;
+};
+struct session { /* changed only inside the gate "session", and under mu */
+    bool open, undecided, fenced;
+    struct lane *lane;
+    struct nonce nonce;
+    struct seq_tail tail;
+    struct carried_list carried; /* of the tail */
+    uint64_t committed;          /* highest segment of wal_id known to be committed */
+    char wal_id[33];
+    enum err_code (*header)(void *arg, const struct lane_identity *id, struct err *err);
+    void *header_arg;
+    struct buf old_stem; /* mutant 16 only */
+};
+struct shard {
+    struct seq_tail tail;
+    struct head_wm *pos; /* lanes and their folded slots in the tail checkpoint; texts owned */
+    size_t pos_count, pos_cap;
+};
+struct catalog {
+    struct os *os;
+    struct store *store;
+    struct seq_io io;
+    uint32_t shards_count;
+    int64_t snapshot_retention_us, fence_us;
+    char node_id[64];
+    char *endpoint;
+    struct os_mutex *mu;
+    struct os_cond *cond;
+    struct map gates;   /* names of sections entered */
+    struct map by_name; /* -> struct stream; live ones */
+    struct map by_sid;
+    struct lane **lanes;
+    size_t lanes_count, lanes_cap;
+    struct session session;
+    struct shard *shards; /* inside the gate "fold" */
+    size_t scrub_at;
+};
+
+void gate_enter(struct catalog *cat, slice name);
+void gate_leave(struct catalog *cat, slice name);
+
+/* ---- streams (catalog.c) */
+struct stream *stream_get(struct catalog *cat, const struct sid *sid); /* a reference, or NULL */
+struct stream *stream_ref(struct catalog *cat, struct stream *s);
+void stream_unref(struct catalog *cat, struct stream *s);
+/* References to all streams, in the order of their sids; free() the array after unref of each. */
+struct stream **streams_all(struct catalog *cat, size_t *count);
+void streams_release(struct catalog *cat, struct stream **all, size_t count);
+/* Under mu: makes the version from head and unfolded, unless held. */
+void stream_rebuild(struct catalog *cat, struct stream *s);
+/* Takes over the reference when the head is newer than the known one. */
+void stream_install(struct catalog *cat, struct stream *s, struct head *h);
+MUST_CHECK enum err_code stream_reload(struct catalog *cat, struct stream *s, struct err *err); /* the tail head, from the store */
+/* The stream of a record: cached, or its name is LIVE with this sid. *out NULL: neither. */
+MUST_CHECK enum err_code stream_of_record(struct catalog *cat, slice name, const struct sid *sid, struct stream **out, struct err *err);
+void stream_forget(struct catalog *cat, struct stream *s);
+/* Edits a copy of the tail head and appends it; again when another was first. `edit` may do IO; leaves *changed false: nothing to do.
+ * ERR_NOT_FOUND: the incarnation is dead. */
+typedef enum err_code (*head_edit_fn)(void *arg, struct stream *s, struct head *h, bool *changed, struct err *err);
+MUST_CHECK enum err_code head_update(struct catalog *cat, struct stream *s, head_edit_fn edit, void *arg, struct err *err);
+void stream_dir_put(struct buf *out, slice name, const struct sid *sid); /* "<enc-name>/<sid>/" */
+/* The newest names: the tail slot's state. */
+struct name_state {
+    uint64_t slot; /* SLOT_NONE: never used */
+    struct nonce nonce;
+    bool live;
+    struct sid sid;
+};
+MUST_CHECK enum err_code name_state_get(const struct slot *s, struct name_state *out, struct err *err);
+MUST_CHECK enum err_code nodes_others(struct catalog *cat, size_t *out, struct err *err); /* registered nodes but for us */
+/* Appends the DEAD head of an incarnation that is dead by name. */
+MUST_CHECK enum err_code head_kill(struct catalog *cat, struct stream *s, struct err *err);
+
+/* ---- versions (view.c) */
+struct stream_version {
+    _Atomic uint32_t refs;
+    struct store *store;
+    struct head *head;
+    struct entry_list tail; /* unfolded */
+    struct stream_stats stats;
+};
+struct stream_version *version_new(struct store *store, struct head *head, const struct unfolded *u, size_t n);
+
+/* ---- lanes (lanes.c) */
+struct record_file {
+    struct sid sid;
+    struct stream *stream; /* reference, or NULL: dropped */
+    struct entry *entry;
+};
+struct record {
+    uint64_t slot;
+    struct record_file *files;
+    size_t count, cap;
+};
+struct records {
+    struct record *items;
+    size_t count, cap;
+};
+void records_done(struct catalog *cat, struct records *r);
+struct lane *lane_get(struct catalog *cat, slice name); /* under mu; made when new */
+/* Decodes one lane record. */
+MUST_CHECK enum err_code record_get(struct catalog *cat, const struct slot *s, struct record *out, struct err *err);
+/* Reads the records of (lane->pos, upto], or as long as they follow one another. */
+MUST_CHECK enum err_code lane_read(struct catalog *cat, struct lane *lane, uint64_t upto, struct records *out, struct err *err);
+/* Under mu: adds them to their streams, moves pos, makes versions. */
+void records_apply(struct catalog *cat, struct lane *lane, const struct records *r);
+/* All lanes of the bucket, read as far as they go, with the check that what was read is genuine (R11). Inside the gate "fold". */
+MUST_CHECK enum err_code lanes_load(struct catalog *cat, struct err *err);
+/* After another folder's checkpoint: heads moved under our versions. */
+MUST_CHECK enum err_code heads_reload(struct catalog *cat, struct err *err);
+MUST_CHECK enum err_code lanes_list(struct catalog *cat, bool (*fn)(void *arg, slice lane), void *arg, struct err *err);
+/* Reads the tail checkpoint of a shard anew if there is one above the known. *moved: there was. */
+MUST_CHECK enum err_code shard_refresh(struct catalog *cat, uint32_t shard, bool *moved, struct err *err);
+uint64_t shard_pos(const struct shard *s, slice lane);
+bool carried_get(const struct slot *s, slice wal_id, uint64_t *segment);
+void session_note_foreign(struct catalog *cat, const struct slot *s); /* a record above our tail in our lane */
+
+/* ---- fold.c: moves inline entries into manifests when there are too many; before the head's append. */
+MUST_CHECK enum err_code head_spill(struct catalog *cat, struct head *h, struct err *err);

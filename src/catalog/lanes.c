@@ -1,0 +1,312 @@
+/* lanes.c: reading what every node committed, and the checkpoints that say how far each shard has folded it (catalog.md section 6).
+ *
+ * GHOSTS  A slot above a stale checkpoint may be a ghost: created by a writer that slept while the real record was folded, superseded
+ * and collected. A slot k is only collected when every shard's checkpoint covers it, so a record read at k is genuine if the tail of
+ * one shard's checkpoints, looked up AFTER the read, does not cover k. lanes_load() reads first and then looks at all shards; when one
+ * moved, what was read is thrown away and everything is looked at again (R11). */
+#include <inttypes.h>
+
+#include "catalog/catalog_int.h"
+#include "catalog/mutant.h"
+
+#include "base/banned.h"
+
+#define LANES_PREFIX ".sluice/lanes/"
+#define LOAD_TRIES_MAX 10
+
+/* ---- records */
+
+void records_done(struct catalog *cat, struct records *r)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        for (size_t k = 0; k < r->items[i].count; k++) {
+            stream_unref(cat, r->items[i].files[k].stream);
+            entry_unref(r->items[i].files[k].entry);
+        }
+        free(r->items[i].files);
+    }
+    free(r->items);
+    *r = (struct records){0};
+}
+
+enum err_code record_get(struct catalog *cat, const struct slot *s, struct record *out, struct err *err)
+{
+    const json_t *files = json_object_get(s->body, "files");
+    slice sid_text, name;
+    struct sid sid;
+    json_t *o;
+    size_t i;
+
+    json_array_foreach (files, i, o) {
+        if (!json_get_text(o, "sid", &sid_text) || !sid_parse(sid_text, &sid) || !json_get_text(o, "stream", &name))
+            return err_set(err, ERR_CORRUPT, "file entry %zu of a lane record", i);
+        struct record_file *f = ARRAY_PUSH(out->files, out->count, out->cap);
+        f->sid = sid;
+        TRY(entry_get(o, &f->entry, err));
+        TRY(stream_of_record(cat, name, &sid, &f->stream, err));
+    }
+    out->slot = s->seq;
+    return ERR_OK;
+}
+
+/* In our own lane, what stands above our tail is either our append, whose commit has not returned, or another session's. */
+static bool ours_in_flight(struct catalog *cat, const struct lane *lane, const struct slot *s)
+{
+    char mine[33];
+    slice session;
+
+    os_lock(cat->os, cat->mu);
+    bool own = cat->session.open && cat->session.lane == lane && !cat->session.fenced;
+    nonce_hex(&cat->session.nonce, mine);
+    if (own && json_get_text(s->body, "session", &session) && !slice_eq(session, slice_str(mine))) {
+        cat->session.fenced = true; /* the next commit finds out by itself; until then the lane is read like any other */
+        own = false;
+    }
+    os_unlock(cat->os, cat->mu);
+    return own;
+}
+
+static enum err_code record_read(struct catalog *cat, struct lane *lane, slice seq, uint64_t slot, bool own, struct records *out, bool *end,
+                                 struct err *err)
+{
+    _cleanup_(slot_done) struct slot s = {0};
+    enum err_code rc = seq_read(&cat->io, seq, SLOT_LANE, slot, &s, err);
+
+    *end = rc == ERR_NOT_FOUND || (rc == ERR_OK && !own && ours_in_flight(cat, lane, &s));
+    if (*end)
+        return ERR_OK;
+    TRY(rc);
+    return record_get(cat, &s, ARRAY_PUSH(out->items, out->count, out->cap), err);
+}
+
+/* `upto` SLOT_NONE: until a slot is missing, or is ours in flight. */
+enum err_code lane_read(struct catalog *cat, struct lane *lane, uint64_t upto, struct records *out, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    bool end = false;
+
+    os_lock(cat->os, cat->mu);
+    uint64_t slot = lane->pos + 1; /* SLOT_NONE + 1 is 0 */
+    os_unlock(cat->os, cat->mu);
+    seq_lane(&seq, slice_str(lane->name));
+    for (; !end && (upto == SLOT_NONE || slot <= upto); slot++)
+        TRY(record_read(cat, lane, buf_view(&seq), slot, upto != SLOT_NONE, out, &end, err));
+    if (end && upto != SLOT_NONE)
+        return err_set(err, ERR_CORRUPT, "lane %s: a slot below %" PRIu64 " is missing", lane->name, upto);
+    return ERR_OK;
+}
+
+void records_apply(struct catalog *cat, struct lane *lane, const struct records *r)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        const struct record *rec = &r->items[i];
+        if (lane->pos != SLOT_NONE && rec->slot <= lane->pos)
+            continue;
+        lane->pos = rec->slot;
+        for (size_t k = 0; k < rec->count; k++) {
+            struct stream *s = rec->files[k].stream;
+            if (s && !s->dead && !head_covers(s->head, slice_str(lane->name), rec->slot))
+                *ARRAY_PUSH(s->unfolded, s->unfolded_count, s->unfolded_cap) =
+                    (struct unfolded){lane, rec->slot, entry_ref(rec->files[k].entry)};
+        }
+    }
+    for (size_t i = 0; i < r->count; i++)
+        for (size_t k = 0; k < r->items[i].count; k++) {
+            struct stream *s = r->items[i].files[k].stream;
+            bool again = k > 0 && r->items[i].files[k - 1].stream == s;
+            if (s && !again)
+                stream_rebuild(cat, s);
+        }
+}
+
+/* ---- lanes */
+
+struct lane *lane_get(struct catalog *cat, slice name)
+{
+    for (size_t i = 0; i < cat->lanes_count; i++)
+        if (slice_eq(slice_str(cat->lanes[i]->name), name))
+            return cat->lanes[i];
+    struct lane *l = mem_zalloc(sizeof(*l));
+    memcpy(l->name, name.ptr, MIN(name.len, sizeof(l->name) - 1));
+    l->pos = SLOT_NONE;
+    *ARRAY_PUSH(cat->lanes, cat->lanes_count, cat->lanes_cap) = l;
+    return l;
+}
+
+struct lanes_scan {
+    bool (*fn)(void *arg, slice lane);
+    void *arg;
+};
+
+static bool lanes_item(void *arg, const struct store_list_item *item)
+{
+    struct lanes_scan *scan = arg;
+    slice name = slice_from(item->key, sizeof(LANES_PREFIX) - 1);
+
+    name.len -= item->is_prefix && name.len ? 1 : 0;
+    return !item->is_prefix || !lane_valid(name) || scan->fn(scan->arg, name);
+}
+
+enum err_code lanes_list(struct catalog *cat, bool (*fn)(void *arg, slice lane), void *arg, struct err *err)
+{
+    struct lanes_scan scan = {fn, arg};
+    return cat->store->ops->list(cat->store, slice_lit(LANES_PREFIX), slice_lit(""), true, lanes_item, &scan, err);
+}
+
+/* ---- checkpoints */
+
+uint64_t shard_pos(const struct shard *s, slice lane)
+{
+    for (size_t i = 0; i < s->pos_count; i++)
+        if (slice_eq(s->pos[i].lane, lane))
+            return s->pos[i].slot;
+    return SLOT_NONE;
+}
+
+static enum err_code shard_read(struct catalog *cat, struct shard *s, const struct slot *slot, struct err *err)
+{
+    json_t *lanes = json_object_get(slot->body, "lanes"), *v;
+    const char *key;
+
+    (void)cat;
+    if (!json_is_object(lanes))
+        return err_set(err, ERR_CORRUPT, "checkpoint without lanes");
+    for (size_t i = 0; i < s->pos_count; i++)
+        free((void *)(uintptr_t)s->pos[i].lane.ptr);
+    s->pos_count = 0;
+    json_object_foreach (lanes, key, v) {
+        if (!lane_valid(slice_str(key)) || !json_is_integer(v) || json_integer_value(v) < 0)
+            return err_set(err, ERR_CORRUPT, "bad position in a checkpoint");
+        *ARRAY_PUSH(s->pos, s->pos_count, s->pos_cap) =
+            (struct head_wm){slice_str(mem_str(slice_str(key))), (uint64_t)json_integer_value(v)};
+    }
+    s->tail = (struct seq_tail){slot->seq, slot->nonce};
+    return ERR_OK;
+}
+
+enum err_code shard_refresh(struct catalog *cat, uint32_t shard, bool *moved, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    _cleanup_(slot_done) struct slot slot = {0};
+    struct shard *s = &cat->shards[shard];
+    uint64_t tail;
+
+    seq_shard(&seq, shard);
+    *moved = false;
+    TRY(seq_find_tail(&cat->io, buf_view(&seq), s->tail.slot, &tail, err));
+    if (tail == SLOT_NONE)
+        return ERR_OK;
+    TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_CHECKPOINT, &slot, err));
+    *moved = true;
+    return shard_read(cat, s, &slot, err);
+}
+
+/* What all shards have folded of a lane; SLOT_NONE: not even its first record. */
+static uint64_t folded_by_all(const struct catalog *cat, slice lane)
+{
+    uint64_t least = SLOT_NONE;
+
+    for (uint32_t x = 0; x < cat->shards_count; x++) {
+        uint64_t pos = shard_pos(&cat->shards[x], lane);
+        if (pos == SLOT_NONE)
+            return SLOT_NONE;
+        least = least == SLOT_NONE ? pos : MIN(least, pos);
+    }
+    return least;
+}
+
+/* ---- loading */
+
+struct lane_names {
+    struct catalog *cat;
+    struct lane **items;
+    size_t count, cap;
+};
+
+static bool lane_note(void *arg, slice name)
+{
+    struct lane_names *n = arg;
+
+    os_lock(n->cat->os, n->cat->mu);
+    *ARRAY_PUSH(n->items, n->count, n->cap) = lane_get(n->cat, name);
+    os_unlock(n->cat->os, n->cat->mu);
+    return true;
+}
+
+/* Another folder was at work: heads may have moved under our versions. */
+enum err_code heads_reload(struct catalog *cat, struct err *err)
+{
+    size_t n;
+    struct stream **all = streams_all(cat, &n);
+    enum err_code rc = ERR_OK;
+
+    for (size_t i = 0; i < n && rc == ERR_OK; i++) {
+        rc = stream_reload(cat, all[i], err);
+        if (rc == ERR_NOT_FOUND)
+            rc = ERR_OK;
+    }
+    streams_release(cat, all, n);
+    return rc;
+}
+
+static enum err_code lanes_read(struct catalog *cat, struct lane_names *names, struct records *out, struct err *err)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        struct lane *lane = names->items[i];
+        uint64_t folded = folded_by_all(cat, slice_str(lane->name));
+        os_lock(cat->os, cat->mu);
+        if (folded != SLOT_NONE && (lane->pos == SLOT_NONE || lane->pos < folded) && !(cat->session.open && cat->session.lane == lane))
+            lane->pos = folded; /* in heads already; the records may be gone */
+        os_unlock(cat->os, cat->mu);
+        TRY(lane_read(cat, lane, SLOT_NONE, &out[i], err));
+    }
+    return ERR_OK;
+}
+
+static enum err_code shards_refresh(struct catalog *cat, bool *moved, struct err *err)
+{
+    *moved = false;
+    for (uint32_t x = 0; x < cat->shards_count; x++) {
+        bool one = false;
+        TRY(shard_refresh(cat, x, &one, err));
+        *moved |= one;
+    }
+    return ERR_OK;
+}
+
+/* One attempt. *again: a checkpoint moved, what was read does not count. */
+static enum err_code lanes_load_once(struct catalog *cat, struct lane_names *names, bool *again, struct err *err)
+{
+    struct records *read = mem_zalloc((names->count + 1) * sizeof(*read));
+    enum err_code rc = lanes_read(cat, names, read, err);
+
+    *again = false;
+    if (rc == ERR_OK && !MUTANT(6))
+        rc = shards_refresh(cat, again, err);
+    if (rc == ERR_OK && *again)
+        rc = heads_reload(cat, err);
+    else if (rc == ERR_OK) {
+        os_lock(cat->os, cat->mu);
+        for (size_t i = 0; i < names->count; i++)
+            records_apply(cat, names->items[i], &read[i]);
+        os_unlock(cat->os, cat->mu);
+    }
+    for (size_t i = 0; i < names->count; i++)
+        records_done(cat, &read[i]);
+    free(read);
+    return rc;
+}
+
+enum err_code lanes_load(struct catalog *cat, struct err *err)
+{
+    struct lane_names names = {.cat = cat};
+    bool again = true;
+    enum err_code rc = lanes_list(cat, lane_note, &names, err);
+
+    for (int tries = 0; rc == ERR_OK && again; tries++) {
+        rc = tries < LOAD_TRIES_MAX ? lanes_load_once(cat, &names, &again, err)
+                                    : err_set(err, ERR_UNAVAILABLE, "other folders are too fast for this one");
+    }
+    free(names.items);
+    return rc;
+}

@@ -1,0 +1,549 @@
+/* session.c: our lane (catalog.md section 5).
+ *
+ *   closed --catalog_session_open: OPEN--> open --catalog_commit: DATA--> open --catalog_seal: SEAL--> closed
+ *   open --DATA lost--> OPEN elsewhere, the caller uploads again under new names (ERR_CONFLICT)
+ *   open --DATA without an answer for good (ERR_IO)--> undecided: the next commit OPENs the SAME lane first, as a recovery would (R3),
+ *        and learns from the chain whether the record is in it
+ * R4: the header is written after OPEN is committed and before the first DATA. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "catalog/catalog_int.h"
+#include "catalog/mutant.h"
+
+#include "base/banned.h"
+
+#define LANE_NUMBER_MAX 99999u
+#define GATE slice_lit("session")
+
+static struct carried *carried_find(struct carried_list *l, slice wal_id)
+{
+    for (size_t i = 0; i < l->count; i++)
+        if (slice_eq(slice_str(l->items[i].wal_id), wal_id))
+            return &l->items[i];
+    return NULL;
+}
+
+static void carried_raise(struct carried_list *l, slice wal_id, uint64_t segment)
+{
+    struct carried *c = carried_find(l, wal_id);
+
+    if (!c) {
+        c = ARRAY_PUSH(l->items, l->count, l->cap);
+        memcpy(c->wal_id, wal_id.ptr, MIN(wal_id.len, sizeof(c->wal_id) - 1));
+    }
+    c->segment = MAX(c->segment, segment);
+}
+
+static void carried_read(struct carried_list *l, const struct slot *s)
+{
+    json_t *o = json_object_get(s->body, "carried"), *v;
+    const char *key;
+
+    json_object_foreach (o, key, v)
+        if (json_is_integer(v) && json_integer_value(v) >= 0 && strlen(key) < sizeof(l->items->wal_id))
+            carried_raise(l, slice_str(key), (uint64_t)json_integer_value(v));
+}
+
+bool carried_get(const struct slot *s, slice wal_id, uint64_t *segment)
+{
+    _cleanup_(freep) char *key = mem_str(wal_id);
+    return json_get_u64(json_object_get(s->body, "carried"), key, segment);
+}
+
+static void carried_put(struct buf *out, const struct carried_list *l)
+{
+    struct jobject o = {0};
+
+    for (size_t i = 0; i < l->count; i++)
+        int_put(jobject_put(&o, l->items[i].wal_id), (int64_t)l->items[i].segment);
+    jobject_end(&o, out);
+}
+
+/* Members that every lane record has. */
+static void record_common(struct jobject *o, const char *type, const struct nonce *session, const struct carried_list *carried)
+{
+    char hex[33];
+
+    nonce_hex(session, hex);
+    jobject_text(o, "type", slice_str(type));
+    jobject_text(o, "session", slice_str(hex));
+    carried_put(jobject_put(o, "carried"), carried);
+}
+
+/* ---- OPEN */
+
+struct taking {
+    slice lane;
+    bool insist;          /* whoever has it: fence them. Else only an empty or sealed lane is taken */
+    struct nonce session;
+    struct seq_tail tail; /* out: our OPEN */
+    struct carried_list carried;
+};
+
+static void open_body(struct catalog *cat, const struct taking *t, const struct carried_list *carried, struct buf *out)
+{
+    struct jobject o = {0};
+
+    record_common(&o, "open", &t->session, carried);
+    jobject_text(&o, "node_id", slice_str(cat->node_id));
+    jobject_text(&o, "endpoint", slice_str(cat->endpoint));
+    jobject_text(&o, "wal", slice_str(cat->session.wal_id));
+    jobject_end(&o, out);
+}
+
+/* One OPEN at tail + 1, which also decides every earlier PUT of ours there. */
+static enum err_code take_once(struct catalog *cat, struct taking *t, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
+    _cleanup_(slot_done) struct slot tail = {0};
+    struct append a = {.kind = APPEND_OPEN, .type = SLOT_LANE, .nonce = t->session};
+    slice type;
+
+    seq_lane(&seq, t->lane);
+    TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_LANE, &tail, err));
+    if (!t->insist && tail.seq != SLOT_NONE && !(json_get_text(tail.body, "type", &type) && slice_eq(type, slice_lit("seal"))))
+        return err_set(err, ERR_LIMIT, "lane is taken");
+    t->carried.count = 0;
+    if (tail.seq != SLOT_NONE)
+        carried_read(&t->carried, &tail);
+    if (cat->session.committed) /* the next OPEN carries what this session knows */
+        carried_raise(&t->carried, slice_str(cat->session.wal_id), cat->session.committed);
+    open_body(cat, t, &t->carried, &body);
+    a.seq = buf_view(&seq);
+    a.tail = (struct seq_tail){tail.seq, tail.nonce};
+    a.body = buf_view(&body);
+    TRY(seq_append(&cat->io, &a, err));
+    t->tail = (struct seq_tail){tail.seq + 1, t->session};
+    return ERR_OK;
+}
+
+static enum err_code header_write(struct catalog *cat, slice lane, const struct nonce *session, struct err *err)
+{
+    struct lane_identity id = {0};
+
+    memcpy(id.wal_id, cat->session.wal_id, sizeof(id.wal_id));
+    memcpy(id.lane, lane.ptr, MIN(lane.len, sizeof(id.lane) - 1));
+    nonce_hex(session, id.session);
+    return cat->session.header ? cat->session.header(cat->session.header_arg, &id, err) : ERR_OK;
+}
+
+static enum err_code lane_take(struct catalog *cat, struct taking *t, struct err *err)
+{
+    enum err_code rc;
+
+    do {
+        seq_nonce(&cat->io, &t->session);
+        if (MUTANT(5))
+            TRY(header_write(cat, t->lane, &t->session, err));
+        rc = take_once(cat, t, err);
+    } while (rc == ERR_CONFLICT && t->insist);
+    return rc;
+}
+
+struct numbers {
+    uint8_t used[(LANE_NUMBER_MAX + 8) / 8];
+    char (*names)[24];
+    size_t count, cap;
+};
+
+static bool number_item(void *arg, slice lane)
+{
+    struct numbers *n = arg;
+    uint64_t v;
+
+    if (lane.ptr[0] != 'n' || !slice_u64(slice_from(lane, 1), &v) || v > LANE_NUMBER_MAX)
+        return true;
+    n->used[v / 8] |= (uint8_t)(1 << v % 8);
+    char(*name)[24] = ARRAY_PUSH(n->names, n->count, n->cap);
+    memcpy(*name, lane.ptr, MIN(lane.len, sizeof(*name) - 1));
+    return true;
+}
+
+static enum err_code take_sealed(struct catalog *cat, struct numbers *n, slice avoid, struct taking *t, char lane[24], struct err *err)
+{
+    for (size_t i = 0; i < n->count; i++) {
+        if (slice_eq(slice_str(n->names[i]), avoid))
+            continue;
+        t->lane = slice_str(n->names[i]);
+        enum err_code rc = lane_take(cat, t, err);
+        if (rc == ERR_OK)
+            memcpy(lane, n->names[i], 24);
+        if (rc != ERR_LIMIT && rc != ERR_CONFLICT)
+            return rc;
+    }
+    return ERR_LIMIT;
+}
+
+/* A lane whose tail is SEAL, else the smallest unused number; never `avoid`. */
+static enum err_code take_any(struct catalog *cat, slice avoid, struct taking *t, char lane[24], struct err *err)
+{
+    struct numbers *n = mem_zalloc(sizeof(*n));
+    enum err_code rc = lanes_list(cat, number_item, n, err);
+
+    t->insist = false;
+    if (rc == ERR_OK)
+        rc = take_sealed(cat, n, avoid, t, lane, err);
+    for (uint32_t v = 1; (rc == ERR_LIMIT || rc == ERR_CONFLICT) && v <= LANE_NUMBER_MAX; v++) {
+        if (n->used[v / 8] >> v % 8 & 1)
+            continue;
+        (void)snprintf(lane, 24, "n%05" PRIu32, v);
+        t->lane = slice_str(lane);
+        rc = lane_take(cat, t, err);
+    }
+    free(n->names);
+    free(n);
+    return rc;
+}
+
+/* The lane's records up to our OPEN are part of what we show from now on: a late PUT of our own past may be among them. `visible` runs
+ * in the same critical section. */
+static enum err_code session_begin(struct catalog *cat, struct taking *t, void (*visible)(void *arg), void *arg, struct err *err)
+{
+    struct session *s = &cat->session;
+    struct records read = {0};
+
+    os_lock(cat->os, cat->mu);
+    struct lane *lane = lane_get(cat, t->lane);
+    s->open = false; /* or the reader would stop at what looks like our own append in flight */
+    os_unlock(cat->os, cat->mu);
+    enum err_code rc = lane_read(cat, lane, t->tail.slot, &read, err);
+    if (rc == ERR_OK) {
+        struct carried *c = carried_find(&t->carried, slice_str(s->wal_id));
+        os_lock(cat->os, cat->mu);
+        s->open = true;
+        s->undecided = s->fenced = false;
+        s->lane = lane;
+        s->nonce = t->session;
+        s->tail = t->tail;
+        free(s->carried.items);
+        s->carried = t->carried;
+        t->carried = (struct carried_list){0};
+        s->committed = c ? c->segment : s->committed;
+        records_apply(cat, lane, &read);
+        if (visible && s->committed)
+            visible(arg);
+        os_unlock(cat->os, cat->mu);
+    }
+    records_done(cat, &read);
+    return rc;
+}
+
+/* The records between what was folded and our OPEN may have been collected when no checkpoint was known at the time: load first. */
+static enum err_code catch_up(struct catalog *cat, struct err *err)
+{
+    gate_enter(cat, slice_lit("fold"));
+    enum err_code rc = lanes_load(cat, err);
+    gate_leave(cat, slice_lit("fold"));
+    return rc;
+}
+
+static enum err_code open_in_gate(struct catalog *cat, struct lane_identity *id, uint64_t *committed, struct err *err)
+{
+    struct taking t = {.lane = slice_str(id->lane), .insist = true};
+    char lane[24] = "";
+
+    enum err_code rc = catch_up(cat, err);
+    if (rc == ERR_OK && id->lane[0] && !MUTANT(3)) {
+        memcpy(lane, id->lane, sizeof(lane));
+        rc = lane_valid(t.lane) ? lane_take(cat, &t, err) : err_set(err, ERR_CORRUPT, "bad lane \"%s\" in the header of the WAL", lane);
+    } else if (rc == ERR_OK) {
+        rc = take_any(cat, slice_str(id->lane), &t, lane, err);
+    }
+    t.lane = slice_str(lane);
+    if (rc == ERR_OK)
+        rc = header_write(cat, t.lane, &t.session, err);
+    if (rc == ERR_OK)
+        rc = session_begin(cat, &t, NULL, NULL, err);
+    if (rc == ERR_OK) {
+        memcpy(id->lane, lane, sizeof(id->lane));
+        nonce_hex(&t.session, id->session);
+        *committed = cat->session.committed;
+    }
+    free(t.carried.items);
+    return rc;
+}
+
+enum err_code catalog_session_open(struct catalog *cat, struct lane_identity *id,
+                                   enum err_code (*header)(void *arg, const struct lane_identity *id, struct err *err), void *arg,
+                                   uint64_t *committed, struct err *err)
+{
+    gate_enter(cat, GATE);
+    os_lock(cat->os, cat->mu);
+    cat->session.header = header;
+    cat->session.header_arg = arg;
+    cat->session.committed = 0;
+    memcpy(cat->session.wal_id, id->wal_id, sizeof(cat->session.wal_id));
+    os_unlock(cat->os, cat->mu);
+    enum err_code rc = open_in_gate(cat, id, committed, err);
+    gate_leave(cat, GATE);
+    return rc;
+}
+
+void catalog_next_file_stem(struct catalog *cat, struct buf *out)
+{
+    char session8[9];
+
+    os_lock(cat->os, cat->mu);
+    const struct session *s = &cat->session;
+    nonce_session8(&s->nonce, session8);
+    if (MUTANT(16) && s->old_stem.len)
+        buf_slice(out, buf_view(&s->old_stem));
+    else
+        buf_fmt(out, "%s-%020" PRIu64 "-%s", s->lane ? s->lane->name : "n00000", s->tail.slot + 1, session8);
+    os_unlock(cat->os, cat->mu);
+}
+
+/* ---- DATA */
+
+struct data { /* one commit on its way */
+    uint64_t from, to;
+    const struct catalog_file *files;
+    size_t count;
+    struct records record;        /* one: ours */
+    struct carried_list carried;  /* with this commit in it */
+    slice wal_id;
+};
+
+static bool data_covers(void *arg, const struct slot *tail)
+{
+    const struct data *d = arg;
+    uint64_t segment;
+
+    return carried_get(tail, d->wal_id, &segment) && segment >= d->to;
+}
+
+static enum err_code data_prepare(struct catalog *cat, struct data *d, uint64_t slot, struct err *err)
+{
+    struct record *r = ARRAY_PUSH(d->record.items, d->record.count, d->record.cap);
+    struct file_name name;
+
+    r->slot = slot;
+    for (size_t i = 0; i < d->count; i++) {
+        const struct catalog_file *f = &d->files[i];
+        if (f->path.len >= 900 || !store_key_valid(f->path) || !file_name_parse(f->path, &name) || f->stats.rows == 0 || f->stats.rows > UINT32_MAX ||
+            f->stats.tmin_us > f->stats.tmax_us)
+            return err_set(err, ERR_INVALID, "not a data file of ours: " SLICE_FMT, SLICE_ARG(f->path));
+        struct record_file *rf = ARRAY_PUSH(r->files, r->count, r->cap);
+        rf->sid = f->sid;
+        rf->stream = stream_get(cat, &f->sid); /* NULL: dropped meanwhile; the record still names it, fold drops it */
+        rf->entry = entry_new(f->path, &f->stats, f->raw_bytes, f->schema_version, SLOT_NONE);
+    }
+    for (size_t i = 0; i < cat->session.carried.count; i++)
+        carried_raise(&d->carried, slice_str(cat->session.carried.items[i].wal_id), cat->session.carried.items[i].segment);
+    carried_raise(&d->carried, d->wal_id, d->to);
+    return ERR_OK;
+}
+
+static void data_body(struct catalog *cat, const struct data *d, struct buf *out)
+{
+    const struct record *r = &d->record.items[0];
+    struct jobject o = {0};
+
+    record_common(&o, "data", &cat->session.nonce, &d->carried);
+    struct buf *wal = jobject_put(&o, "wal");
+    buf_fmt(wal, "{\"from\":%" PRIu64 ",\"id\":", d->from);
+    buf_json_str(wal, d->wal_id);
+    buf_fmt(wal, ",\"to\":%" PRIu64 "}", d->to);
+    struct buf *files = jobject_put(&o, "files");
+    buf_byte(files, '[');
+    for (size_t i = 0; i < r->count; i++) {
+        if (i)
+            buf_byte(files, ',');
+        entry_put(files, r->files[i].entry, &d->files[i].sid, d->files[i].stream);
+    }
+    buf_byte(files, ']');
+    jobject_end(&o, out);
+}
+
+/* Versions that waited for our commit (HELD). Under mu. */
+static void held_release(struct catalog *cat)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&cat->by_sid, &i));)
+        if (((struct stream *)e->value)->held)
+            stream_rebuild(cat, e->value);
+}
+
+static enum err_code data_append(struct catalog *cat, struct data *d, void (*on_visible)(void *arg), void *arg, struct err *err)
+{
+    struct session *s = &cat->session;
+    _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
+    struct append a = {.kind = APPEND_DATA, .type = SLOT_LANE, .tail = s->tail, .covers = data_covers, .arg = d};
+
+    TRY(data_prepare(cat, d, s->tail.slot + 1, err));
+    data_body(cat, d, &body);
+    seq_lane(&seq, slice_str(s->lane->name));
+    a.seq = buf_view(&seq);
+    a.body = buf_view(&body);
+    seq_nonce(&cat->io, &a.nonce);
+    TRY(seq_append(&cat->io, &a, err));
+    os_lock(cat->os, cat->mu);
+    s->tail = (struct seq_tail){s->tail.slot + 1, a.nonce};
+    s->committed = d->to;
+    struct carried_list old = s->carried;
+    s->carried = d->carried;
+    d->carried = old;
+    records_apply(cat, s->lane, &d->record);
+    held_release(cat);
+    if (on_visible)
+        on_visible(arg);
+    os_unlock(cat->os, cat->mu);
+    return ERR_OK;
+}
+
+static void note_stem(struct catalog *cat)
+{
+    if (!MUTANT(16))
+        return;
+    struct buf stem = BUF_INIT;
+    catalog_next_file_stem(cat, &stem);
+    buf_done(&cat->session.old_stem);
+    cat->session.old_stem = stem;
+}
+
+/* Our DATA lost its slot. What the old lane carries is committed; the rest goes to another lane, under new names. */
+static enum err_code fenced(struct catalog *cat, struct err *err)
+{
+    struct session *s = &cat->session;
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    _cleanup_(slot_done) struct slot tail = {0};
+    struct taking t = {0};
+    uint64_t segment;
+    char lane[24];
+    slice type;
+
+    note_stem(cat);
+    memcpy(lane, s->lane->name, sizeof(lane));
+    seq_lane(&seq, slice_str(lane));
+    TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_LANE, &tail, err));
+    if (tail.seq != SLOT_NONE && carried_get(&tail, slice_str(s->wal_id), &segment))
+        s->committed = MAX(s->committed, segment);
+    t.lane = slice_str(lane);
+    t.insist = true;
+    bool sealed = tail.seq != SLOT_NONE && json_get_text(tail.body, "type", &type) && slice_eq(type, slice_lit("seal"));
+    enum err_code rc = sealed ? lane_take(cat, &t, err) : take_any(cat, slice_str(s->lane->name), &t, lane, err);
+    t.lane = slice_str(lane);
+    if (rc == ERR_OK)
+        rc = header_write(cat, t.lane, &t.session, err);
+    if (rc == ERR_OK)
+        rc = session_begin(cat, &t, NULL, NULL, err);
+    free(t.carried.items);
+    return rc;
+}
+
+struct after_reopen {
+    struct catalog *cat;
+    uint64_t to;
+    void (*on_visible)(void *arg);
+    void *arg;
+    bool done;
+};
+
+static void reopened_visible(void *arg)
+{
+    struct after_reopen *r = arg;
+
+    if (r->cat->session.committed < r->to)
+        return;
+    r->done = true;
+    if (r->on_visible)
+        r->on_visible(r->arg);
+}
+
+/* After an append without an answer: the same lane, as in a recovery. */
+static enum err_code reopen(struct catalog *cat, struct after_reopen *r, struct err *err)
+{
+    char lane[24];
+    struct taking t = {.insist = true};
+
+    memcpy(lane, cat->session.lane->name, sizeof(lane));
+    t.lane = slice_str(lane);
+    enum err_code rc = MUTANT(2) ? take_any(cat, t.lane, &t, lane, err) : lane_take(cat, &t, err);
+    t.lane = slice_str(lane);
+    if (rc == ERR_OK)
+        rc = header_write(cat, t.lane, &t.session, err);
+    if (rc == ERR_OK)
+        rc = session_begin(cat, &t, reopened_visible, r, err);
+    free(t.carried.items);
+    return rc;
+}
+
+static enum err_code commit_in_gate(struct catalog *cat, struct data *d, void (*on_visible)(void *arg), void *arg, uint64_t *committed,
+                                    struct err *err)
+{
+    struct session *s = &cat->session;
+    struct after_reopen r = {cat, d->to, on_visible, arg, false};
+
+    if (!s->lane)
+        return err_set(err, ERR_INVALID, "no lane is open");
+    if (s->undecided || !s->open) {
+        TRY(reopen(cat, &r, err));
+        *committed = s->committed;
+        return r.done ? ERR_OK : err_set(err, ERR_CONFLICT, "lane %s was opened again: upload under new names", s->lane->name);
+    }
+    enum err_code rc = data_append(cat, d, on_visible, arg, err);
+    if (rc == ERR_INVALID || rc == ERR_LIMIT || rc == ERR_UNAVAILABLE)
+        return rc; /* nothing happened */
+    if (rc == ERR_CONFLICT) {
+        TRY(fenced(cat, err));
+        *committed = s->committed;
+        return err_set(err, ERR_CONFLICT, "fenced: now on lane %s", s->lane->name);
+    }
+    if (rc != ERR_OK) {
+        os_lock(cat->os, cat->mu);
+        s->undecided = true;
+        os_unlock(cat->os, cat->mu);
+        return rc;
+    }
+    *committed = d->to;
+    return ERR_OK;
+}
+
+enum err_code catalog_commit(struct catalog *cat, uint64_t from, uint64_t to, const struct catalog_file *files, size_t count,
+                             void (*on_visible)(void *arg), void *arg, uint64_t *committed, struct err *err)
+{
+    struct data d = {.from = from, .to = to, .files = files, .count = count};
+
+    gate_enter(cat, GATE);
+    d.wal_id = slice_str(cat->session.wal_id);
+    enum err_code rc = commit_in_gate(cat, &d, on_visible, arg, committed, err);
+    gate_leave(cat, GATE);
+    records_done(cat, &d.record);
+    free(d.carried.items);
+    return rc;
+}
+
+/* ---- SEAL */
+
+static enum err_code seal_in_gate(struct catalog *cat, struct err *err)
+{
+    struct session *s = &cat->session;
+    _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
+    struct append a = {.kind = APPEND_OTHER, .type = SLOT_LANE, .tail = s->tail};
+    struct jobject o = {0};
+
+    if (!s->open || s->undecided)
+        return ERR_OK; /* the next start OPENs the lane */
+    record_common(&o, "seal", &s->nonce, &s->carried);
+    jobject_text(&o, "reason", slice_lit("clean stop"));
+    jobject_end(&o, &body);
+    seq_lane(&seq, slice_str(s->lane->name));
+    a.seq = buf_view(&seq);
+    a.body = buf_view(&body);
+    seq_nonce(&cat->io, &a.nonce);
+    enum err_code rc = seq_append(&cat->io, &a, err);
+    os_lock(cat->os, cat->mu);
+    s->open = false;
+    os_unlock(cat->os, cat->mu);
+    return rc == ERR_CONFLICT ? ERR_OK : rc; /* fenced: then it is not ours to seal */
+}
+
+enum err_code catalog_seal(struct catalog *cat, struct err *err)
+{
+    gate_enter(cat, GATE);
+    enum err_code rc = seal_in_gate(cat, err);
+    gate_leave(cat, GATE);
+    return rc;
+}
