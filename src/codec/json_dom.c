@@ -90,7 +90,7 @@ static bool read_object(struct json_reader *r, struct arena *a, unsigned depth, 
         if (!json_more(r) || *r->at != '"')
             return json_fail_at(r, r->at, "expected a key");
         r->at++;
-        if (!json_string(r, &m->key))
+        if (!json_read_string(r, &m->key))
             return false;
         m->key = keep(r, a, m->key);
         if (!json_more(r) || *r->at != ':')
@@ -124,27 +124,27 @@ static bool read_value(struct json_reader *r, struct arena *a, unsigned depth, s
     case '[':
         if (depth >= JSON_DEPTH_MAX)
             return json_fail_at(r, from, "nested too deeply");
-        out->kind = *from == '{' ? JSON_OBJECT : JSON_ARRAY;
+        out->kind = *from == '{' ? DOM_OBJECT : DOM_ARRAY;
         if (*from == '{' ? !read_object(r, a, depth + 1, out) || !distinct(r, out, from) : !read_array(r, a, depth + 1, out))
             return false;
         break;
     case '"':
-        out->kind = JSON_STRING;
+        out->kind = DOM_STRING;
         r->at++;
-        if (!json_string(r, &out->string))
+        if (!json_read_string(r, &out->string))
             return false;
         out->string = keep(r, a, out->string);
         break;
     case '-': case '0': case '1': case '2': case '3': case '4':
     case '5': case '6': case '7': case '8': case '9':
-        out->kind = JSON_NUMBER;
-        if (!json_number(r, &out->num))
+        out->kind = DOM_NUMBER;
+        if (!json_read_number(r, &out->num))
             return false;
         break;
     default:
-        if (!json_word(r, &null, &out->truth))
+        if (!json_read_word(r, &null, &out->truth))
             return false;
-        out->kind = null ? JSON_NULL : JSON_BOOL;
+        out->kind = null ? DOM_NULL : DOM_BOOL;
     }
     out->raw = (slice){from, (size_t)(r->at - from)};
     return true;
@@ -172,7 +172,7 @@ enum err_code json_dom_parse(slice text, struct arena *a, struct json_value *out
 
 const struct json_value *json_dom_get(const struct json_value *object, const char *key)
 {
-    if (object->kind != JSON_OBJECT)
+    if (object->kind != DOM_OBJECT)
         return NULL;
     for (uint32_t i = 0; i < object->count; i++)
         if (slice_eq(object->members[i].key, slice_str(key)))

@@ -4,10 +4,10 @@
 #include "base/arena.h"
 #include "codec/json_reader.h"
 
-enum json_kind { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+enum dom_kind { DOM_NULL, DOM_BOOL, DOM_NUMBER, DOM_STRING, DOM_ARRAY, DOM_OBJECT };
 struct json_member;
 struct json_value {
-    uint8_t kind;   /* enum json_kind */
+    uint8_t kind;   /* enum dom_kind */
     bool truth;
     uint32_t count; /* of items or members */
     slice raw;      /* its bytes in the text */

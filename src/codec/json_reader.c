@@ -176,7 +176,7 @@ static const uint8_t *unicode_escape(struct json_reader *r, const uint8_t *p, ui
 }
 
 /* `p` is where the inlined scan stopped, [from, p) is plain ASCII. */
-bool json_string_slow(struct json_reader *r, const uint8_t *from, const uint8_t *p, slice *out)
+bool json_read_string_slow(struct json_reader *r, const uint8_t *from, const uint8_t *p, slice *out)
 {
     static const uint8_t escapes[256] = {['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
                                          ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t'};
@@ -315,7 +315,7 @@ static const uint8_t *exponent(const uint8_t *p, const uint8_t *end, int64_t *ou
     return p;
 }
 
-bool json_number(struct json_reader *r, struct json_number *out)
+bool json_read_number(struct json_reader *r, struct json_number *out)
 {
     const uint8_t *from = r->at, *p = from, *end = r->end, *first;
     bool minus = *p == '-', whole = true;
@@ -376,10 +376,10 @@ bool json_number(struct json_reader *r, struct json_number *out)
         *out = (struct json_number){.kind = JSON_UINT, .u = v}; /* 20 digits that did not wrap: 10^19 <= v < 2^64 */
         return true;
     }
-    return json_number_slow(r, from, out);
+    return json_read_number_slow(r, from, out);
 }
 
-bool json_number_slow(struct json_reader *r, const uint8_t *from, struct json_number *out)
+bool json_read_number_slow(struct json_reader *r, const uint8_t *from, struct json_number *out)
 {
     size_t len = (size_t)(r->at - from);
 
@@ -395,7 +395,7 @@ bool json_number_slow(struct json_reader *r, const uint8_t *from, struct json_nu
 
 /* -- words and whole values ------------------------------------------------------------------------------------------ */
 
-bool json_word(struct json_reader *r, bool *null, bool *truth)
+bool json_read_word(struct json_reader *r, bool *null, bool *truth)
 {
     size_t left = (size_t)(r->end - r->at);
 
@@ -424,11 +424,11 @@ static bool skip_scalar(struct json_reader *r)
 
     if (*r->at == '"') {
         r->at++;
-        return json_string(r, &s);
+        return json_read_string(r, &s);
     }
     if (*r->at == '-' || (*r->at >= '0' && *r->at <= '9'))
-        return json_number(r, &n);
-    return json_word(r, &a, &b);
+        return json_read_number(r, &n);
+    return json_read_word(r, &a, &b);
 }
 
 bool json_skip(struct json_reader *r)
@@ -472,7 +472,7 @@ bool json_skip(struct json_reader *r)
         if (!json_more(r) || *r->at != '"')
             return json_fail_at(r, r->at, "expected a key");
         r->at++;
-        if (!json_string(r, &s))
+        if (!json_read_string(r, &s))
             return false;
         if (!json_more(r) || *r->at != ':')
             return json_fail_at(r, r->at, "expected ':'");

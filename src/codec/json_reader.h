@@ -68,10 +68,10 @@ static inline bool json_more(struct json_reader *r)
     return p < r->end;
 }
 
-bool json_string_slow(struct json_reader *r, const uint8_t *from, const uint8_t *p, slice *out);
+bool json_read_string_slow(struct json_reader *r, const uint8_t *from, const uint8_t *p, slice *out);
 /* At the byte after the opening quote: reads to the closing one. `*out` lies in the body, or in scratch until the next
  * string. Not NUL-free: "\u0000" is a byte 0. */
-static inline bool json_string(struct json_reader *r, slice *out)
+static inline bool json_read_string(struct json_reader *r, slice *out)
 {
     const uint8_t *from = r->at, *p = from;
 #ifdef __SSE2__
@@ -94,14 +94,14 @@ static inline bool json_string(struct json_reader *r, slice *out)
         return true;
     }
 #endif
-    return json_string_slow(r, from, p, out);
+    return json_read_string_slow(r, from, p, out);
 }
 
-bool json_number_slow(struct json_reader *r, const uint8_t *from, struct json_number *out);
+bool json_read_number_slow(struct json_reader *r, const uint8_t *from, struct json_number *out);
 /* At '-' or a digit. */
-bool json_number(struct json_reader *r, struct json_number *out);
+bool json_read_number(struct json_reader *r, struct json_number *out);
 /* At any byte: one of the three words. `*truth` is set for true and false, `*null` tells which. */
-bool json_word(struct json_reader *r, bool *null, bool *truth);
+bool json_read_word(struct json_reader *r, bool *null, bool *truth);
 /* Reads any one value, checking all but duplicate keys. */
 bool json_skip(struct json_reader *r);
 /* Is `s` valid UTF-8 (RFC 3629)? */

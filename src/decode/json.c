@@ -305,7 +305,7 @@ static struct key *read_key(struct decoder *d, struct node *node, struct key **p
         return NULL;
     }
     r->at++;
-    if (!json_string(r, &bytes))
+    if (!json_read_string(r, &bytes))
         return NULL;
     if (!json_more(r) || *r->at != ':') {
         json_fail_at(r, r->at, "expected ':'");
@@ -349,7 +349,7 @@ static inline enum step read_scalar(struct decoder *d, struct key *k)
     if (c == '"') {
         slice s;
         r->at++;
-        if (__builtin_expect(!json_string(r, &s), 0))
+        if (__builtin_expect(!json_read_string(r, &s), 0))
             return STEP_JSON;
         if (__builtin_expect(!(e = key_entry(d, k)), 0))
             return key_step(d);
@@ -357,14 +357,14 @@ static inline enum step read_scalar(struct decoder *d, struct key *k)
     }
     if (c == '-' || (uint8_t)(c - '0') < 10) {
         struct json_number n;
-        if (__builtin_expect(!json_number(r, &n), 0))
+        if (__builtin_expect(!json_read_number(r, &n), 0))
             return STEP_JSON;
         if (__builtin_expect(!(e = key_entry(d, k)), 0))
             return key_step(d);
         return put_number(d, e, n) ? STEP_OK : STEP_REFUSED;
     }
     bool null, truth;
-    if (!json_word(r, &null, &truth))
+    if (!json_read_word(r, &null, &truth))
         return STEP_JSON;
     if (!(e = key_entry(d, k)))
         return key_step(d);

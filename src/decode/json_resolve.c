@@ -105,7 +105,7 @@ static bool text_number(slice s, struct json_number *out)
     struct json_reader reader = {0};
 
     json_reader_init(&reader, s);
-    return s.len && (s.ptr[0] == '-' || (s.ptr[0] >= '0' && s.ptr[0] <= '9')) && json_number(&reader, out) && reader.at == reader.end;
+    return s.len && (s.ptr[0] == '-' || (s.ptr[0] >= '0' && s.ptr[0] <= '9')) && json_read_number(&reader, out) && reader.at == reader.end;
 }
 
 static bool to_int64(uint64_t bits, enum json_number_kind code, int64_t *out)

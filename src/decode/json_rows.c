@@ -26,7 +26,7 @@ static uint64_t count_rows(struct json_value *v)
 {
     uint64_t n;
 
-    if (v->kind == JSON_OBJECT) {
+    if (v->kind == DOM_OBJECT) {
         n = 1;
         for (uint32_t i = 0; i < v->count; i++) {
             v->members[i].value.tag = count_rows(&v->members[i].value);
@@ -34,13 +34,13 @@ static uint64_t count_rows(struct json_value *v)
         }
         return n;
     }
-    if (v->kind != JSON_ARRAY || v->count == 0)
+    if (v->kind != DOM_ARRAY || v->count == 0)
         return 1;
     n = 0;
     for (uint32_t i = 0; i < v->count; i++) {
         struct json_value *item = &v->items[i];
         uint64_t rows = count_rows(item);
-        n = capped_add(n, item->kind == JSON_ARRAY && item->count == 0 ? 0 : rows);
+        n = capped_add(n, item->kind == DOM_ARRAY && item->count == 0 ? 0 : rows);
         item->tag = n;
     }
     if (n == 0) { /* nothing but empty arrays: one of them remains */
@@ -53,14 +53,14 @@ static uint64_t count_rows(struct json_value *v)
 /* Notes arrays, and objects that have a member at the depth where exploding ends. */
 static void look(struct decoder *d, const struct json_value *v, unsigned depth)
 {
-    if (v->kind == JSON_ARRAY) {
+    if (v->kind == DOM_ARRAY) {
         if (v->count) {
             d->exploded = true;
             d->tree_next = true;
         }
         for (uint32_t i = 0; i < v->count; i++)
             look(d, &v->items[i], depth);
-    } else if (v->kind == JSON_OBJECT) {
+    } else if (v->kind == DOM_OBJECT) {
         if (v->count && depth + 1 >= d->opt->flatten_level)
             d->deep = true;
         for (uint32_t i = 0; i < v->count; i++)
@@ -115,11 +115,11 @@ static enum step put_scalar(struct decoder *d, struct key *k, struct json_value 
 
     if (!e)
         return key_step(d);
-    switch ((enum json_kind)v->kind) {
-    case JSON_NULL: break;
-    case JSON_BOOL: ok = put_bool(d, e, v->truth); break;
-    case JSON_NUMBER: ok = put_number(d, e, v->num); break;
-    case JSON_STRING:
+    switch ((enum dom_kind)v->kind) {
+    case DOM_NULL: break;
+    case DOM_BOOL: ok = put_bool(d, e, v->truth); break;
+    case DOM_NUMBER: ok = put_number(d, e, v->num); break;
+    case DOM_STRING:
         if (k->name->hint_time) {
             ok = put_text(d, k, e, v->string);
         } else {
@@ -130,8 +130,8 @@ static enum step put_scalar(struct decoder *d, struct key *k, struct json_value 
             }
         }
         break;
-    case JSON_ARRAY:
-    case JSON_OBJECT: {
+    case DOM_ARRAY:
+    case DOM_OBJECT: {
         enum step step = list_new(d, 0, &empty);
         return step == STEP_OK ? put_list(d, e, empty) : step;
     }
@@ -152,7 +152,7 @@ static enum step explode_object(struct decoder *d, struct node *node, struct jso
 
 static enum step explode_value(struct decoder *d, struct key *k, struct json_value *v, uint64_t index)
 {
-    while (v->kind == JSON_ARRAY && v->count) { /* to the item that holds row `index` */
+    while (v->kind == DOM_ARRAY && v->count) { /* to the item that holds row `index` */
         uint32_t low = 0, high = v->count - 1;
         while (low < high) {
             uint32_t middle = low + (high - low) / 2;
@@ -165,13 +165,13 @@ static enum step explode_value(struct decoder *d, struct key *k, struct json_val
             index -= v->items[low - 1].tag;
         v = &v->items[low];
     }
-    if (v->kind == JSON_OBJECT) {
+    if (v->kind == DOM_OBJECT) {
         struct node *node = v->count ? key_object(d, k) : NULL;
         if (!node)
             return v->count ? key_step(d) : STEP_OK;
         return explode_object(d, node, v, index);
     }
-    d->exploded_bytes += 8 + (v->kind == JSON_STRING ? v->string.len : 0);
+    d->exploded_bytes += 8 + (v->kind == DOM_STRING ? v->string.len : 0);
     return put_scalar(d, k, v);
 }
 
@@ -236,18 +236,18 @@ static enum step list_put(struct decoder *d, struct key *k, struct list_cell *li
 {
     struct list_item *item = &list->items[index];
 
-    switch ((enum json_kind)v->kind) {
-    case JSON_NULL: return STEP_OK;
-    case JSON_BOOL: *item = (struct list_item){.kind = TYPE_BOOL, .truth = v->truth}; break;
-    case JSON_NUMBER:
+    switch ((enum dom_kind)v->kind) {
+    case DOM_NULL: return STEP_OK;
+    case DOM_BOOL: *item = (struct list_item){.kind = TYPE_BOOL, .truth = v->truth}; break;
+    case DOM_NUMBER:
         if (v->num.kind == JSON_INT)
             *item = (struct list_item){.kind = TYPE_INT64, .i = v->num.i};
         else
             *item = (struct list_item){.kind = TYPE_FLOAT64, .d = v->num.kind == JSON_UINT ? (double)v->num.u : v->num.d};
         break;
-    case JSON_STRING: *item = (struct list_item){.kind = TYPE_UTF8, .text = tree_text(d, v)}; break;
-    case JSON_ARRAY:
-    case JSON_OBJECT: *item = (struct list_item){.kind = TYPE_UTF8, .text = keep_text(d, v->raw)}; break;
+    case DOM_STRING: *item = (struct list_item){.kind = TYPE_UTF8, .text = tree_text(d, v)}; break;
+    case DOM_ARRAY:
+    case DOM_OBJECT: *item = (struct list_item){.kind = TYPE_UTF8, .text = keep_text(d, v->raw)}; break;
     }
     if (list->item == item->kind || (list->item == TYPE_FLOAT64 && item->kind == TYPE_INT64))
         return STEP_OK;
@@ -267,7 +267,7 @@ static enum step gather_object(struct decoder *d, struct node *node, struct json
         enum step step = STEP_OK;
         if (!k)
             return key_step(d);
-        if (m->value.kind == JSON_OBJECT) {
+        if (m->value.kind == DOM_OBJECT) {
             struct node *inner = m->value.count ? key_object(d, k) : NULL;
             if (m->value.count)
                 step = inner ? gather_object(d, inner, &m->value, index, count, stamp) : key_step(d);
@@ -299,8 +299,8 @@ static enum step put_array(struct decoder *d, struct key *k, struct json_value *
     enum step step;
 
     for (uint32_t i = 0; i < v->count; i++) {
-        objects += v->items[i].kind == JSON_OBJECT;
-        nulls += v->items[i].kind == JSON_NULL;
+        objects += v->items[i].kind == DOM_OBJECT;
+        nulls += v->items[i].kind == DOM_NULL;
     }
     if (objects) {
         uint64_t stamp = ++d->instances;
@@ -309,7 +309,7 @@ static enum step put_array(struct decoder *d, struct key *k, struct json_value *
         if (!(node = key_object(d, k)))
             return key_step(d);
         for (uint32_t i = 0; i < v->count; i++)
-            if (v->items[i].kind == JSON_OBJECT &&
+            if (v->items[i].kind == DOM_OBJECT &&
                 (step = gather_object(d, node, &v->items[i], i, v->count, stamp)) != STEP_OK)
                 return step;
         return STEP_OK;
@@ -332,11 +332,11 @@ static enum step flatten_object(struct decoder *d, struct node *node, struct jso
         enum step step = STEP_OK;
         if (!k)
             return key_step(d);
-        if (m->value.kind == JSON_OBJECT) {
+        if (m->value.kind == DOM_OBJECT) {
             struct node *inner = m->value.count ? key_object(d, k) : NULL;
             if (m->value.count)
                 step = inner ? flatten_object(d, inner, &m->value) : key_step(d);
-        } else if (m->value.kind == JSON_ARRAY) {
+        } else if (m->value.kind == DOM_ARRAY) {
             step = put_array(d, k, &m->value);
         } else {
             step = put_scalar(d, k, &m->value);

@@ -90,7 +90,7 @@ static enum err_code static_shape(const struct json_value *fields, struct field 
 {
     for (uint32_t i = 0; i < fields->count; i++) {
         const struct json_value *name = json_dom_get(&fields->items[i], "name"), *type = json_dom_get(&fields->items[i], "data_type");
-        if (!name || name->kind != JSON_STRING || !type || type->kind != JSON_STRING)
+        if (!name || name->kind != DOM_STRING || !type || type->kind != DOM_STRING)
             return err_set(err, ERR_INVALID, "field %u needs a `name` and a `data_type`, both text", i);
         out[i].name = name->string;
         type_names[i] = type->string;
@@ -132,7 +132,7 @@ enum err_code decode_static_schema(slice body, slice partition, struct schema **
         return err_set(err, ERR_CORRUPT, "a static schema needs a body that describes it");
     TRY(json_dom_parse(body, &arena, &root, err));
     fields = json_dom_get(&root, "fields");
-    if (!fields || fields->kind != JSON_ARRAY)
+    if (!fields || fields->kind != DOM_ARRAY)
         return err_set(err, ERR_INVALID, "missing field `fields`");
     list = arena_zalloc(&arena, fields->count * sizeof(*list));
     type_names = arena_zalloc(&arena, fields->count * sizeof(*type_names));

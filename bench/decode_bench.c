@@ -1,0 +1,145 @@
+/* decode_bench.c: bytes of JSON per CPU-second, for each file of rows (one object a line) given: as clients send it, an array of
+ * about 1 MiB a request. Columns of the table, all of the same bodies, medians of interleaved rounds:
+ *   reader   json_skip(): the reader alone
+ *   decode   decode_json() with the stream's schema as hint
+ *   all      and decode_resolve(): what a request costs before the WAL
+ *   jansson  json_loadb(): the yardstick at hand, a tree and nothing more */
+#include <jansson.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "codec/json_reader.h"
+#include "decode/json.h"
+
+#define BODY_BYTES (1u << 20)
+#define ROUNDS 15
+
+struct bodies {
+    struct buf *at;
+    size_t count, cap, bytes;
+};
+enum what { READER, DECODE, ALL, JANSSON, WHATS };
+
+static const struct decode_options options = {.flatten_level = 10, .rows_max = 1000000, .bytes_max = 80u << 20, .columns_max = 1000};
+
+static double cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static bool load(const char *path, struct bodies *out)
+{
+    FILE *f = fopen(path, "r");
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t n;
+    struct buf *b = NULL;
+
+    if (!f)
+        return false;
+    while ((n = getline(&line, &cap, f)) > 0) {
+        if (!b || b->len > BODY_BYTES) {
+            if (b)
+                buf_byte(b, ']');
+            b = ARRAY_PUSH(out->at, out->count, out->cap);
+            buf_byte(b, '[');
+        } else {
+            buf_byte(b, ',');
+        }
+        buf_put(b, line, (size_t)(line[n - 1] == '\n' ? n - 1 : n));
+    }
+    if (b)
+        buf_byte(b, ']');
+    free(line);
+    (void)fclose(f);
+    for (size_t i = 0; i < out->count; i++)
+        out->bytes += out->at[i].len;
+    return out->count > 0;
+}
+
+static void one(enum what what, struct decoder *d, slice body, struct schema **schema)
+{
+    struct json_reader r = {0};
+    struct decoded *rows = NULL;
+    struct err err;
+
+    switch (what) {
+    case READER:
+        json_reader_init(&r, body);
+        ASSERT(json_skip(&r));
+        json_reader_done(&r);
+        return;
+    case JANSSON: {
+        json_t *tree = json_loadb((const char *)body.ptr, body.len, JSON_REJECT_DUPLICATES, NULL);
+        ASSERT(tree);
+        json_decref(tree);
+        return;
+    }
+    default: break;
+    }
+    ASSERT(decode_json(d, body, &options, *schema, &rows, &err) == ERR_OK);
+    if (what == DECODE) {
+        decoded_free(rows);
+        return;
+    }
+    const struct decode_pair pairs[] = {{slice_lit("p_src_ip"), slice_lit("127.0.0.1")}, {slice_lit("p_user_agent"), slice_lit("bench")}};
+    const struct decode_rules rules = {.p_timestamp_us = 1, .pairs = pairs, .pairs_count = 2};
+    struct schema *grown = NULL;
+    struct batch *batch = NULL;
+    uint64_t inexact;
+    ASSERT(decode_resolve(rows, *schema, &options, &rules, &grown, &batch, &inexact, &err) == ERR_OK);
+    schema_unref(*schema);
+    *schema = grown;
+    batch_unref(batch);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void run(const char *path)
+{
+    struct bodies bodies = {0};
+    struct decoder *d = decoder_new();
+    struct schema *schema = schema_empty();
+    double seconds[WHATS][ROUNDS], mb[WHATS];
+
+    if (!load(path, &bodies)) {
+        (void)fprintf(stderr, "bench_decode: cannot read %s\n", path);
+        exit(1);
+    }
+    for (int round = -1; round < ROUNDS; round++) /* the first warms up and is not counted */
+        for (int what = 0; what < WHATS; what++) {
+            double from = cpu_seconds();
+            for (size_t i = 0; i < bodies.count; i++)
+                one((enum what)what, d, buf_view(&bodies.at[i]), &schema);
+            if (round >= 0)
+                seconds[what][round] = cpu_seconds() - from;
+        }
+    for (int what = 0; what < WHATS; what++) {
+        qsort(seconds[what], ROUNDS, sizeof(double), by_value);
+        mb[what] = (double)bodies.bytes * 1e-6 / seconds[what][ROUNDS / 2];
+    }
+    printf("%-28s %8.1f MB %8.0f %8.0f %8.0f %8.0f\n", path, (double)bodies.bytes * 1e-6, mb[READER], mb[DECODE], mb[ALL], mb[JANSSON]);
+    for (size_t i = 0; i < bodies.count; i++)
+        buf_done(&bodies.at[i]);
+    free(bodies.at);
+    decoder_free(d);
+    schema_unref(schema);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        (void)fprintf(stderr, "usage: bench_decode ROWS.ndjson...   (MB per CPU-second of JSON arrays of 1 MiB)\n");
+        return 2;
+    }
+    printf("%-28s %11s %8s %8s %8s %8s\n", "MB per CPU-second", "bytes", "reader", "decode", "all", "jansson");
+    for (int i = 1; i < argc; i++)
+        run(argv[i]);
+    return 0;
+}
