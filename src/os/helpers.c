@@ -23,7 +23,9 @@ enum err_code os_mkdirs(struct os *os, const char *path, struct err *err)
         if (!st.is_dir)
             return err_set(err, ERR_IO, "%s is not a directory", path);
         enum err_code rc = strcmp(path, "/") ? sync_parent(os, path, err) : ERR_OK;
-        return rc != ERR_OK && err && (err->os_errno == EACCES || err->os_errno == EPERM) ? ERR_OK : rc; /* not ours: it was not us */
+        return rc != ERR_OK && err && (err->os_errno == EACCES || err->os_errno == EPERM)
+                   ? ERR_OK
+                   : rc; /* not ours: it was not us */
     }
     char *slash = strrchr(p, '/');
     if (slash && slash != p) {
@@ -36,7 +38,8 @@ enum err_code os_mkdirs(struct os *os, const char *path, struct err *err)
     return sync_parent(os, path, err);
 }
 
-enum err_code os_read_file(struct os *os, const char *path, size_t size_max, uint8_t **out, size_t *len, struct err *err)
+enum err_code os_read_file(struct os *os, const char *path, size_t size_max, uint8_t **out, size_t *len,
+                           struct err *err)
 {
     _cleanup_(freep) uint8_t *bytes = NULL;
     struct os_file *f;

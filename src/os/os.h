@@ -22,8 +22,8 @@ struct os_thread;
 enum os_open_flags {
     OS_READ = 1,
     OS_WRITE = 2,
-    OS_CREATE = 4,   /* mode 0600 */
-    OS_EXCL = 8,     /* with OS_CREATE: ERR_CONFLICT if it exists */
+    OS_CREATE = 4, /* mode 0600 */
+    OS_EXCL = 8,   /* with OS_CREATE: ERR_CONFLICT if it exists */
     OS_TRUNC = 16,
     OS_UNNAMED = 32, /* `path` is a directory: O_TMPFILE, named later by os_link_file(); O_TMPFILE refused by the file
                         system is ERR_IO */
@@ -41,26 +41,32 @@ struct os_ops {
     enum err_code (*open)(struct os *os, const char *path, unsigned flags, struct os_file **out, struct err *err);
     void (*close)(struct os *os, struct os_file *f); /* NULL is fine */
     /* Reads up to len bytes at offset; *got < len only at the end of the file. */
-    enum err_code (*pread)(struct os *os, struct os_file *f, void *p, size_t len, uint64_t offset, size_t *got, struct err *err);
-    enum err_code (*pwritev)(struct os *os, struct os_file *f, const struct os_iov *iov, int n, uint64_t offset, struct err *err);
+    enum err_code (*pread)(struct os *os, struct os_file *f, void *p, size_t len, uint64_t offset, size_t *got,
+                           struct err *err);
+    enum err_code (*pwritev)(struct os *os, struct os_file *f, const struct os_iov *iov, int n, uint64_t offset,
+                             struct err *err);
     enum err_code (*sync)(struct os *os, struct os_file *f, struct err *err); /* fdatasync */
     enum err_code (*truncate)(struct os *os, struct os_file *f, uint64_t size, struct err *err);
-    enum err_code (*allocate)(struct os *os, struct os_file *f, uint64_t size, struct err *err); /* zero-filled, sized */
+    enum err_code (*allocate)(struct os *os, struct os_file *f, uint64_t size,
+                              struct err *err); /* zero-filled, sized */
     enum err_code (*size)(struct os *os, struct os_file *f, uint64_t *size, struct err *err);
     int (*fd)(struct os *os, struct os_file *f); /* the real descriptor, or -1 in the simulator */
     enum err_code (*stat)(struct os *os, const char *path, struct os_stat *out, struct err *err);
-    enum err_code (*link_file)(struct os *os, struct os_file *f, const char *path, struct err *err); /* names an unnamed file */
+    enum err_code (*link_file)(struct os *os, struct os_file *f, const char *path,
+                               struct err *err); /* names an unnamed file */
     enum err_code (*link)(struct os *os, const char *from, const char *to, struct err *err);
     enum err_code (*rename)(struct os *os, const char *from, const char *to, struct err *err); /* replaces `to` */
     enum err_code (*unlink)(struct os *os, const char *path, struct err *err);
     enum err_code (*mkdir)(struct os *os, const char *path, struct err *err); /* 0700; ERR_CONFLICT if it exists */
     enum err_code (*rmdir)(struct os *os, const char *path, struct err *err);
     /* Calls fn for each name but "." and "..", in any order; fn returns false to stop. */
-    enum err_code (*list)(struct os *os, const char *path, bool (*fn)(void *arg, const char *name, bool is_dir), void *arg,
-                          struct err *err);
+    enum err_code (*list)(struct os *os, const char *path, bool (*fn)(void *arg, const char *name, bool is_dir),
+                          void *arg, struct err *err);
     enum err_code (*sync_dir)(struct os *os, const char *path, struct err *err);
-    enum err_code (*lock_file)(struct os *os, struct os_file *f, struct err *err); /* flock, exclusive, no wait: ERR_CONFLICT */
-    enum err_code (*disk_free)(struct os *os, const char *path, uint64_t *free_bytes, uint64_t *total_bytes, struct err *err);
+    enum err_code (*lock_file)(struct os *os, struct os_file *f,
+                               struct err *err); /* flock, exclusive, no wait: ERR_CONFLICT */
+    enum err_code (*disk_free)(struct os *os, const char *path, uint64_t *free_bytes, uint64_t *total_bytes,
+                               struct err *err);
     int64_t (*wall_us)(struct os *os);
     int64_t (*mono_us)(struct os *os);
     void (*random)(struct os *os, void *p, size_t len);
@@ -99,8 +105,10 @@ static inline void os_unlock(struct os *os, struct os_mutex *m)
     os->ops->mutex_unlock(os, m);
 }
 /* The calls above, then helpers over them. */
-MUST_CHECK enum err_code os_mkdirs(struct os *os, const char *path, struct err *err); /* parents too, each synced in its parent */
-MUST_CHECK enum err_code os_read_file(struct os *os, const char *path, size_t size_max, uint8_t **out, size_t *len, struct err *err);
+MUST_CHECK enum err_code os_mkdirs(struct os *os, const char *path,
+                                   struct err *err); /* parents too, each synced in its parent */
+MUST_CHECK enum err_code os_read_file(struct os *os, const char *path, size_t size_max, uint8_t **out, size_t *len,
+                                      struct err *err);
 /* Replaces `path` as a whole or not at all: temporary file, sync, rename, sync of the directory. Mode 0600. */
 MUST_CHECK enum err_code os_write_file(struct os *os, const char *path, slice bytes, struct err *err);
 /* Size and crc32c of a whole file that another library wrote through its descriptor. */

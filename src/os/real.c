@@ -50,13 +50,13 @@ static enum err_code fail(struct err *err, int e, const char *what, const char *
     return code;
 }
 
-#define RETRY(call)                       \
-    ({                                    \
-        long rc_;                         \
-        do                                \
-            rc_ = (long)(call);           \
+#define RETRY(call)                        \
+    ({                                     \
+        long rc_;                          \
+        do                                 \
+            rc_ = (long)(call);            \
         while (rc_ < 0 && errno == EINTR); \
-        rc_;                              \
+        rc_;                               \
     })
 
 /* ---- files */
@@ -91,7 +91,8 @@ static void real_close(struct os *os, struct os_file *f)
     free(f);
 }
 
-static enum err_code real_pread(struct os *os, struct os_file *f, void *p, size_t len, uint64_t offset, size_t *got, struct err *err)
+static enum err_code real_pread(struct os *os, struct os_file *f, void *p, size_t len, uint64_t offset, size_t *got,
+                                struct err *err)
 {
     size_t done = 0;
     (void)os;
@@ -108,7 +109,8 @@ static enum err_code real_pread(struct os *os, struct os_file *f, void *p, size_
     return ERR_OK;
 }
 
-static enum err_code real_pwritev(struct os *os, struct os_file *f, const struct os_iov *iov, int n, uint64_t offset, struct err *err)
+static enum err_code real_pwritev(struct os *os, struct os_file *f, const struct os_iov *iov, int n, uint64_t offset,
+                                  struct err *err)
 {
     struct iovec v[256];
     size_t skip = 0; /* bytes of iov[0] already written */
@@ -242,8 +244,8 @@ static bool entry_is_dir(DIR *dir, const struct dirent *e)
     return fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
-static enum err_code real_list(struct os *os, const char *path, bool (*fn)(void *arg, const char *name, bool is_dir), void *arg,
-                               struct err *err)
+static enum err_code real_list(struct os *os, const char *path, bool (*fn)(void *arg, const char *name, bool is_dir),
+                               void *arg, struct err *err)
 {
     DIR *dir = opendir(path);
     (void)os;
@@ -283,10 +285,12 @@ static enum err_code real_lock_file(struct os *os, struct os_file *f, struct err
     (void)os;
     if (RETRY(flock(f->fd, LOCK_EX | LOCK_NB)) == 0)
         return ERR_OK;
-    return errno == EWOULDBLOCK ? err_set(err, ERR_CONFLICT, "another process holds the lock") : fail(err, errno, "flock", NULL);
+    return errno == EWOULDBLOCK ? err_set(err, ERR_CONFLICT, "another process holds the lock")
+                                : fail(err, errno, "flock", NULL);
 }
 
-static enum err_code real_disk_free(struct os *os, const char *path, uint64_t *free_bytes, uint64_t *total_bytes, struct err *err)
+static enum err_code real_disk_free(struct os *os, const char *path, uint64_t *free_bytes, uint64_t *total_bytes,
+                                    struct err *err)
 {
     struct statvfs v;
     (void)os;
