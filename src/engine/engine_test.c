@@ -50,7 +50,8 @@ static void test_rows_of_ours(void **state)
 {
     struct engine *e = open_engine();
     struct batch *b = batch_new(5000);
-    struct column *t = batch_add(b, 0, (struct type){TYPE_TIMESTAMP, 0}), *s = batch_add(b, 1, (struct type){TYPE_UTF8, 0}),
+    struct column *t = batch_add(b, 0, (struct type){TYPE_TIMESTAMP, 0}),
+                  *s = batch_add(b, 1, (struct type){TYPE_UTF8, 0}),
                   *l = batch_add(b, 2, (struct type){TYPE_LIST, TYPE_INT64});
     struct engine_part part = {0};
     char sql[200];
@@ -102,7 +103,8 @@ static void test_rows_of_ours(void **state)
     const uint32_t sel[] = {7, 6, 9};
     part.sel = sel;
     part.sel_count = 3;
-    (void)snprintf(sql, sizeof(sql), "SELECT string_agg(epoch_ms(p_timestamp)::INT, ',') FROM sluice_rows(%llu)", (unsigned long long)id);
+    (void)snprintf(sql, sizeof(sql), "SELECT string_agg(epoch_ms(p_timestamp)::INT, ',') FROM sluice_rows(%llu)",
+                   (unsigned long long)id);
     expect(e, sql, "7,6,9");
     engine_source_del(e, id);
     char got[200];
@@ -127,11 +129,13 @@ static void test_settings_and_sandbox(void **state)
 
     expect(e, "SELECT current_setting('TimeZone')", "UTC");
     expect(e, "SELECT 7 / 2", "3");
-    expect(e, "SELECT string_agg(coalesce(x::VARCHAR, 'null'), ',' ORDER BY x) FROM (VALUES (1),(NULL),(2)) t(x)", "1,2,null");
+    expect(e, "SELECT string_agg(coalesce(x::VARCHAR, 'null'), ',' ORDER BY x) FROM (VALUES (1),(NULL),(2)) t(x)",
+           "1,2,null");
     for (size_t i = 0; i < ARRAY_LEN(refused); i++)
         if (ask(e, refused[i], 0, got, &err) == ERR_OK)
             fail_msg("%s gave %s", refused[i], got);
-    const struct engine_query set = {.sql = "SET memory_limit='10GB'"}, copy = {.sql = "COPY (SELECT 1) TO '/tmp/sluice-engine-test.csv'"},
+    const struct engine_query set = {.sql = "SET memory_limit='10GB'"},
+                              copy = {.sql = "COPY (SELECT 1) TO '/tmp/sluice-engine-test.csv'"},
                               attach = {.sql = "ATTACH '/tmp/sluice-engine-test.db'"};
     struct engine_result *r;
     assert_int_not_equal(engine_run(e, &set, &r, &err), ERR_OK);
@@ -150,7 +154,8 @@ static void *interrupt_soon(void *arg)
 
 static void test_limits(void **state)
 {
-    static const char long_query[] = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE (a.range * b.range) % 7 = 3";
+    static const char long_query[] =
+        "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE (a.range * b.range) % 7 = 3";
     struct engine *e = open_engine();
     char got[200];
     struct err err;
@@ -161,7 +166,8 @@ static void test_limits(void **state)
     assert_int_equal(pthread_create(&id, NULL, interrupt_soon, e), 0);
     assert_int_equal(ask(e, long_query, 0, got, &err), ERR_CANCELLED);
     assert_int_equal(pthread_join(id, NULL), 0);
-    assert_int_equal(ask(e, "SELECT count(DISTINCT md5(range::VARCHAR)) FROM range(30000000)", 0, got, &err), ERR_LIMIT);
+    assert_int_equal(ask(e, "SELECT count(DISTINCT md5(range::VARCHAR)) FROM range(30000000)", 0, got, &err),
+                     ERR_LIMIT);
     assert_int_equal(ask(e, "SELECT nonsense(1)", 0, got, &err), ERR_INVALID);
     expect(e, "SELECT 1", "1"); /* all well after all that */
     assert_false(engine_broken(e));

@@ -99,7 +99,9 @@ static void field_fill(struct engine_field *f, duckdb_logical_type type, char *n
         f->children = mem_zalloc(sizeof(*f->children));
         if (f->type == ENGINE_ARRAY)
             f->array_size = (uint32_t)duckdb_array_type_array_size(type);
-        child_fill(f->children, f->type == ENGINE_LIST ? duckdb_list_type_child_type(type) : duckdb_array_type_child_type(type), "item");
+        child_fill(f->children,
+                   f->type == ENGINE_LIST ? duckdb_list_type_child_type(type) : duckdb_array_type_child_type(type),
+                   "item");
         break;
     case ENGINE_MAP:
         f->children_count = 2;
@@ -142,16 +144,22 @@ uint32_t engine_result_fields(const struct engine_result *r, const struct engine
     return r->fields_count;
 }
 
-static void vector_wrap(struct engine_result *r, const struct engine_field *f, duckdb_vector v, uint64_t size, struct engine_vector *out)
+static void vector_wrap(struct engine_result *r, const struct engine_field *f, duckdb_vector v, uint64_t size,
+                        struct engine_vector *out)
 {
-    *out = (struct engine_vector){.data = duckdb_vector_get_data(v), .valid = duckdb_vector_get_validity(v), .size = size};
+    *out =
+        (struct engine_vector){.data = duckdb_vector_get_data(v), .valid = duckdb_vector_get_validity(v), .size = size};
     if (!f->children_count)
         return;
     out->children_count = f->children_count;
     out->children = arena_zalloc(&r->arena, f->children_count * sizeof(*out->children));
     switch (f->type) {
-    case ENGINE_LIST: vector_wrap(r, f->children, duckdb_list_vector_get_child(v), duckdb_list_vector_get_size(v), out->children); break;
-    case ENGINE_ARRAY: vector_wrap(r, f->children, duckdb_array_vector_get_child(v), size * f->array_size, out->children); break;
+    case ENGINE_LIST:
+        vector_wrap(r, f->children, duckdb_list_vector_get_child(v), duckdb_list_vector_get_size(v), out->children);
+        break;
+    case ENGINE_ARRAY:
+        vector_wrap(r, f->children, duckdb_array_vector_get_child(v), size * f->array_size, out->children);
+        break;
     case ENGINE_MAP: { /* a list of structs {key, value} */
         duckdb_vector entries = duckdb_list_vector_get_child(v);
         uint64_t n = duckdb_list_vector_get_size(v);

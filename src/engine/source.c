@@ -6,9 +6,9 @@
 
 struct scan { /* of one query */
     const struct engine_source *source;
-    uint32_t *columns;      /* projected: index into source->columns */
+    uint32_t *columns; /* projected: index into source->columns */
     uint32_t columns_count;
-    uint64_t *starts;       /* [parts+1]: number of the first vector of each part */
+    uint64_t *starts; /* [parts+1]: number of the first vector of each part */
     _Atomic uint64_t next;
 };
 
@@ -65,10 +65,14 @@ static duckdb_type scalar_type(uint8_t kind)
 const char *engine_type_name(struct type t)
 {
     static const char *const names[][2] = {
-        [TYPE_NULL] = {"INTEGER", "INTEGER[]"},        [TYPE_BOOL] = {"BOOLEAN", "BOOLEAN[]"},
-        [TYPE_INT64] = {"BIGINT", "BIGINT[]"},         [TYPE_UINT64] = {"UBIGINT", "UBIGINT[]"},
-        [TYPE_FLOAT64] = {"DOUBLE", "DOUBLE[]"},       [TYPE_UTF8] = {"VARCHAR", "VARCHAR[]"},
-        [TYPE_TIMESTAMP] = {"TIMESTAMPTZ", "TIMESTAMPTZ[]"}, [TYPE_DATE32] = {"DATE", "DATE[]"},
+        [TYPE_NULL] = {"INTEGER", "INTEGER[]"},
+        [TYPE_BOOL] = {"BOOLEAN", "BOOLEAN[]"},
+        [TYPE_INT64] = {"BIGINT", "BIGINT[]"},
+        [TYPE_UINT64] = {"UBIGINT", "UBIGINT[]"},
+        [TYPE_FLOAT64] = {"DOUBLE", "DOUBLE[]"},
+        [TYPE_UTF8] = {"VARCHAR", "VARCHAR[]"},
+        [TYPE_TIMESTAMP] = {"TIMESTAMPTZ", "TIMESTAMPTZ[]"},
+        [TYPE_DATE32] = {"DATE", "DATE[]"},
     };
     return t.kind == TYPE_LIST ? names[t.item][1] : names[t.kind][0];
 }
@@ -151,16 +155,16 @@ struct window { /* the rows of one vector */
     bool straight; /* rows[0], rows[0] + 1, ... */
 };
 
-#define GATHER(T)                                                  \
-    do {                                                           \
-        const T *from = (const T *)values;                         \
-        T *to = (T *)out;                                          \
-        if (w->straight) {                                         \
-            memcpy(to, from + w->rows[0], w->count * sizeof(T));   \
-        } else {                                                   \
-            for (uint32_t i = 0; i < w->count; i++)                \
-                to[i] = from[w->rows[i]];                          \
-        }                                                          \
+#define GATHER(T)                                                \
+    do {                                                         \
+        const T *from = (const T *)values;                       \
+        T *to = (T *)out;                                        \
+        if (w->straight) {                                       \
+            memcpy(to, from + w->rows[0], w->count * sizeof(T)); \
+        } else {                                                 \
+            for (uint32_t i = 0; i < w->count; i++)              \
+                to[i] = from[w->rows[i]];                        \
+        }                                                        \
     } while (0)
 
 static void gather(const struct window *w, size_t width, const void *values, void *out)
@@ -234,7 +238,8 @@ static void column_write(const struct window *w, const struct engine_column *col
         validity(c->valid, w->rows, w->count, v);
 }
 
-static void window_fill(const struct engine_source *source, const struct engine_part *p, uint64_t from, uint64_t vector, struct window *w)
+static void window_fill(const struct engine_source *source, const struct engine_part *p, uint64_t from, uint64_t vector,
+                        struct window *w)
 {
     uint32_t total = part_rows(p);
 

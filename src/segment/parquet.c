@@ -1,0 +1,477 @@
+/* parquet.c: the encoder of today: DuckDB's COPY from sluice_rows() into the file behind a descriptor.
+ *
+ * The engines are private, one thread each: a table function's rows keep their order only with one thread, and flushes run beside
+ * queries that want the other cores. They keep no footers, as /proc/self/fd/<n> names another file each time. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "engine/engine.h"
+#include "segment/segment_int.h"
+
+#define ENGINES_MAX 2
+#define ENGINE_MEMORY (UINT64_C(768) << 20)
+#define ROW_GROUP_ROWS 122880
+#define READ_DIRS_MAX 6
+#define FD_PATH "/proc/self/fd/"
+
+struct segment_writer {
+    char *temp_dir;
+    const char *dirs[READ_DIRS_MAX + 2]; /* NULL-terminated; all but the first are ours to free */
+    pthread_mutex_t mu;
+    pthread_cond_t wake;
+    struct engine *free[ENGINES_MAX]; /* under mu, as all below */
+    bool slot_used[ENGINES_MAX];      /* a spill directory each */
+    unsigned slots[ENGINES_MAX];      /* of free[] */
+    unsigned free_count;
+};
+
+/* ---- engines */
+
+enum err_code segment_writer_open(const char *temp_dir, const char *const *read_dirs, struct segment_writer **out,
+                                  struct err *err)
+{
+    struct segment_writer *w = mem_zalloc(sizeof(*w));
+    size_t n = 1;
+
+    (void)err; /* engines are opened when they are first needed */
+    w->dirs[0] = FD_PATH;
+    for (; read_dirs && *read_dirs && n <= READ_DIRS_MAX; read_dirs++)
+        w->dirs[n++] = mem_str(slice_str(*read_dirs));
+    w->temp_dir = temp_dir ? mem_str(slice_str(temp_dir)) : NULL;
+    ASSERT(pthread_mutex_init(&w->mu, NULL) == 0 && pthread_cond_init(&w->wake, NULL) == 0);
+    *out = w;
+    return ERR_OK;
+}
+
+void segment_writer_close(struct segment_writer *w)
+{
+    if (!w)
+        return;
+    for (unsigned i = 0; i < w->free_count; i++)
+        engine_close(w->free[i]);
+    (void)pthread_cond_destroy(&w->wake);
+    (void)pthread_mutex_destroy(&w->mu);
+    for (size_t i = 1; w->dirs[i]; i++)
+        free((void *)(uintptr_t)w->dirs[i]);
+    free(w->temp_dir);
+    free(w);
+}
+
+static enum err_code engine_make(struct segment_writer *w, unsigned slot, struct engine **out, struct err *err)
+{
+    _cleanup_(freep) char *temp = w->temp_dir ? mem_fmt("%s/segment-%u", w->temp_dir, slot) : NULL;
+    const struct engine_options opt = {
+        .memory_bytes = ENGINE_MEMORY, .threads = 1, .temp_dir = temp, .allowed_dirs = w->dirs};
+
+    return engine_open(&opt, out, err);
+}
+
+struct lease { /* an engine for one call */
+    struct segment_writer *writer;
+    struct engine *engine;
+    unsigned slot;
+};
+
+static void lease_end(struct lease *l)
+{
+    struct segment_writer *w = l->writer;
+
+    if (!w)
+        return;
+    if (l->engine && engine_broken(l->engine)) {
+        engine_close(l->engine);
+        l->engine = NULL;
+    }
+    pthread_mutex_lock(&w->mu);
+    if (l->engine) {
+        w->slots[w->free_count] = l->slot;
+        w->free[w->free_count++] = l->engine;
+    } else {
+        w->slot_used[l->slot] = false;
+    }
+    (void)pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->mu);
+}
+
+static enum err_code lease_begin(struct segment_writer *w, struct lease *l, struct err *err)
+{
+    pthread_mutex_lock(&w->mu);
+    for (;;) {
+        if (w->free_count) {
+            w->free_count--;
+            l->engine = w->free[w->free_count];
+            l->slot = w->slots[w->free_count];
+            break;
+        }
+        for (l->slot = 0; l->slot < ENGINES_MAX && w->slot_used[l->slot]; l->slot++)
+            ;
+        if (l->slot < ENGINES_MAX) {
+            w->slot_used[l->slot] = true;
+            break;
+        }
+        (void)pthread_cond_wait(&w->wake, &w->mu);
+    }
+    pthread_mutex_unlock(&w->mu);
+    l->writer = w;
+    return l->engine ? ERR_OK : engine_make(w, l->slot, &l->engine, err);
+}
+
+/* ---- names of columns in the file */
+
+struct names {
+    struct arena arena;
+    struct map seen; /* folded as the engine folds */
+};
+
+static void names_done(struct names *n)
+{
+    map_done(&n->seen);
+    arena_done(&n->arena);
+}
+
+static bool name_take(struct names *n, slice name)
+{
+    uint8_t *folded = arena_alloc(&n->arena, name.len + 1);
+
+    for (size_t i = 0; i < name.len; i++)
+        folded[i] = (uint8_t)(name.ptr[i] >= 'A' && name.ptr[i] <= 'Z' ? name.ptr[i] + 32 : name.ptr[i]);
+    if (map_get(&n->seen, slice_of(folded, name.len)))
+        return false;
+    (void)map_put(&n->seen, slice_of(folded, name.len), n);
+    return true;
+}
+
+/* Readers go by field id. A name that the engine could not tell from another, or not write, has its id added. */
+static slice name_in_file(struct names *n, const struct field *f)
+{
+    slice name = f->name;
+
+    if (name.len == 0 || memchr(name.ptr, 0, name.len))
+        name = slice_lit("column");
+    else if (name_take(n, name))
+        return name;
+    for (unsigned k = 0;; k++) {
+        slice other = slice_str(
+            arena_fmt(&n->arena, k ? "%.*s#%u.%u" : "%.*s#%u", (int)name.len, (const char *)name.ptr, f->id, k));
+        if (name_take(n, other))
+            return other;
+    }
+}
+
+static void ident(struct buf *b, slice s)
+{
+    buf_byte(b, '"');
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.ptr[i] == '"')
+            buf_byte(b, '"');
+        buf_byte(b, s.ptr[i]);
+    }
+    buf_byte(b, '"');
+}
+
+/* ---- COPY */
+
+static enum err_code check_ids(const struct schema *schema, const bool *used, struct err *err)
+{
+    for (uint32_t i = 0; i < schema_count(schema); i++)
+        if (used[i] && schema_field(schema, i)->id == 0)
+            return err_set(err, ERR_INVALID, "column " SLICE_FMT " has no field id",
+                           SLICE_ARG(schema_field(schema, i)->name));
+    return ERR_OK;
+}
+
+/* COPY (SELECT c<field> AS name, ..., row_id AS _row_id FROM `from`) TO fd; column c<i> is field i. */
+static void copy_sql(const struct schema *schema, const bool *used, const char *from, int fd, struct buf *sql)
+{
+    _cleanup_(names_done) struct names names = {0};
+    struct buf ids = BUF_INIT;
+
+    (void)name_take(&names, slice_lit(ROW_ID_NAME));
+    (void)name_take(&names, slice_lit("__duckdb_field_id")); /* means something else in FIELD_IDS */
+    buf_str(sql, "COPY (SELECT ");
+    for (uint32_t i = 0; i < schema_count(schema); i++) {
+        const struct field *f = schema_field(schema, i);
+        if (!used[i])
+            continue;
+        slice name = name_in_file(&names, f);
+        buf_fmt(sql, "c%u AS ", i);
+        ident(sql, name);
+        buf_str(sql, ", ");
+        ident(&ids, name);
+        if (f->type.kind == TYPE_LIST && f->item_id)
+            buf_fmt(&ids, ": {__duckdb_field_id: %u, element: %u}, ", f->id, f->item_id);
+        else
+            buf_fmt(&ids, ": %u, ", f->id);
+    }
+    buf_fmt(sql,
+            "row_id AS " ROW_ID_NAME " FROM %s) TO '" FD_PATH
+            "%d' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
+            "PARQUET_VERSION v2, ROW_GROUP_SIZE %d, USE_TMP_FILE false, KV_METADATA {'sluice.order': 'newest_first'}, "
+            "FIELD_IDS {",
+            from, fd, ROW_GROUP_ROWS);
+    buf_slice(sql, buf_view(&ids));
+    buf_fmt(sql, "%s: %u})", ROW_ID_NAME, ROW_ID_FIELD_ID);
+    buf_done(&ids);
+}
+
+/* Runs a statement; `row`, if given, is called with its first chunk. */
+static enum err_code run(struct engine *e, struct buf *sql,
+                         enum err_code (*row)(void *arg, const struct engine_chunk *chunk, struct err *err), void *arg,
+                         struct err *err)
+{
+    _cleanup_(engine_result_freep) struct engine_result *r = NULL;
+    const struct engine_query q = {.sql = buf_cstr(sql), .materialize = true};
+    const struct engine_chunk *chunk;
+
+    TRY(engine_run(e, &q, &r, err));
+    TRY(engine_result_next(r, &chunk, err));
+    if (row && !chunk)
+        return err_set(err, ERR_UNKNOWN, "engine: no answer to a question about a Parquet file");
+    return row ? row(arg, chunk, err) : ERR_OK;
+}
+
+static enum err_code take_count(void *arg, const struct engine_chunk *chunk, struct err *err)
+{
+    (void)err;
+    *(uint64_t *)arg = (uint64_t)((const int64_t *)chunk->columns[0].data)[0];
+    return ERR_OK;
+}
+
+/* ---- write */
+
+static bool column_has_values(const struct column *c, const struct segment_part *p)
+{
+    uint32_t n = p->sel ? p->sel_count : p->view.rows;
+
+    if (!atomic_load_explicit(&c->has_nulls, memory_order_relaxed))
+        return n > 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (c->valid[p->sel ? p->sel[i] : i])
+            return true;
+    return false;
+}
+
+static void mark_used(const struct schema *schema, const struct segment_part *parts, uint32_t parts_count, bool *used)
+{
+    used[0] = true;
+    for (uint32_t p = 0; p < parts_count; p++)
+        for (uint32_t i = 0; i < parts[p].view.columns_count; i++) {
+            const struct column *c = parts[p].view.columns[i];
+            if (c->field < schema_count(schema) && !used[c->field])
+                used[c->field] = column_has_values(c, &parts[p]);
+        }
+}
+
+static uint32_t source_columns(const struct schema *schema, const bool *used, struct arena *arena,
+                               struct engine_column **out)
+{
+    struct engine_column *columns = arena_alloc(arena, (schema_count(schema) + 1) * sizeof(*columns));
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < schema_count(schema); i++)
+        if (used[i])
+            columns[n++] =
+                (struct engine_column){i, slice_str(arena_fmt(arena, "c%u", i)), schema_field(schema, i)->type};
+    columns[n++] = (struct engine_column){FIELD_ROW_ID, slice_lit("row_id"), {TYPE_INT64, TYPE_NULL}};
+    *out = columns;
+    return n;
+}
+
+enum err_code segment_write(struct segment_writer *w, const struct schema *schema, const struct segment_part *parts,
+                            uint32_t parts_count, int fd, struct segment_stats *out, struct err *err)
+{
+    _cleanup_(arena_done) struct arena arena = ARENA_INIT;
+    _cleanup_(buf_done) struct buf sql = BUF_INIT;
+    _cleanup_(lease_end) struct lease lease = {0};
+    bool *used = arena_zalloc(&arena, schema_count(schema));
+    struct engine_source source = {.parts_count = parts_count, .newest_first = true};
+    struct segment_stats stats = {0};
+    uint32_t fields[SEGMENT_STATS_COLUMNS_MAX];
+    uint64_t written = 0;
+    char from[48];
+
+    mark_used(schema, parts, parts_count, used);
+    TRY(check_ids(schema, used, err));
+    source.columns_count = source_columns(schema, used, &arena, &source.columns);
+    source.parts = arena_alloc(&arena, parts_count * sizeof(*source.parts));
+    for (uint32_t i = 0; i < parts_count; i++)
+        source.parts[i] = (struct engine_part){parts[i].view, parts[i].sel, parts[i].sel_count};
+    TRY(lease_begin(w, &lease, err));
+    uint64_t id = engine_source_add(lease.engine, &source);
+    (void)snprintf(from, sizeof(from), "sluice_rows(%llu)", (unsigned long long)id);
+    copy_sql(schema, used, from, fd, &sql);
+    enum err_code rc = run(lease.engine, &sql, take_count, &written, err);
+    engine_source_del(lease.engine, id);
+    TRY(rc);
+    segment_stats_compute(schema, parts, parts_count, fields, segment_stat_fields(schema, used, fields), &stats);
+    if (written != stats.rows)
+        return err_set(err, ERR_UNKNOWN, "engine wrote %llu rows of %llu", (unsigned long long)written,
+                       (unsigned long long)stats.rows);
+    TRY(os_fd_checksum(fd, &stats.bytes, &stats.crc32c, err));
+    *out = stats;
+    return ERR_OK;
+}
+
+/* ---- merge */
+
+struct inputs {
+    const char *const *paths;
+    uint32_t count;
+};
+
+/* The list of paths as SQL. The engine takes a path for a pattern: what means something in one stands in brackets. */
+static void list_sql(const struct inputs *in, struct buf *sql)
+{
+    for (uint32_t i = 0; i < in->count; i++) {
+        buf_str(sql, i ? ", '" : "['");
+        for (const char *p = in->paths[i]; *p; p++) {
+            if (*p == '*' || *p == '?' || *p == '[')
+                buf_fmt(sql, "[%c]", *p);
+            else
+                buf_str(sql, *p == '\'' ? "\'\'" : (const char[]){*p, 0});
+        }
+        buf_byte(sql, '\'');
+    }
+    buf_byte(sql, ']');
+}
+
+static void read_sql(const struct schema *schema, const bool *used, struct buf *sql)
+{
+    buf_str(sql, ", hive_partitioning=false, schema=MAP{");
+    for (uint32_t i = 0; i < schema_count(schema); i++) {
+        const struct field *f = schema_field(schema, i);
+        if (used[i])
+            buf_fmt(sql, "%u: {name: 'c%u', type: '%s', default_value: NULL}, ", f->id, i, engine_type_name(f->type));
+    }
+    buf_fmt(sql, "%u: {name: 'row_id', type: 'BIGINT', default_value: NULL}})", ROW_ID_FIELD_ID);
+}
+
+struct found {
+    const struct schema *schema;
+    bool *used;
+};
+
+static enum err_code take_ids(void *arg, const struct engine_chunk *chunk, struct err *err)
+{
+    struct found *f = arg;
+    const struct engine_vector *list = &chunk->columns[0];
+    const int64_t *ids = list->children[0].data;
+
+    (void)err;
+    for (uint64_t k = 0; k < list->children[0].size; k++)
+        for (uint32_t i = 0; i < schema_count(f->schema); i++)
+            if (schema_field(f->schema, i)->id == ids[k])
+                f->used[i] = true;
+    return ERR_OK;
+}
+
+struct summary {
+    const struct schema *schema;
+    const uint32_t *fields;
+    uint32_t count;
+    struct segment_stats *out;
+};
+
+static uint64_t order_of(struct type t, const struct engine_vector *v, bool max)
+{
+    switch ((enum type_kind)t.kind) {
+    case TYPE_BOOL: return segment_order_i64(*(const uint8_t *)v->data);
+    case TYPE_INT64:
+    case TYPE_TIMESTAMP: return segment_order_i64(*(const int64_t *)v->data);
+    case TYPE_UINT64: return *(const uint64_t *)v->data;
+    case TYPE_FLOAT64: return segment_order_f64(*(const double *)v->data);
+    case TYPE_DATE32: return segment_order_i64(*(const int32_t *)v->data);
+    case TYPE_UTF8: return segment_order_text(text_slice(v->data), max);
+    case TYPE_NULL:
+    case TYPE_LIST: break;
+    }
+    return 0;
+}
+
+static enum err_code take_summary(void *arg, const struct engine_chunk *chunk, struct err *err)
+{
+    struct summary *s = arg;
+
+    (void)err;
+    s->out->rows = (uint64_t) * (const int64_t *)chunk->columns[0].data;
+    for (uint32_t k = 0; k < s->count; k++) {
+        const struct field *f = schema_field(s->schema, s->fields[k]);
+        const struct engine_vector *v = &chunk->columns[1 + 3 * k];
+        struct segment_stat *stat = &s->out->cols[k];
+        *stat = (struct segment_stat){.field_id = f->id, .has_minmax = engine_valid(v, 0)};
+        stat->nulls = (uint32_t)(s->out->rows - (uint64_t) * (const int64_t *)v[2].data);
+        if (stat->has_minmax) {
+            stat->min = order_of(f->type, &v[0], false);
+            stat->max = order_of(f->type, &v[1], true);
+        }
+    }
+    s->out->cols_count = s->count;
+    s->out->tmin_us = (int64_t)(s->out->cols[0].min ^ UINT64_C(1) << 63);
+    s->out->tmax_us = (int64_t)(s->out->cols[0].max ^ UINT64_C(1) << 63);
+    return ERR_OK;
+}
+
+/* What the merged file holds, read back from it: a second check of what was written. */
+static enum err_code summarize(struct engine *e, const struct schema *schema, const bool *used, int fd,
+                               struct segment_stats *out, struct err *err)
+{
+    _cleanup_(buf_done) struct buf sql = BUF_INIT;
+    uint32_t fields[SEGMENT_STATS_COLUMNS_MAX];
+    struct summary s = {schema, fields, segment_stat_fields(schema, used, fields), out};
+
+    buf_str(&sql, "SELECT count(*)");
+    for (uint32_t k = 0; k < s.count; k++)
+        buf_fmt(&sql, ", min(c%u), max(c%u), count(c%u)", fields[k], fields[k], fields[k]);
+    buf_fmt(&sql, " FROM read_parquet('" FD_PATH "%d'", fd);
+    read_sql(schema, used, &sql);
+    return run(e, &sql, take_summary, &s, err);
+}
+
+static enum err_code merge(struct engine *e, const struct schema *schema, const struct inputs *in, bool *used, int fd,
+                           struct segment_stats *stats, struct err *err)
+{
+    _cleanup_(buf_done) struct buf sql = BUF_INIT, from = BUF_INIT;
+    struct found found = {schema, used};
+    uint64_t rows = 0;
+
+    buf_str(&sql, "SELECT coalesce(sum(num_rows), 0)::BIGINT FROM parquet_file_metadata(");
+    list_sql(in, &sql);
+    buf_str(&sql, ")");
+    TRY(run(e, &sql, take_count, &rows, err));
+    sql.len = 0;
+    buf_str(&sql, "SELECT list(DISTINCT field_id::BIGINT) FROM parquet_schema(");
+    list_sql(in, &sql);
+    buf_str(&sql, ") WHERE field_id IS NOT NULL");
+    TRY(run(e, &sql, take_ids, &found, err));
+    used[0] = true;
+    buf_str(&from, "read_parquet(");
+    list_sql(in, &from);
+    read_sql(schema, used, &from);
+    buf_str(&from, " ORDER BY c0 DESC, row_id DESC");
+    sql.len = 0;
+    copy_sql(schema, used, buf_cstr(&from), fd, &sql);
+    TRY(run(e, &sql, NULL, NULL, err));
+    TRY(summarize(e, schema, used, fd, stats, err));
+    if (stats->rows != rows)
+        return err_set(err, ERR_UNKNOWN, "engine merged %llu rows into %llu", (unsigned long long)rows,
+                       (unsigned long long)stats->rows);
+    return ERR_OK;
+}
+
+enum err_code segment_merge(struct segment_writer *w, const struct schema *schema, const char *const *paths,
+                            uint32_t paths_count, int fd, struct segment_stats *out, struct err *err)
+{
+    const struct inputs in = {paths, paths_count};
+    _cleanup_(lease_end) struct lease lease = {0};
+    _cleanup_(freep) bool *used = mem_zalloc(schema_count(schema));
+    struct segment_stats stats = {0};
+
+    if (paths_count == 0)
+        return err_set(err, ERR_INVALID, "nothing to merge");
+    TRY(lease_begin(w, &lease, err));
+    TRY(merge(lease.engine, schema, &in, used, fd, &stats, err));
+    TRY(os_fd_checksum(fd, &stats.bytes, &stats.crc32c, err));
+    *out = stats;
+    return ERR_OK;
+}

@@ -1,0 +1,89 @@
+/* stats.c: minimum, maximum and nulls of a few columns, computed from the batches: the file need not be read for it. */
+#include "segment/segment_int.h"
+
+uint32_t segment_stat_fields(const struct schema *schema, const bool *used, uint32_t out[SEGMENT_STATS_COLUMNS_MAX])
+{
+    uint32_t n = 0;
+
+    out[n++] = 0;
+    for (uint32_t i = 1; i < schema_count(schema); i++) {
+        const struct field *f = schema_field(schema, i);
+        if (!used[i] || f->type.kind == TYPE_LIST || f->type.kind == TYPE_NULL)
+            continue;
+        uint32_t at = n < SEGMENT_STATS_COLUMNS_MAX ? n++ : SEGMENT_STATS_COLUMNS_MAX;
+        for (; at > 1 && schema_field(schema, out[at - 1])->id > f->id;
+             at--) /* insertion by id; the highest falls out */
+            if (at < SEGMENT_STATS_COLUMNS_MAX)
+                out[at] = out[at - 1];
+        if (at < SEGMENT_STATS_COLUMNS_MAX)
+            out[at] = i;
+    }
+    return n;
+}
+
+struct range {
+    uint64_t min, max, nulls;
+    bool any;
+};
+
+static inline void range_add(struct range *r, uint64_t low, uint64_t high)
+{
+    if (!r->any || low < r->min)
+        r->min = low;
+    if (!r->any || high > r->max)
+        r->max = high;
+    r->any = true;
+}
+
+#define EACH_VALUE(T, low, high)                         \
+    for (uint32_t i = 0; i < n; i++) {                   \
+        uint32_t row = sel ? sel[i] : i;                 \
+        if (!c->valid[row]) {                            \
+            r->nulls++;                                  \
+        } else {                                         \
+            const T *value = (const T *)c->values + row; \
+            range_add(r, low, high);                     \
+        }                                                \
+    }
+
+static void range_of_column(const struct column *c, const uint32_t *sel, uint32_t n, struct range *r)
+{
+    switch ((enum type_kind)c->type.kind) {
+    case TYPE_BOOL: EACH_VALUE(uint8_t, segment_order_i64(*value), segment_order_i64(*value)); break;
+    case TYPE_INT64:
+    case TYPE_TIMESTAMP: EACH_VALUE(int64_t, segment_order_i64(*value), segment_order_i64(*value)); break;
+    case TYPE_UINT64: EACH_VALUE(uint64_t, *value, *value); break;
+    case TYPE_FLOAT64: EACH_VALUE(double, segment_order_f64(*value), segment_order_f64(*value)); break;
+    case TYPE_DATE32: EACH_VALUE(int32_t, segment_order_i64(*value), segment_order_i64(*value)); break;
+    case TYPE_UTF8:
+        EACH_VALUE(struct text, segment_order_text(text_slice(value), false),
+                   segment_order_text(text_slice(value), true));
+        break;
+    case TYPE_NULL:
+    case TYPE_LIST: break;
+    }
+}
+
+void segment_stats_compute(const struct schema *schema, const struct segment_part *parts, uint32_t parts_count,
+                           const uint32_t *fields, uint32_t fields_count, struct segment_stats *out)
+{
+    out->rows = 0;
+    for (uint32_t p = 0; p < parts_count; p++)
+        out->rows += parts[p].sel ? parts[p].sel_count : parts[p].view.rows;
+    for (uint32_t k = 0; k < fields_count; k++) {
+        struct range r = {0};
+        for (uint32_t p = 0; p < parts_count; p++) {
+            const struct column *c = batch_view_column(&parts[p].view, fields[k]);
+            uint32_t n = parts[p].sel ? parts[p].sel_count : parts[p].view.rows;
+            if (c)
+                range_of_column(c, parts[p].sel, n, &r);
+            else
+                r.nulls += n;
+        }
+        out->cols[k] =
+            (struct segment_stat){schema_field(schema, fields[k])->id, r.min, r.max, (uint32_t)r.nulls, r.any};
+    }
+    out->cols_count = fields_count;
+    out->tmin_us = (int64_t)(out->cols[0].min ^ UINT64_C(1) << 63);
+    out->tmax_us = (int64_t)(out->cols[0].max ^ UINT64_C(1) << 63);
+}
