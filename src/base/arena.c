@@ -67,6 +67,19 @@ char *arena_fmt(struct arena *a, const char *fmt, ...)
     return p;
 }
 
+void arena_reset(struct arena *a)
+{
+    struct arena_block *keep = a->head;
+
+    if (!keep)
+        return;
+    a->head = keep->next;
+    size_t block_min = a->block_min;
+    arena_done(a);
+    keep->next = NULL;
+    *a = (struct arena){keep, keep->data, keep->data + keep->size, keep->size, block_min};
+}
+
 void arena_done(struct arena *a)
 {
     for (struct arena_block *b = a->head, *next; b; b = next) {

@@ -30,4 +30,5 @@ static inline void *arena_zalloc(struct arena *a, size_t size)
 slice arena_copy(struct arena *a, slice s);
 char *arena_str(struct arena *a, slice s); /* NUL-terminated copy */
 char *arena_fmt(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void arena_reset(struct arena *a); /* gives back all but the block in use: for memory of one row after the other */
 void arena_done(struct arena *a); /* frees all; the arena is empty and usable again */

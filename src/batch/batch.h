@@ -52,12 +52,13 @@ struct list_slot {
 struct column {
     uint32_t field; /* index in the stream's schema; FIELD_NONE while a decoder has not resolved it */
     struct type type;
-    bool on_heap;        /* batch.c's: `values` and `valid` are one heap block, not arena */
-    _Atomic bool has_nulls; /* false: every row below the published count has a value (hint, may be true needlessly); whoever
+    bool on_heap; /* batch.c's: `values` and `valid` are one heap block, not arena */
+    _Atomic bool
+        has_nulls;  /* false: every row below the published count has a value (hint, may be true needlessly); whoever
                                fills `valid` directly sets it */
-    uint8_t *valid;      /* [rows_cap] */
-    void *values;        /* [rows_cap] of the type's width */
-    struct column *item; /* lists */
+    uint8_t *valid; /* [rows_cap] */
+    void *values;   /* [rows_cap] of the type's width */
+    struct column *item;          /* lists */
     uint32_t item_rows, item_cap; /* lists: rows used and room in `item`; item arrays may move, so a batch with lists is
                                      never appended to once readers see it: stage gives such requests their own batch */
 };
@@ -71,7 +72,7 @@ struct batch {
     size_t bytes;            /* memory held, about; for budgets */
     size_t heap_bytes;       /* batch.c's: of column blocks outside the arena */
     void (*keep_free)(void *keep);
-    void *keep;              /* e.g. a request body that texts point into */
+    void *keep; /* e.g. a request body that texts point into */
 };
 
 struct batch *batch_new(uint32_t rows_cap);
@@ -83,7 +84,7 @@ void batch_keep(struct batch *b, void *keep, void (*keep_free)(void *keep));
 /* Adds a column, null in every row so far (and until set). */
 struct column *batch_add(struct batch *b, uint32_t field, struct type type);
 struct column *batch_column(const struct batch *b, uint32_t field); /* NULL if the batch lacks it; linear or hinted */
-size_t type_width(struct type t);                                  /* bytes a row in `values` */
+size_t type_width(struct type t);                                   /* bytes a row in `values` */
 /* Doubles the capacity of a batch that no reader has seen (decoders). */
 void batch_grow(struct batch *b);
 void batch_reserve(struct batch *b, uint32_t rows_cap); /* the same, to at least `rows_cap` */

@@ -9,7 +9,8 @@
 
 #include "batch/batch.h"
 
-static const struct type UTF8 = {TYPE_UTF8, TYPE_NULL}, F64 = {TYPE_FLOAT64, TYPE_NULL}, LIST_I64 = {TYPE_LIST, TYPE_INT64};
+static const struct type UTF8 = {TYPE_UTF8, TYPE_NULL}, F64 = {TYPE_FLOAT64, TYPE_NULL},
+                         LIST_I64 = {TYPE_LIST, TYPE_INT64};
 
 static void schema_grows(void **state)
 {
@@ -44,8 +45,8 @@ static void schema_prints_as_the_contract_shows(void **state)
     assert_string_equal(buf_cstr(&out),
                         "{\"fields\":[{\"name\":\"le\\\"vel\",\"data_type\":\"Utf8\"" TAIL
                         ",{\"name\":\"p_timestamp\",\"data_type\":{\"Timestamp\":[\"Millisecond\",null]}" TAIL
-                        ",{\"name\":\"xs\",\"data_type\":{\"List\":{\"name\":\"item\",\"data_type\":\"Float64\"" TAIL "}" TAIL
-                        "],\"metadata\":{}}");
+                        ",{\"name\":\"xs\",\"data_type\":{\"List\":{\"name\":\"item\",\"data_type\":\"Float64\"" TAIL
+                        "}" TAIL "],\"metadata\":{}}");
 }
 
 static void put_text(struct batch *b, struct column *c, uint32_t row, const char *s)

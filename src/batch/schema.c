@@ -19,6 +19,7 @@ static struct schema *schema_of(const struct schema *old, const struct field *mo
     struct schema *s = mem_zalloc(sizeof(*s));
     uint32_t kept = old ? old->count : 0;
 
+    ASSERT(old || more);
     s->refs = 1;
     s->count = kept + n;
     s->fields = arena_alloc(&s->arena, s->count * sizeof(*s->fields));

@@ -125,7 +125,8 @@ static bool read_value(struct json_reader *r, struct arena *a, unsigned depth, s
         if (depth >= JSON_DEPTH_MAX)
             return json_fail_at(r, from, "nested too deeply");
         out->kind = *from == '{' ? DOM_OBJECT : DOM_ARRAY;
-        if (*from == '{' ? !read_object(r, a, depth + 1, out) || !distinct(r, out, from) : !read_array(r, a, depth + 1, out))
+        if (*from == '{' ? !read_object(r, a, depth + 1, out) || !distinct(r, out, from)
+                         : !read_array(r, a, depth + 1, out))
             return false;
         break;
     case '"':
@@ -135,8 +136,17 @@ static bool read_value(struct json_reader *r, struct arena *a, unsigned depth, s
             return false;
         out->string = keep(r, a, out->string);
         break;
-    case '-': case '0': case '1': case '2': case '3': case '4':
-    case '5': case '6': case '7': case '8': case '9':
+    case '-':
+    case '0':
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+    case '7':
+    case '8':
+    case '9':
         out->kind = DOM_NUMBER;
         if (!json_read_number(r, &out->num))
             return false;

@@ -7,14 +7,14 @@
 enum dom_kind { DOM_NULL, DOM_BOOL, DOM_NUMBER, DOM_STRING, DOM_ARRAY, DOM_OBJECT };
 struct json_member;
 struct json_value {
-    uint8_t kind;   /* enum dom_kind */
+    uint8_t kind; /* enum dom_kind */
     bool truth;
     uint32_t count; /* of items or members */
     slice raw;      /* its bytes in the text */
     union {
         struct json_number num;
-        slice string;               /* unescaped; in the text or in the arena */
-        struct json_value *items;   /* [count] */
+        slice string;                /* unescaped; in the text or in the arena */
+        struct json_value *items;    /* [count] */
         struct json_member *members; /* [count], in the text's order */
     };
     uint64_t tag; /* the caller's */

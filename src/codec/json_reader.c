@@ -164,7 +164,8 @@ static const uint8_t *unicode_escape(struct json_reader *r, const uint8_t *p, ui
         return NULL;
     }
     if (c >= 0xd800 && c <= 0xdbff) {
-        if (r->end - p < 6 || p[0] != '\\' || p[1] != 'u' || !hex4(p + 2, r->end, &low) || low < 0xdc00 || low > 0xdfff) {
+        if (r->end - p < 6 || p[0] != '\\' || p[1] != 'u' || !hex4(p + 2, r->end, &low) || low < 0xdc00 ||
+            low > 0xdfff) {
             json_fail_at(r, p - 6, "lone surrogate");
             return NULL;
         }
@@ -178,8 +179,8 @@ static const uint8_t *unicode_escape(struct json_reader *r, const uint8_t *p, ui
 /* `p` is where the inlined scan stopped, [from, p) is plain ASCII. */
 bool json_read_string_slow(struct json_reader *r, const uint8_t *from, const uint8_t *p, slice *out)
 {
-    static const uint8_t escapes[256] = {['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
-                                         ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t'};
+    static const uint8_t escapes[256] = {
+        ['"'] = '"', ['\\'] = '\\', ['/'] = '/', ['b'] = '\b', ['f'] = '\f', ['n'] = '\n', ['r'] = '\r', ['t'] = '\t'};
     bool copied = false;
 
     r->scratch.len = 0;
@@ -288,13 +289,14 @@ static inline bool eight_digits(const uint8_t *p, uint64_t *out)
 {
     uint64_t v = le64_get(p);
 
-    if (((v & UINT64_C(0xf0f0f0f0f0f0f0f0)) | (((v + UINT64_C(0x0606060606060606)) & UINT64_C(0xf0f0f0f0f0f0f0f0)) >> 4)) !=
-        UINT64_C(0x3333333333333333))
+    if (((v & UINT64_C(0xf0f0f0f0f0f0f0f0)) |
+         (((v + UINT64_C(0x0606060606060606)) & UINT64_C(0xf0f0f0f0f0f0f0f0)) >> 4)) != UINT64_C(0x3333333333333333))
         return false;
     v -= UINT64_C(0x3030303030303030);
     v = v * 10 + (v >> 8);
     *out = ((v & UINT64_C(0x000000ff000000ff)) * UINT64_C(0x000f424000000064) +
-            ((v >> 16) & UINT64_C(0x000000ff000000ff)) * UINT64_C(0x0000271000000001)) >> 32;
+            ((v >> 16) & UINT64_C(0x000000ff000000ff)) * UINT64_C(0x0000271000000001)) >>
+           32;
     return true;
 }
 
@@ -464,9 +466,7 @@ bool json_skip(struct json_reader *r)
                 return json_fail_at(r, r->at, in_object[depth] ? "expected ',' or '}'" : "expected ',' or ']'");
         }
         r->at++;
-        if (!in_object[depth])
-            continue;
-    member:
+member:
         if (!in_object[depth])
             continue;
         if (!json_more(r) || *r->at != '"')

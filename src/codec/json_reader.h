@@ -23,11 +23,16 @@
 
 struct json_reader {
     const uint8_t *at, *end, *start;
-    const char *what;       /* static text; NULL: no error yet */
+    const char *what; /* static text; NULL: no error yet */
     const uint8_t *what_at;
-    struct buf scratch;     /* unescaped strings */
+    struct buf scratch; /* unescaped strings */
 };
-enum json_number_kind { JSON_INT = 1, JSON_DOUBLE, JSON_UINT, JSON_BIG }; /* JSON_BIG: an integer beyond uint64, as double */
+enum json_number_kind {
+    JSON_INT = 1,
+    JSON_DOUBLE,
+    JSON_UINT,
+    JSON_BIG
+}; /* JSON_BIG: an integer beyond uint64, as double */
 struct json_number {
     enum json_number_kind kind;
     union {
@@ -46,7 +51,8 @@ static inline void json_reader_init(struct json_reader *r, slice body)
     r->what_at = NULL;
 }
 void json_reader_done(struct json_reader *r); /* frees the scratch memory */
-bool json_fail_at(struct json_reader *r, const uint8_t *at, const char *what) __attribute__((cold, noinline)); /* false */
+bool json_fail_at(struct json_reader *r, const uint8_t *at, const char *what)
+    __attribute__((cold, noinline)); /* false */
 static inline size_t json_offset(const struct json_reader *r, const uint8_t *at)
 {
     return (size_t)(at - r->start);
@@ -58,7 +64,7 @@ static inline bool json_more(struct json_reader *r)
 {
     const uint8_t *p = r->at;
 
-    if (__builtin_expect(p < r->end && *p > ' ', 1))
+    if (__builtin_expect(p<r->end && * p> ' ', 1))
         return true;
     if (p < r->end && *p == ' ' && p + 1 < r->end && p[1] > ' ') {
         r->at = p + 1;

@@ -33,13 +33,54 @@ static void valid(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "0", "-0", "1", "-1", "1.5", "1e5", "1E+5", "1e-5", "0.1", "0e1", "0.0e-0", "123456789012345678901234567890", "5e-324", "1e-999",
-        "1.7976931348623157e308", "-1.7976931348623157e308", "18446744073709551615", "-9223372036854775808", "true", "false", "null",
-        "\"\"", "\"a\"", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "\"\\u0041\\u00e9\\u20ac\\ud83d\\ude00\"", "\"\\u0000\"", "\"\x7f\"",
-        "\"\xc2\x80\xdf\xbf\"", "\"\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf\"", "\"\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\"",
-        "[]", "[ ]", "{}", "{ }", "[1,2]", "[1 , 2]", " [\t1,\n2\r] ", "{\"a\":1}", "{\"a\" : 1 , \"b\" : [ ] }", "{\"\":0}",
-        "{\"a\":{\"a\":{\"a\":1}}}", "[[],[[]],{}]", "{\"a\":1,\"A\":2}", "{\"\\u0061\":1,\"b\":2}", "[1e1,1E1,1.0,-0.0]",
-        "[\"\\uDBFF\\uDFFF\"]", "[\"\\ud7ff\\ue000\"]", "\"/\"",
+        "0",
+        "-0",
+        "1",
+        "-1",
+        "1.5",
+        "1e5",
+        "1E+5",
+        "1e-5",
+        "0.1",
+        "0e1",
+        "0.0e-0",
+        "123456789012345678901234567890",
+        "5e-324",
+        "1e-999",
+        "1.7976931348623157e308",
+        "-1.7976931348623157e308",
+        "18446744073709551615",
+        "-9223372036854775808",
+        "true",
+        "false",
+        "null",
+        "\"\"",
+        "\"a\"",
+        "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"",
+        "\"\\u0041\\u00e9\\u20ac\\ud83d\\ude00\"",
+        "\"\\u0000\"",
+        "\"\x7f\"",
+        "\"\xc2\x80\xdf\xbf\"",
+        "\"\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf\"",
+        "\"\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\"",
+        "[]",
+        "[ ]",
+        "{}",
+        "{ }",
+        "[1,2]",
+        "[1 , 2]",
+        " [\t1,\n2\r] ",
+        "{\"a\":1}",
+        "{\"a\" : 1 , \"b\" : [ ] }",
+        "{\"\":0}",
+        "{\"a\":{\"a\":{\"a\":1}}}",
+        "[[],[[]],{}]",
+        "{\"a\":1,\"A\":2}",
+        "{\"\\u0061\":1,\"b\":2}",
+        "[1e1,1E1,1.0,-0.0]",
+        "[\"\\uDBFF\\uDFFF\"]",
+        "[\"\\ud7ff\\ue000\"]",
+        "\"/\"",
     };
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
         if (!accepts(slice_str(texts[i])))
@@ -54,27 +95,96 @@ static void invalid(void **state)
         size_t len, at; /* of the text if it holds zeros; where the error is */
         const char *what;
     } cases[] = {
-        {"", 0, 0, "end of text"}, {" ", 0, 1, "end of text"}, {"[", 0, 1, "end of text"}, {"{", 0, 1, "end of text"}, {"]", 0, 0, "value"},
-        {"[1", 0, 2, "end of text"}, {"[1,", 0, 3, "end of text"}, {"[1,]", 0, 3, "value"}, {"[,1]", 0, 1, "value"}, {"[1,,2]", 0, 3, "value"},
-        {"[1 2]", 0, 3, "','"}, {"[1}", 0, 2, "','"}, {"{\"a\":1]", 0, 6, "','"}, {"{\"a\"}", 0, 4, "':'"}, {"{\"a\":}", 0, 5, "value"},
-        {"{\"a\":1,}", 0, 7, "key"}, {"{,}", 0, 1, "key"}, {"{a:1}", 0, 1, "key"}, {"{'a':1}", 0, 1, "key"}, {"{1:1}", 0, 1, "key"},
-        {"{\"a\" 1}", 0, 5, "':'"}, {"{\"a\":1 \"b\":2}", 0, 7, "','"}, {"{\"a\":1", 0, 6, "end of text"}, {"1 2", 0, 2, "after"},
-        {"{}{}", 0, 2, "after"}, {"[]x", 0, 2, "after"}, {"\xef\xbb\xbf[]", 0, 0, "value"}, {"nul", 0, 0, "value"}, {"nulL", 0, 0, "value"},
-        {"True", 0, 0, "value"}, {"NaN", 0, 0, "value"}, {"Infinity", 0, 0, "value"}, {"-Infinity", 0, 1, "digit"}, {"-", 0, 1, "digit"},
-        {"+1", 0, 0, "value"}, {".5", 0, 0, "value"}, {"1.", 0, 2, "digit"}, {"1.e5", 0, 2, "digit"}, {"01", 0, 0, "zero"}, {"-01", 0, 1, "zero"},
-        {"1e", 0, 1, "digit"}, {"1e+", 0, 1, "digit"}, {"0x10", 0, 1, "after"}, {"1_000", 0, 1, "after"}, {"1e999", 0, 0, "range"},
-        {"-1e309", 0, 0, "range"}, {"1.7976931348623159e308", 0, 0, "range"}, {"[1e999]", 0, 1, "range"}, {"\"", 0, 1, "inside a string"},
-        {"\"a", 0, 2, "inside a string"}, {"\"\\", 0, 2, "inside a string"}, {"\"\\\"", 0, 3, "inside a string"}, {"\"\\x\"", 0, 1, "escape"},
-        {"\"\\u12\"", 0, 1, "unicode"}, {"\"\\u123g\"", 0, 1, "unicode"}, {"\"\\U0041\"", 0, 1, "escape"}, {"\"\\'\"", 0, 1, "escape"},
-        {"\"a\nb\"", 0, 2, "control"}, {"\"\t\"", 0, 1, "control"}, {"\"a\0b\"", 5, 2, "control"}, {"[1\0]", 4, 2, "','"}, {"'a'", 0, 0, "value"},
-        {"\"\\ud800\"", 0, 1, "surrogate"}, {"\"\\udc00\"", 0, 1, "surrogate"}, {"\"\\ud800\\ud800\"", 0, 1, "surrogate"},
-        {"\"\\ud800x\"", 0, 1, "surrogate"}, {"\"\\ud800\\n\"", 0, 1, "surrogate"}, {"\"\x80\"", 0, 1, "UTF-8"}, {"\"\xc0\xaf\"", 0, 1, "UTF-8"},
-        {"\"\xc1\xbf\"", 0, 1, "UTF-8"}, {"\"\xc3\"", 0, 1, "UTF-8"}, {"\"\xe0\x9f\xbf\"", 0, 1, "UTF-8"}, {"\"\xed\xa0\x80\"", 0, 1, "UTF-8"},
-        {"\"\xe2\x82\"", 0, 1, "UTF-8"}, {"\"\xf0\x8f\xbf\xbf\"", 0, 1, "UTF-8"}, {"\"\xf4\x90\x80\x80\"", 0, 1, "UTF-8"},
-        {"\"\xf5\x80\x80\x80\"", 0, 1, "UTF-8"}, {"\"\xff\"", 0, 1, "UTF-8"}, {"\"ab\xc3\xa9\x80\"", 0, 5, "UTF-8"}, {"[\xc3\xa9]", 0, 1, "value"},
-        {"{\"a\":1 /* x */}", 0, 7, "','"}, {"// x\n1", 0, 0, "value"}, {"{\"a\":1,\"a\":2}", 0, 0, "duplicate"},
-        {"{\"o\":{\"a\":1,\"a\":2}}", 0, 5, "duplicate"}, {"[{\"a\":1,\"\\u0061\":2}]", 0, 1, "duplicate"}, {"\v1", 0, 0, "value"}, {"\f1", 0, 0, "value"},
-        {"\xc2\xa0" "1", 0, 0, "value"},
+        {"", 0, 0, "end of text"},
+        {" ", 0, 1, "end of text"},
+        {"[", 0, 1, "end of text"},
+        {"{", 0, 1, "end of text"},
+        {"]", 0, 0, "value"},
+        {"[1", 0, 2, "end of text"},
+        {"[1,", 0, 3, "end of text"},
+        {"[1,]", 0, 3, "value"},
+        {"[,1]", 0, 1, "value"},
+        {"[1,,2]", 0, 3, "value"},
+        {"[1 2]", 0, 3, "','"},
+        {"[1}", 0, 2, "','"},
+        {"{\"a\":1]", 0, 6, "','"},
+        {"{\"a\"}", 0, 4, "':'"},
+        {"{\"a\":}", 0, 5, "value"},
+        {"{\"a\":1,}", 0, 7, "key"},
+        {"{,}", 0, 1, "key"},
+        {"{a:1}", 0, 1, "key"},
+        {"{'a':1}", 0, 1, "key"},
+        {"{1:1}", 0, 1, "key"},
+        {"{\"a\" 1}", 0, 5, "':'"},
+        {"{\"a\":1 \"b\":2}", 0, 7, "','"},
+        {"{\"a\":1", 0, 6, "end of text"},
+        {"1 2", 0, 2, "after"},
+        {"{}{}", 0, 2, "after"},
+        {"[]x", 0, 2, "after"},
+        {"\xef\xbb\xbf[]", 0, 0, "value"},
+        {"nul", 0, 0, "value"},
+        {"nulL", 0, 0, "value"},
+        {"True", 0, 0, "value"},
+        {"NaN", 0, 0, "value"},
+        {"Infinity", 0, 0, "value"},
+        {"-Infinity", 0, 1, "digit"},
+        {"-", 0, 1, "digit"},
+        {"+1", 0, 0, "value"},
+        {".5", 0, 0, "value"},
+        {"1.", 0, 2, "digit"},
+        {"1.e5", 0, 2, "digit"},
+        {"01", 0, 0, "zero"},
+        {"-01", 0, 1, "zero"},
+        {"1e", 0, 1, "digit"},
+        {"1e+", 0, 1, "digit"},
+        {"0x10", 0, 1, "after"},
+        {"1_000", 0, 1, "after"},
+        {"1e999", 0, 0, "range"},
+        {"-1e309", 0, 0, "range"},
+        {"1.7976931348623159e308", 0, 0, "range"},
+        {"[1e999]", 0, 1, "range"},
+        {"\"", 0, 1, "inside a string"},
+        {"\"a", 0, 2, "inside a string"},
+        {"\"\\", 0, 2, "inside a string"},
+        {"\"\\\"", 0, 3, "inside a string"},
+        {"\"\\x\"", 0, 1, "escape"},
+        {"\"\\u12\"", 0, 1, "unicode"},
+        {"\"\\u123g\"", 0, 1, "unicode"},
+        {"\"\\U0041\"", 0, 1, "escape"},
+        {"\"\\'\"", 0, 1, "escape"},
+        {"\"a\nb\"", 0, 2, "control"},
+        {"\"\t\"", 0, 1, "control"},
+        {"\"a\0b\"", 5, 2, "control"},
+        {"[1\0]", 4, 2, "','"},
+        {"'a'", 0, 0, "value"},
+        {"\"\\ud800\"", 0, 1, "surrogate"},
+        {"\"\\udc00\"", 0, 1, "surrogate"},
+        {"\"\\ud800\\ud800\"", 0, 1, "surrogate"},
+        {"\"\\ud800x\"", 0, 1, "surrogate"},
+        {"\"\\ud800\\n\"", 0, 1, "surrogate"},
+        {"\"\x80\"", 0, 1, "UTF-8"},
+        {"\"\xc0\xaf\"", 0, 1, "UTF-8"},
+        {"\"\xc1\xbf\"", 0, 1, "UTF-8"},
+        {"\"\xc3\"", 0, 1, "UTF-8"},
+        {"\"\xe0\x9f\xbf\"", 0, 1, "UTF-8"},
+        {"\"\xed\xa0\x80\"", 0, 1, "UTF-8"},
+        {"\"\xe2\x82\"", 0, 1, "UTF-8"},
+        {"\"\xf0\x8f\xbf\xbf\"", 0, 1, "UTF-8"},
+        {"\"\xf4\x90\x80\x80\"", 0, 1, "UTF-8"},
+        {"\"\xf5\x80\x80\x80\"", 0, 1, "UTF-8"},
+        {"\"\xff\"", 0, 1, "UTF-8"},
+        {"\"ab\xc3\xa9\x80\"", 0, 5, "UTF-8"},
+        {"[\xc3\xa9]", 0, 1, "value"},
+        {"{\"a\":1 /* x */}", 0, 7, "','"},
+        {"// x\n1", 0, 0, "value"},
+        {"{\"a\":1,\"a\":2}", 0, 0, "duplicate"},
+        {"{\"o\":{\"a\":1,\"a\":2}}", 0, 5, "duplicate"},
+        {"[{\"a\":1,\"\\u0061\":2}]", 0, 1, "duplicate"},
+        {"\v1", 0, 0, "value"},
+        {"\f1", 0, 0, "value"},
+        {"\xc2\xa0"
+         "1",
+         0, 0, "value"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct arena a = ARENA_INIT;
@@ -128,8 +238,16 @@ static void strings_at_all_offsets(void **state)
     (void)state;
     static const struct {
         const char *raw, *text; /* text NULL: refused */
-    } parts[] = {{"x", "x"}, {"\\n", "\n"}, {"\\u00e9", "\xc3\xa9"}, {"\xc3\xa9", "\xc3\xa9"}, {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"},
-                 {"\x1f", NULL}, {"\x80", NULL}, {"\xc3", NULL}, {"\\q", NULL}, {"\\ud83d\\ude00", "\xf0\x9f\x98\x80"}};
+    } parts[] = {{"x", "x"},
+                 {"\\n", "\n"},
+                 {"\\u00e9", "\xc3\xa9"},
+                 {"\xc3\xa9", "\xc3\xa9"},
+                 {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"},
+                 {"\x1f", NULL},
+                 {"\x80", NULL},
+                 {"\xc3", NULL},
+                 {"\\q", NULL},
+                 {"\\ud83d\\ude00", "\xf0\x9f\x98\x80"}};
     for (size_t p = 0; p < ARRAY_LEN(parts); p++)
         for (int before = 0; before < 40; before++)
             for (int after = 0; after < 40; after += 3) {
@@ -137,15 +255,17 @@ static void strings_at_all_offsets(void **state)
                 struct arena a = ARENA_INIT;
                 struct json_value v;
                 struct err err;
-                int n = snprintf(raw, sizeof(raw), "\"%.*s%s%.*s\"", before, "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKL", parts[p].raw,
-                                 after, "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKL");
+                int n = snprintf(raw, sizeof(raw), "\"%.*s%s%.*s\"", before,
+                                 "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKL", parts[p].raw, after,
+                                 "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKL");
                 uint8_t *exact = mem_alloc((size_t)n);
                 memcpy(exact, raw, (size_t)n);
                 enum err_code rc = json_dom_parse(slice_of(exact, (size_t)n), &a, &v, &err);
                 assert_int_equal(rc == ERR_OK, parts[p].text != NULL);
                 if (parts[p].text) {
-                    n = snprintf(text, sizeof(text), "%.*s%s%.*s", before, "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKL", parts[p].text,
-                                 after, "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKL");
+                    n = snprintf(text, sizeof(text), "%.*s%s%.*s", before,
+                                 "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKL", parts[p].text, after,
+                                 "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKL");
                     assert_true(slice_eq(v.string, slice_of(text, (size_t)n)));
                 }
                 free(exact);
@@ -187,12 +307,39 @@ static void doubles_are_correctly_rounded(void **state)
 {
     (void)state;
     static const char *const hard[] = {
-        "9007199254740993", "9007199254740992.5", "9007199254740993.0", "-9007199254740993", "4503599627370496.5", "4503599627370497.5",
-        "1e23", "8.5e22", "1.448997445238699", "2.2250738585072011e-308", "2.2250738585072014e-308", "4.9406564584124654e-324",
-        "2.4703282292062327e-324", "2.4703282292062328e-324", "0.3", "0.1", "123456789.123456789", "7.2057594037927933e16",
-        "9223372036854775807.5", "9223372036854775808", "18446744073709551616", "18446744073709551615.0", "1e-27", "1e27", "1e28",
-        "179769313486231580793728971405301e276", "6.02214076e23", "6.62607015e-34", "-0.0", "0e400", "0.000000000000000000000000000001",
-        "10000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+        "9007199254740993",
+        "9007199254740992.5",
+        "9007199254740993.0",
+        "-9007199254740993",
+        "4503599627370496.5",
+        "4503599627370497.5",
+        "1e23",
+        "8.5e22",
+        "1.448997445238699",
+        "2.2250738585072011e-308",
+        "2.2250738585072014e-308",
+        "4.9406564584124654e-324",
+        "2.4703282292062327e-324",
+        "2.4703282292062328e-324",
+        "0.3",
+        "0.1",
+        "123456789.123456789",
+        "7.2057594037927933e16",
+        "9223372036854775807.5",
+        "9223372036854775808",
+        "18446744073709551616",
+        "18446744073709551615.0",
+        "1e-27",
+        "1e27",
+        "1e28",
+        "179769313486231580793728971405301e276",
+        "6.02214076e23",
+        "6.62607015e-34",
+        "-0.0",
+        "0e400",
+        "0.000000000000000000000000000001",
+        "10000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+        "000000000000000000000000000000",
     };
     for (size_t i = 0; i < ARRAY_LEN(hard); i++)
         check_double(hard[i]);
@@ -205,10 +352,11 @@ static void doubles_are_correctly_rounded(void **state)
             continue;
         (void)snprintf(text, sizeof(text), "%.*e", (int)(rnd() % 20), d);
         check_double(text);
-        (void)snprintf(text, sizeof(text), "%llu.%0*llu", (unsigned long long)(rnd() >> (rnd() % 64)), (int)(rnd() % 19 + 1),
-                       (unsigned long long)(rnd() >> (rnd() % 64)));
+        (void)snprintf(text, sizeof(text), "%llu.%0*llu", (unsigned long long)(rnd() >> (rnd() % 64)),
+                       (int)(rnd() % 19 + 1), (unsigned long long)(rnd() >> (rnd() % 64)));
         check_double(text);
-        (void)snprintf(text, sizeof(text), "%llue%d", (unsigned long long)(rnd() >> (rnd() % 64)), (int)(rnd() % 80) - 40);
+        (void)snprintf(text, sizeof(text), "%llue%d", (unsigned long long)(rnd() >> (rnd() % 64)),
+                       (int)(rnd() % 80) - 40);
         check_double(text);
     }
 }
@@ -240,12 +388,18 @@ static void number_kinds(void **state)
         enum json_number_kind kind;
         uint64_t bits;
     } cases[] = {
-        {"0", JSON_INT, 0}, {"9223372036854775807", JSON_INT, INT64_MAX}, {"-9223372036854775808", JSON_INT, UINT64_C(1) << 63},
-        {"9223372036854775808", JSON_UINT, UINT64_C(1) << 63}, {"18446744073709551615", JSON_UINT, UINT64_MAX},
+        {"0", JSON_INT, 0},
+        {"9223372036854775807", JSON_INT, INT64_MAX},
+        {"-9223372036854775808", JSON_INT, UINT64_C(1) << 63},
+        {"9223372036854775808", JSON_UINT, UINT64_C(1) << 63},
+        {"18446744073709551615", JSON_UINT, UINT64_MAX},
         {"10000000000000000000", JSON_UINT, UINT64_C(10000000000000000000)},
-        {"18446744073709551616", JSON_BIG, UINT64_C(0x43f0000000000000)}, {"-9223372036854775809", JSON_BIG, UINT64_C(0xc3e0000000000000)},
-        {"99999999999999999999", JSON_BIG, UINT64_C(0x4415af1d78b58c40)}, {"-0", JSON_DOUBLE, UINT64_C(1) << 63},
-        {"1.0", JSON_DOUBLE, UINT64_C(0x3ff0000000000000)}, {"1e2", JSON_DOUBLE, UINT64_C(0x4059000000000000)},
+        {"18446744073709551616", JSON_BIG, UINT64_C(0x43f0000000000000)},
+        {"-9223372036854775809", JSON_BIG, UINT64_C(0xc3e0000000000000)},
+        {"99999999999999999999", JSON_BIG, UINT64_C(0x4415af1d78b58c40)},
+        {"-0", JSON_DOUBLE, UINT64_C(1) << 63},
+        {"1.0", JSON_DOUBLE, UINT64_C(0x3ff0000000000000)},
+        {"1e2", JSON_DOUBLE, UINT64_C(0x4059000000000000)},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct json_reader r = {0};
@@ -261,13 +415,27 @@ static void number_kinds(void **state)
 static void random_space(struct buf *b)
 {
     while (rnd() % 8 == 0)
-        buf_byte(b, (uint8_t)" \n\r\t"[rnd() % 4]);
+        buf_byte(b, (uint8_t) " \n\r\t"[rnd() % 4]);
 }
 
 static void random_string(struct buf *b)
 {
-    static const char *const pieces[] = {"a", "key", "hello world", "\\n", "\\\"", "\\\\", "\\u00e9", "\\ud83d\\ude00", "\xc3\xa9", "\xe2\x82\xac",
-                                         "\xf0\x9f\x98\x80", "\\/", "0123456789abcdef", "\\u0000", "/", "\xd0\xbf\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82"};
+    static const char *const pieces[] = {"a",
+                                         "key",
+                                         "hello world",
+                                         "\\n",
+                                         "\\\"",
+                                         "\\\\",
+                                         "\\u00e9",
+                                         "\\ud83d\\ude00",
+                                         "\xc3\xa9",
+                                         "\xe2\x82\xac",
+                                         "\xf0\x9f\x98\x80",
+                                         "\\/",
+                                         "0123456789abcdef",
+                                         "\\u0000",
+                                         "/",
+                                         "\xd0\xbf\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82"};
     buf_byte(b, '"');
     for (uint64_t n = rnd() % 6; n > 0; n--)
         buf_str(b, pieces[rnd() % ARRAY_LEN(pieces)]);
@@ -276,7 +444,8 @@ static void random_string(struct buf *b)
 
 static void random_value(struct buf *b, int depth_left)
 {
-    static const char *const scalars[] = {"null", "true", "false", "0", "-0", "1.5", "-3", "1e10", "12345678901234567890", "0.1", "2.5e-7"};
+    static const char *const scalars[] = {
+        "null", "true", "false", "0", "-0", "1.5", "-3", "1e10", "12345678901234567890", "0.1", "2.5e-7"};
     uint64_t kind = rnd() % (depth_left > 0 ? 8 : 5), n = rnd() % 5;
 
     random_space(b);

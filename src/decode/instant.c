@@ -14,7 +14,8 @@ static bool contains_nocase(slice s, slice part)
 bool instant_name(slice name)
 {
     /* of the contract's eleven, "timestamp" holds "time" */
-    static const char *const parts[] = {"time", "date", "created", "received", "ingested", "collected", "start", "end", "ts", "dt"};
+    static const char *const parts[] = {"time",      "date",  "created", "received", "ingested",
+                                        "collected", "start", "end",     "ts",       "dt"};
 
     for (size_t i = 0; i < ARRAY_LEN(parts); i++)
         if (contains_nocase(name, slice_str(parts[i])))

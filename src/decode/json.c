@@ -74,17 +74,16 @@ static bool over_budget(struct decoder *d, uint64_t bytes)
     return true;
 }
 
-struct column *cell_column(struct decoder *d, struct entry *e, enum cell_class class)
+struct column *cell_column_new(struct decoder *d, struct entry *e, enum cell_class class)
 {
     static const struct type types[CELL_CLASSES] = {
-        [CELL_NUMBER] = {TYPE_FLOAT64, TYPE_NULL}, [CELL_TEXT] = {TYPE_UTF8, TYPE_NULL},  [CELL_BOOL] = {TYPE_BOOL, TYPE_NULL},
-        [CELL_TIME] = {TYPE_TIMESTAMP, TYPE_NULL}, [CELL_LIST] = {TYPE_LIST, TYPE_NULL},
+        [CELL_NUMBER] = {TYPE_FLOAT64, TYPE_NULL}, [CELL_TEXT] = {TYPE_UTF8, TYPE_NULL},
+        [CELL_BOOL] = {TYPE_BOOL, TYPE_NULL},      [CELL_TIME] = {TYPE_TIMESTAMP, TYPE_NULL},
+        [CELL_LIST] = {TYPE_LIST, TYPE_NULL},
     };
     struct batch *b = d->out->batch;
     bool first = true;
 
-    if (e->cells[class])
-        return e->cells[class];
     for (size_t i = 0; i < CELL_CLASSES; i++)
         first = first && !e->cells[i];
     if (first && d->opt->columns_max && ++d->columns > d->opt->columns_max) {
@@ -121,7 +120,8 @@ struct text keep_text(struct decoder *d, slice s)
 
     if (s.len <= INLINE_TEXT_BYTES) {
 #ifdef __SSE2__
-        static const uint8_t mask[32] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+        static const uint8_t mask[32] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
         if (in_body(d, s, 16)) {
             __m128i v = _mm_and_si128(_mm_loadu_si128((const __m128i *)(const void *)s.ptr),
                                       _mm_loadu_si128((const __m128i *)(const void *)(mask + 16 - s.len)));
@@ -144,7 +144,8 @@ struct text keep_text(struct decoder *d, slice s)
     if (in_body(d, s, s.len + 32)) {
         for (size_t i = 0; i < s.len; i += 32) { /* may copy up to 31 bytes too many: there is room */
             _mm_storeu_si128((__m128i *)(void *)(to + i), _mm_loadu_si128((const __m128i *)(const void *)(s.ptr + i)));
-            _mm_storeu_si128((__m128i *)(void *)(to + i + 16), _mm_loadu_si128((const __m128i *)(const void *)(s.ptr + i + 16)));
+            _mm_storeu_si128((__m128i *)(void *)(to + i + 16),
+                             _mm_loadu_si128((const __m128i *)(const void *)(s.ptr + i + 16)));
         }
     } else
 #endif
@@ -234,7 +235,7 @@ bool row_begin(struct decoder *d)
     return b->rows < b->rows_cap || rows_reserve(d);
 }
 
-bool row_end(struct decoder *d)
+void row_end(struct decoder *d)
 {
     struct decoded *out = d->out;
     uint32_t row = out->batch->rows;
@@ -245,7 +246,6 @@ bool row_end(struct decoder *d)
         out->record_of_row[row] = d->record;
     }
     out->batch->rows++;
-    return true;
 }
 
 /* What a half-read record left behind goes. */
@@ -325,8 +325,10 @@ static enum step read_member_object(struct decoder *d, struct key *k, unsigned d
     struct node *node;
 
     d->reader.at++;
-    if (!json_more(&d->reader))
-        return json_fail_at(&d->reader, d->reader.end, "end of text inside an object") ? STEP_OK : STEP_JSON;
+    if (!json_more(&d->reader)) {
+        json_fail_at(&d->reader, d->reader.end, "end of text inside an object");
+        return STEP_JSON;
+    }
     if (*d->reader.at == '}') { /* nothing comes of it, not even a node */
         d->reader.at++;
         return STEP_OK;
@@ -442,7 +444,7 @@ static enum step read_record_fast(struct decoder *d)
     else
         step = read_object(d, root, 1);
     if (step == STEP_OK)
-        (void)row_end(d);
+        row_end(d);
     return step;
 }
 
@@ -599,8 +601,8 @@ enum err_code decode_json(struct decoder *d, slice body, const struct decode_opt
     decoded_free(move_ptr(d->out));
     if (step == STEP_JSON) {
         d->malformed = true;
-        return err_set(err, ERR_INVALID, "%s at byte %zu (row %u)", d->reader.what, json_offset(&d->reader, d->reader.what_at),
-                       d->record + 1);
+        return err_set(err, ERR_INVALID, "%s at byte %zu (row %u)", d->reader.what,
+                       json_offset(&d->reader, d->reader.what_at), d->record + 1);
     }
     if (step == STEP_KEYS) {
         keys_reset(d);

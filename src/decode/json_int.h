@@ -24,8 +24,8 @@ enum cell_class {
     CELL_NUMBER, /* 8 bytes as read; code: enum json_number_kind */
     CELL_TEXT,
     CELL_BOOL,
-    CELL_TIME,   /* microseconds; only where the hint has a timestamp. Code 2: the text held a '.' */
-    CELL_LIST,   /* list_slot.offset is an index into decoded.lists */
+    CELL_TIME, /* microseconds; only where the hint has a timestamp. Code 2: the text held a '.' */
+    CELL_LIST, /* list_slot.offset is an index into decoded.lists */
     CELL_CLASSES
 };
 
@@ -45,13 +45,13 @@ struct list_cell {
 };
 
 struct key;
-struct entry { /* one name in one body; in the batch's arena */
-    uint64_t row_stamp;     /* the row that set it last, by decoder.row_stamp */
+struct entry {          /* one name in one body; in the batch's arena */
+    uint64_t row_stamp; /* the row that set it last, by decoder.row_stamp */
     const struct key *row_key;
     struct column *cells[CELL_CLASSES];
     slice name;
-    uint32_t number_codes;  /* mask of 1 << code */
-    bool nested;            /* the first key that gave it was inside an object */
+    uint32_t number_codes; /* mask of 1 << code */
+    bool nested;           /* the first key that gave it was inside an object */
 };
 struct decoded {
     struct batch *batch;
@@ -66,11 +66,11 @@ struct decoded {
 
 struct name {
     slice text;
-    uint64_t generation;        /* of `entry` */
+    uint64_t generation; /* of `entry` */
     struct entry *entry;
-    uint64_t hint_version;      /* of decoder.hint, for which hint_time was looked up */
-    bool hint_time;             /* its column is a timestamp */
-    struct list_cell *gather;   /* json_rows.c: the list being gathered for this name, if gather_stamp is the array's */
+    uint64_t hint_version;    /* of decoder.hint, for which hint_time was looked up */
+    bool hint_time;           /* its column is a timestamp */
+    struct list_cell *gather; /* json_rows.c: the list being gathered for this name, if gather_stamp is the array's */
     uint64_t gather_stamp;
 };
 struct node;
@@ -80,8 +80,8 @@ struct key {
     uint32_t quoted_len; /* 0: the key has bytes that text escapes, never compare */
     bool at;             /* its flattened path begins with '@', which the name shows as '_' */
     slice bytes;
-    struct key *next;    /* followed in the last row */
-    uint64_t seen;       /* object that had it last: duplicates */
+    struct key *next; /* followed in the last row */
+    uint64_t seen;    /* object that had it last: duplicates */
     struct node *parent;
     struct node *object; /* made when it first has a member */
     struct name *name;   /* made when it first has a value */
@@ -110,11 +110,11 @@ struct decoder {
     struct decoded *out;
     struct err err;
     bool malformed;
-    uint32_t record;      /* index of the record being read */
-    uint32_t columns;     /* entries with a value */
-    uint64_t generation;  /* a number for each pass over a body */
-    uint64_t row_stamp;   /* for each row, also for one that is given up */
-    uint64_t instances;   /* for each object read */
+    uint32_t record;     /* index of the record being read */
+    uint32_t columns;    /* entries with a value */
+    uint64_t generation; /* a number for each pass over a body */
+    uint64_t row_stamp;  /* for each row, also for one that is given up */
+    uint64_t instances;  /* for each object read */
     uint64_t exploded_bytes;
     enum decode_flatten flatten;
     bool deep, exploded, records_tracked;
@@ -130,10 +130,10 @@ struct decoder {
 
 /* json_keys.c */
 void keys_reset(struct decoder *d);
-struct node *key_object(struct decoder *d, struct key *k);        /* NULL: out of key memory, or the name too long */
+struct node *key_object(struct decoder *d, struct key *k); /* NULL: out of key memory, or the name too long */
 struct key *node_key(struct decoder *d, struct node *node, slice bytes); /* found or made; NULL as above */
-struct entry *key_entry_slow(struct decoder *d, struct key *k);   /* STEP_KEYS or STEP_REFUSED when NULL: entry_step() */
-enum step key_step(const struct decoder *d);                      /* why one of these gave NULL */
+struct entry *key_entry_slow(struct decoder *d, struct key *k); /* STEP_KEYS or STEP_REFUSED when NULL: entry_step() */
+enum step key_step(const struct decoder *d);                    /* why one of these gave NULL */
 /* The entry that `k` sets in this row. A second key for the same name: the later value wins, so the earlier is cleared. */
 static inline struct entry *key_entry(struct decoder *d, struct key *k)
 {
@@ -147,13 +147,26 @@ static inline struct entry *key_entry(struct decoder *d, struct key *k)
 }
 
 /* json.c: writing the cell of the row being built; false: decoder.err is set */
-struct column *cell_column(struct decoder *d, struct entry *e, enum cell_class class);
+struct column *cell_column_new(struct decoder *d, struct entry *e, enum cell_class class);
+static inline struct column *cell_column(struct decoder *d, struct entry *e, enum cell_class class)
+{
+    return __builtin_expect(e->cells[class] != NULL, 1) ? e->cells[class] : cell_column_new(d, e, class);
+}
 struct text keep_text(struct decoder *d, slice s);
 bool put_number(struct decoder *d, struct entry *e, struct json_number n);
 bool put_text(struct decoder *d, struct key *k, struct entry *e, slice s);
 bool put_bool(struct decoder *d, struct entry *e, bool truth);
 bool row_begin(struct decoder *d);
-bool row_end(struct decoder *d);
-enum step refuse(struct decoder *d, enum err_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4), cold));
+void row_end(struct decoder *d);
+enum step refuse(struct decoder *d, enum err_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4), cold));
+/* For loops over rows: the next row from `row` on that may have a value; passes over eight nulls at a time, as columns that few
+ * rows have are common. */
+static inline uint32_t row_skip(const uint8_t *valid, uint32_t row, uint32_t rows)
+{
+    while (row < rows && rows - row >= 8 && le64_get(valid + row) == 0)
+        row += 8;
+    return row;
+}
 /* json_rows.c: the record at the cursor, all rows of it */
 enum step read_tree(struct decoder *d);

@@ -155,7 +155,9 @@ struct entry *key_entry_slow(struct decoder *d, struct key *k)
     e = name->generation == d->generation ? name->entry : entry_new(d, name, k->parent->prefix.len > 0);
     if (e->row_stamp == d->row_stamp) { /* two keys of this row flatten to one name */
         if (e->row_key->at != k->at) {
-            (void)refuse(d, ERR_INVALID, "Key collision detected: '@" SLICE_FMT "' and '" SLICE_FMT "' would both map to '" SLICE_FMT "'",
+            (void)refuse(d, ERR_INVALID,
+                         "Key collision detected: '@" SLICE_FMT "' and '" SLICE_FMT "' would both map to '" SLICE_FMT
+                         "'",
                          SLICE_ARG(slice_from(name->text, 1)), SLICE_ARG(name->text), SLICE_ARG(name->text));
             return NULL;
         }

@@ -8,7 +8,7 @@
 #define MODEL_ROWS_MAX 300u
 
 struct model {
-    json_t *rows;    /* array of flat objects */
+    json_t *rows; /* array of flat objects */
     uint32_t level;
     bool refused, too_many, deep, arrays;
 };
@@ -21,12 +21,10 @@ static inline void model_look(struct model *m, json_t *v, uint32_t depth)
 
     if (json_is_array(v)) {
         m->arrays = m->arrays || (depth && json_array_size(v)); /* not the array of records */
-        json_array_foreach(v, i, one)
-            model_look(m, one, depth);
+        json_array_foreach(v, i, one) model_look(m, one, depth);
     } else if (json_is_object(v)) {
         m->deep = m->deep || (json_object_size(v) && depth + 1 >= m->level);
-        json_object_foreach(v, key, one)
-            model_look(m, one, depth + 1);
+        json_object_foreach(v, key, one) model_look(m, one, depth + 1);
     }
 }
 
@@ -38,7 +36,8 @@ static inline json_t *model_expand(struct model *m, json_t *v)
     size_t i;
 
     if (json_is_array(v) && json_array_size(v)) {
-        json_array_foreach(v, i, one) {
+        json_array_foreach(v, i, one)
+        {
             json_t *rows = model_expand(m, one);
             bool nothing = json_array_size(rows) == 1 && json_is_array(json_array_get(rows, 0)) && json_is_array(one);
             if (!nothing)
@@ -49,7 +48,8 @@ static inline json_t *model_expand(struct model *m, json_t *v)
             json_array_append_new(out, json_array());
     } else if (json_is_object(v)) {
         json_array_append_new(out, json_object());
-        json_object_foreach(v, key, one) {
+        json_object_foreach(v, key, one)
+        {
             json_t *values = model_expand(m, one), *next = json_array(), *value, *row;
             size_t k;
             if (json_array_size(values) * json_array_size(out) > MODEL_ROWS_MAX) {
@@ -58,12 +58,12 @@ static inline json_t *model_expand(struct model *m, json_t *v)
                 json_decref(next);
                 break;
             }
-            json_array_foreach(values, i, value)
-                json_array_foreach(out, k, row) {
-                    json_t *copy = json_copy(row);
-                    json_object_set(copy, key, value);
-                    json_array_append_new(next, copy);
-                }
+            json_array_foreach(values, i, value) json_array_foreach(out, k, row)
+            {
+                json_t *copy = json_copy(row);
+                json_object_set(copy, key, value);
+                json_array_append_new(next, copy);
+            }
             json_decref(values);
             json_decref(out);
             out = next;
@@ -83,7 +83,8 @@ static inline void model_flatten(struct model *m, json_t *v, slice prefix, json_
     const char *key;
     json_t *one;
 
-    json_object_foreach(v, key, one) {
+    json_object_foreach(v, key, one)
+    {
         struct buf name = BUF_INIT;
         buf_slice(&name, prefix);
         buf_str(&name, key);
@@ -114,7 +115,8 @@ static inline void model_record(struct model *m, json_t *record)
         return;
     }
     rows = model_expand(m, record);
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         json_t *flat = json_object(), *ats = json_object();
         model_flatten(m, row, (slice){0}, flat, ats);
         json_array_append_new(m->rows, flat);
@@ -124,19 +126,24 @@ static inline void model_record(struct model *m, json_t *record)
     m->too_many = m->too_many || json_array_size(m->rows) > MODEL_ROWS_MAX;
 }
 
-static inline bool model_cell(const struct decoded *d, enum cell_class class, const struct column *c, uint32_t row, const json_t *want)
+static inline bool model_cell(const struct decoded *d, enum cell_class class, const struct column *c, uint32_t row,
+                              const json_t *want)
 {
     switch (class) {
     case CELL_NUMBER: {
         struct json_number n = {.kind = c->valid[row], .bits = ((const uint64_t *)c->values)[row]};
-        double got = n.kind == JSON_INT ? (double)n.i : n.kind == JSON_UINT ? (double)n.u : n.d, other = json_real_value(want);
+        double got = n.kind == JSON_INT    ? (double)n.i
+                     : n.kind == JSON_UINT ? (double)n.u
+                                           : n.d,
+               other = json_real_value(want);
         return json_is_real(want) && memcmp(&got, &other, 8) == 0;
     }
     case CELL_TEXT:
-        return json_is_string(want) &&
-               slice_eq(text_slice(&((const struct text *)c->values)[row]), slice_of(json_string_value(want), json_string_length(want)));
+        return json_is_string(want) && slice_eq(text_slice(&((const struct text *)c->values)[row]),
+                                                slice_of(json_string_value(want), json_string_length(want)));
     case CELL_BOOL: return json_is_boolean(want) && ((const uint8_t *)c->values)[row] == json_is_true(want);
-    case CELL_LIST: return json_is_array(want) && d->lists[((const struct list_slot *)c->values)[row].offset]->count == 0;
+    case CELL_LIST:
+        return json_is_array(want) && d->lists[((const struct list_slot *)c->values)[row].offset]->count == 0;
     case CELL_TIME:
     case CELL_CLASSES: break;
     }
@@ -153,14 +160,13 @@ static inline bool model_same(const struct model *m, const struct decoded *d)
         size_t values = 0, found = 0;
         const char *key;
         json_t *one;
-        json_object_foreach((json_t *)want, key, one)
-            values += !json_is_null(one);
+        json_object_foreach((json_t *)want, key, one) values += !json_is_null(one);
         for (size_t i = 0; i < d->entries_count; i++) {
             const struct entry *e = d->entries[i];
             const json_t *value = json_object_getn(want, (const char *)e->name.ptr, e->name.len);
-            for (size_t class = 0; class < CELL_CLASSES; class++)
+            for (size_t class = 0; class < CELL_CLASSES; class ++)
                 if (e->cells[class] && e->cells[class]->valid[row]) {
-                    if (!value || !model_cell(d, (enum cell_class)class, e->cells[class], row, value))
+                    if (!value || !model_cell(d, (enum cell_class) class, e->cells[class], row, value))
                         return false;
                     found++;
                 }
@@ -182,7 +188,8 @@ static inline bool decoder_agrees(struct decoder *dec, slice body, uint32_t leve
     enum err_code rc = decode_json(dec, body, &opt, NULL, &d, &err);
     bool agreed = true;
     json_t *t = json_loadb((const char *)body.ptr, body.len,
-                           JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &why), *one;
+                           JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &why),
+           *one;
     size_t i;
 
     m.rows = json_array();
@@ -197,8 +204,7 @@ static inline bool decoder_agrees(struct decoder *dec, slice body, uint32_t leve
         model_look(&m, t, 0);
         if (!(m.deep && m.arrays)) {
             if (json_is_array(t))
-                json_array_foreach(t, i, one)
-                    model_record(&m, one);
+                json_array_foreach(t, i, one) model_record(&m, one);
             else
                 model_record(&m, t);
             if (m.refused || m.too_many)

@@ -23,7 +23,7 @@ struct resolve {
     struct batch *batch;
     struct target *targets; /* by field index; [0, schema_count) are the schema's */
     size_t count, cap;
-    struct map added;       /* name -> index of a new one, + 1 */
+    struct map added; /* name -> index of a new one, + 1 */
     uint64_t inexact;
     struct err *err;
 };
@@ -64,7 +64,8 @@ static slice sibling_name(struct resolve *r, slice name, const char *suffix)
 
 static const char *type_text(struct type t)
 {
-    static const char *const names[] = {"Null", "Boolean", "Int64", "UInt64", "Float64", "Utf8", "Timestamp(ms)", "Date32", "List"};
+    static const char *const names[] = {"Null", "Boolean",       "Int64",  "UInt64", "Float64",
+                                        "Utf8", "Timestamp(ms)", "Date32", "List"};
     return names[t.kind];
 }
 
@@ -105,7 +106,8 @@ static bool text_number(slice s, struct json_number *out)
     struct json_reader reader = {0};
 
     json_reader_init(&reader, s);
-    return s.len && (s.ptr[0] == '-' || (s.ptr[0] >= '0' && s.ptr[0] <= '9')) && json_read_number(&reader, out) && reader.at == reader.end;
+    return s.len && (s.ptr[0] == '-' || (s.ptr[0] >= '0' && s.ptr[0] <= '9')) && json_read_number(&reader, out) &&
+           reader.at == reader.end;
 }
 
 static bool to_int64(uint64_t bits, enum json_number_kind code, int64_t *out)
@@ -115,7 +117,8 @@ static bool to_int64(uint64_t bits, enum json_number_kind code, int64_t *out)
 }
 
 /* The value of a cell as type `t` into `*to` (as wide as the type), for all but lists; false: it does not fit. */
-static bool cell_value(struct resolve *r, enum cell_class class, const struct column *c, uint32_t row, struct type t, void *to)
+static bool cell_value(struct resolve *r, enum cell_class class, const struct column *c, uint32_t row, struct type t,
+                       void *to)
 {
     uint8_t code = c->valid[row];
     bool parse = r->rules->static_schema && class == CELL_TEXT;
@@ -219,8 +222,10 @@ static void route(struct resolve *r, enum cell_class class, struct column *c, ui
         } value;
         if (!code || !(codes & 1u << code))
             continue;
-        struct list_cell *list = class == CELL_LIST ? r->d->lists[((const struct list_slot *)c->values)[row].offset] : NULL;
-        if (list ? type.kind != TYPE_LIST || !list_fits(list->item, type.item) : !cell_value(r, class, c, row, type, &value))
+        struct list_cell *list =
+            class == CELL_LIST ? r->d->lists[((const struct list_slot *)c->values)[row].offset] : NULL;
+        if (list ? type.kind != TYPE_LIST || !list_fits(list->item, type.item)
+                 : !cell_value(r, class, c, row, type, &value))
             continue;
         struct column *to = target_column(r, field);
         c->valid[row] = 0;
@@ -245,19 +250,23 @@ static bool adopt(struct resolve *r, enum cell_class class, struct entry *e, uin
         return false;
     if (class == CELL_NUMBER && t->type.kind == TYPE_FLOAT64) {
         double *values = c->values;
-        for (uint32_t row = 0; row < rows; row++) {
+        for (uint32_t row = row_skip(c->valid, 0, rows); row < rows; row = row_skip(c->valid, row + 1, rows)) {
             uint64_t bits;
+            if (!c->valid[row])
+                continue;
             memcpy(&bits, &values[row], 8);
-            if (c->valid[row])
-                values[row] = number_double(r, bits, c->valid[row]);
+            values[row] = number_double(r, bits, c->valid[row]);
+            c->valid[row] = 1;
         }
     } else if (!(class == CELL_NUMBER && t->type.kind == TYPE_INT64 && e->number_codes == 1u << JSON_INT) &&
-               !(class == CELL_TEXT && t->type.kind == TYPE_UTF8) && !(class == CELL_BOOL && t->type.kind == TYPE_BOOL) &&
+               !(class == CELL_TEXT && t->type.kind == TYPE_UTF8) &&
+               !(class == CELL_BOOL && t->type.kind == TYPE_BOOL) &&
                !(class == CELL_TIME && t->type.kind == TYPE_TIMESTAMP)) {
         return false;
     }
-    for (uint32_t row = 0; row < rows; row++)
-        c->valid[row] = c->valid[row] != 0;
+    if (class == CELL_TIME)
+        for (uint32_t row = 0; row < rows; row++)
+            c->valid[row] = c->valid[row] != 0; /* no more codes */
     c->type = t->type;
     c->field = field;
     t->column = c;
@@ -267,16 +276,18 @@ static bool adopt(struct resolve *r, enum cell_class class, struct entry *e, uin
 
 static uint32_t first_row(const struct column *c, uint32_t rows, uint32_t codes)
 {
-    for (uint32_t row = 0; row < rows; row++)
+    for (uint32_t row = row_skip(c->valid, 0, rows); row < rows; row = row_skip(c->valid, row + 1, rows))
         if (c->valid[row] && codes & 1u << c->valid[row])
             return row;
     return FIELD_NONE;
 }
 
-static enum err_code mismatch(struct resolve *r, slice name, struct type type, enum cell_class class, const struct column *c, uint32_t row)
+static enum err_code mismatch(struct resolve *r, slice name, struct type type, enum cell_class class,
+                              const struct column *c, uint32_t row)
 {
     return err_set(r->err, ERR_INVALID,
-                   "Could not process this event due to mismatch in datatype: field '" SLICE_FMT "' expected %s but got %s value (row %u)",
+                   "Could not process this event due to mismatch in datatype: field '" SLICE_FMT
+                   "' expected %s but got %s value (row %u)",
                    SLICE_ARG(name), type_text(type), cell_kind(class, c->valid[row]), record_of(r->d, row));
 }
 
@@ -301,7 +312,8 @@ static bool all_instants(struct resolve *r, const struct column *c)
     int64_t us;
 
     for (uint32_t row = 0; row < r->batch->rows; row++)
-        if (c->valid[row] && !instant_parse(text_slice(&((const struct text *)c->values)[row]), true, &r->d->instants, &us))
+        if (c->valid[row] &&
+            !instant_parse(text_slice(&((const struct text *)c->values)[row]), true, &r->d->instants, &us))
             return false;
     return true;
 }
@@ -344,8 +356,10 @@ static enum err_code reserved(struct resolve *r, const struct entry *e)
             int64_t us;
             if (!e->cells[i]->valid[row])
                 continue;
-            if (refuse_all || cell_value(r, (enum cell_class)i, e->cells[i], row, (struct type){TYPE_TIMESTAMP, TYPE_NULL}, &us))
-                return err_set(r->err, ERR_INVALID, "field p_timestamp is a reserved field (row %u)", record_of(r->d, row));
+            if (refuse_all ||
+                cell_value(r, (enum cell_class)i, e->cells[i], row, (struct type){TYPE_TIMESTAMP, TYPE_NULL}, &us))
+                return err_set(r->err, ERR_INVALID, "field p_timestamp is a reserved field (row %u)",
+                               record_of(r->d, row));
         }
     return ERR_OK;
 }
@@ -368,7 +382,8 @@ static enum err_code resolve_plain(struct resolve *r, struct entry *e)
     }
     if (field == FIELD_NONE) {
         if (r->rules->static_schema)
-            return err_set(r->err, ERR_INVALID, "Schema mismatch: field '" SLICE_FMT "' is not in the static schema", SLICE_ARG(e->name));
+            return err_set(r->err, ERR_INVALID, "Schema mismatch: field '" SLICE_FMT "' is not in the static schema",
+                           SLICE_ARG(e->name));
         if (!any || !plain_type(r, e, &type))
             return ERR_OK;
         field = field_add(r, e->name, type);
@@ -379,7 +394,8 @@ static enum err_code resolve_plain(struct resolve *r, struct entry *e)
     return ERR_OK;
 }
 
-static enum err_code resolve_sibling(struct resolve *r, struct entry *e, enum cell_class class, uint32_t codes, struct type type, const char *suffix)
+static enum err_code resolve_sibling(struct resolve *r, struct entry *e, enum cell_class class, uint32_t codes,
+                                     struct type type, const char *suffix)
 {
     struct column *c = e->cells[class];
     uint32_t row = first_row(c, r->batch->rows, codes), field;
@@ -401,7 +417,8 @@ static enum err_code resolve_sibling(struct resolve *r, struct entry *e, enum ce
 /* Second pass: what did not fit. */
 static enum err_code resolve_siblings(struct resolve *r, struct entry *e)
 {
-    const struct type number = {TYPE_FLOAT64, TYPE_NULL}, boolean = {TYPE_BOOL, TYPE_NULL}, text = {TYPE_UTF8, TYPE_NULL};
+    const struct type number = {TYPE_FLOAT64, TYPE_NULL}, boolean = {TYPE_BOOL, TYPE_NULL},
+                      text = {TYPE_UTF8, TYPE_NULL};
 
     if (e->cells[CELL_NUMBER]) {
         TRY(resolve_sibling(r, e, CELL_NUMBER, 1u << JSON_INT, number, "int64"));
@@ -413,7 +430,8 @@ static enum err_code resolve_siblings(struct resolve *r, struct entry *e)
     if (e->cells[CELL_TEXT])
         TRY(resolve_sibling(r, e, CELL_TEXT, UINT32_MAX, text, "utf8"));
     if (e->cells[CELL_LIST])
-        TRY(resolve_sibling(r, e, CELL_LIST, UINT32_MAX, (struct type){TYPE_LIST, lists_item(r, e->cells[CELL_LIST])}, "list"));
+        TRY(resolve_sibling(r, e, CELL_LIST, UINT32_MAX, (struct type){TYPE_LIST, lists_item(r, e->cells[CELL_LIST])},
+                            "list"));
     return ERR_OK;
 }
 
@@ -453,8 +471,8 @@ static enum err_code check_partition(struct resolve *r)
             }
         }
         if (what)
-            return err_set(r->err, ERR_INVALID, "Ingestion failed as field " SLICE_FMT " %s (row %u)", SLICE_ARG(name), what,
-                           record_of(r->d, row));
+            return err_set(r->err, ERR_INVALID, "Ingestion failed as field " SLICE_FMT " %s (row %u)", SLICE_ARG(name),
+                           what, record_of(r->d, row));
     }
     return ERR_OK;
 }
@@ -562,8 +580,8 @@ static enum err_code resolve_entries(struct resolve *r, uint32_t columns_max)
 }
 
 enum err_code decode_resolve(struct decoded *d, const struct schema *schema, const struct decode_options *opt,
-                             const struct decode_rules *rules, struct schema **grown, struct batch **out, uint64_t *inexact,
-                             struct err *err)
+                             const struct decode_rules *rules, struct schema **grown, struct batch **out,
+                             uint64_t *inexact, struct err *err)
 {
     struct resolve r = {.d = d, .schema = schema, .rules = rules, .batch = d->batch, .err = err};
     enum err_code rc;

@@ -89,7 +89,8 @@ static enum step list_new(struct decoder *d, uint32_t count, struct list_cell **
     size_t size = sizeof(**out) + count * sizeof(struct list_item);
 
     if (d->opt->bytes_max && d->out->batch->arena.bytes + size > d->opt->bytes_max)
-        return refuse(d, ERR_LIMIT, "request is larger than %llu bytes as columns", (unsigned long long)d->opt->bytes_max);
+        return refuse(d, ERR_LIMIT, "request is larger than %llu bytes as columns",
+                      (unsigned long long)d->opt->bytes_max);
     *out = arena_zalloc(&d->out->batch->arena, size);
     (*out)->count = count;
     return STEP_OK;
@@ -212,7 +213,8 @@ static enum step explode_record(struct decoder *d, struct json_value *record)
     enum step step;
 
     if (rows > UINT32_MAX / 2 - have || (d->opt->rows_max && have + rows > d->opt->rows_max))
-        return refuse(d, ERR_LIMIT, "arrays explode into more than %u rows", d->opt->rows_max ? d->opt->rows_max : UINT32_MAX / 2);
+        return refuse(d, ERR_LIMIT, "arrays explode into more than %u rows",
+                      d->opt->rows_max ? d->opt->rows_max : UINT32_MAX / 2);
     if (rows > 1)
         track_records(d);
     for (uint64_t i = 0; i < rows; i++) {
@@ -220,9 +222,10 @@ static enum step explode_record(struct decoder *d, struct json_value *record)
             return STEP_REFUSED;
         if ((step = explode_object(d, d->root, record, i)) != STEP_OK)
             return step;
-        (void)row_end(d);
+        row_end(d);
         if (rows > 1 && d->opt->bytes_max && d->exploded_bytes > d->opt->bytes_max)
-            return refuse(d, ERR_LIMIT, "arrays explode into more than %llu bytes", (unsigned long long)d->opt->bytes_max);
+            return refuse(d, ERR_LIMIT, "arrays explode into more than %llu bytes",
+                          (unsigned long long)d->opt->bytes_max);
     }
     if (rows == 1)
         d->exploded_bytes = before;
@@ -232,10 +235,12 @@ static enum step explode_record(struct decoder *d, struct json_value *record)
 /* -- lists ------------------------------------------------------------------------------------------------------------ */
 
 /* Item `index` of a list; its type joins the list's. */
-static enum step list_put(struct decoder *d, struct key *k, struct list_cell *list, uint32_t index, struct json_value *v)
+static enum step list_put(struct decoder *d, struct key *k, struct list_cell *list, uint32_t index,
+                          struct json_value *v)
 {
     struct list_item *item = &list->items[index];
 
+    DCHECK(index < list->count);
     switch ((enum dom_kind)v->kind) {
     case DOM_NULL: return STEP_OK;
     case DOM_BOOL: *item = (struct list_item){.kind = TYPE_BOOL, .truth = v->truth}; break;
@@ -243,7 +248,8 @@ static enum step list_put(struct decoder *d, struct key *k, struct list_cell *li
         if (v->num.kind == JSON_INT)
             *item = (struct list_item){.kind = TYPE_INT64, .i = v->num.i};
         else
-            *item = (struct list_item){.kind = TYPE_FLOAT64, .d = v->num.kind == JSON_UINT ? (double)v->num.u : v->num.d};
+            *item =
+                (struct list_item){.kind = TYPE_FLOAT64, .d = v->num.kind == JSON_UINT ? (double)v->num.u : v->num.d};
         break;
     case DOM_STRING: *item = (struct list_item){.kind = TYPE_UTF8, .text = tree_text(d, v)}; break;
     case DOM_ARRAY:
@@ -253,13 +259,15 @@ static enum step list_put(struct decoder *d, struct key *k, struct list_cell *li
         return STEP_OK;
     if (list->item != TYPE_NULL && !(list->item == TYPE_INT64 && item->kind == TYPE_FLOAT64))
         return refuse(d, ERR_INVALID, "list under key '" SLICE_FMT "' mixes %s and %s", SLICE_ARG(k->bytes),
-                      type_suffix((struct type){list->item, TYPE_NULL}), type_suffix((struct type){item->kind, TYPE_NULL}));
+                      type_suffix((struct type){list->item, TYPE_NULL}),
+                      type_suffix((struct type){item->kind, TYPE_NULL}));
     list->item = item->kind;
     return STEP_OK;
 }
 
 /* The members of item `index` of an array of objects go into the lists of their names. */
-static enum step gather_object(struct decoder *d, struct node *node, struct json_value *v, uint32_t index, uint32_t count, uint64_t stamp)
+static enum step gather_object(struct decoder *d, struct node *node, struct json_value *v, uint32_t index,
+                               uint32_t count, uint64_t stamp)
 {
     for (uint32_t i = 0; i < v->count; i++) {
         struct json_member *m = &v->members[i];
@@ -305,7 +313,9 @@ static enum step put_array(struct decoder *d, struct key *k, struct json_value *
     if (objects) {
         uint64_t stamp = ++d->instances;
         if (objects + nulls != v->count)
-            return refuse(d, ERR_INVALID, "Found non-object element while flattening array of objects, key '" SLICE_FMT "'", SLICE_ARG(k->bytes));
+            return refuse(d, ERR_INVALID,
+                          "Found non-object element while flattening array of objects, key '" SLICE_FMT "'",
+                          SLICE_ARG(k->bytes));
         if (!(node = key_object(d, k)))
             return key_step(d);
         for (uint32_t i = 0; i < v->count; i++)
@@ -352,7 +362,7 @@ enum step read_tree(struct decoder *d)
     struct json_value record;
     enum step step;
 
-    arena_done(&d->tree);
+    arena_reset(&d->tree);
     if (!key_object(d, NULL))
         return key_step(d);
     if (!json_dom_read(&d->reader, &d->tree, 0, &record))
@@ -363,6 +373,6 @@ enum step read_tree(struct decoder *d)
     if (!row_begin(d))
         return STEP_REFUSED;
     if ((step = flatten_object(d, d->root, &record)) == STEP_OK)
-        (void)row_end(d);
+        row_end(d);
     return step;
 }

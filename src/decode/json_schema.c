@@ -28,7 +28,8 @@ static struct type detected_type(struct decoded *d, const struct entry *e)
         bool all = true;
         int64_t us;
         for (uint32_t row = 0; row < d->batch->rows && all; row++)
-            all = !text->valid[row] || instant_parse(text_slice(&((const struct text *)text->values)[row]), true, &d->instants, &us);
+            all = !text->valid[row] ||
+                  instant_parse(text_slice(&((const struct text *)text->values)[row]), true, &d->instants, &us);
         type.kind = all ? TYPE_TIMESTAMP : TYPE_UTF8;
     } else if (lists) {
         type.kind = TYPE_LIST;
@@ -41,14 +42,16 @@ static struct type detected_type(struct decoded *d, const struct entry *e)
     return type;
 }
 
-enum err_code decode_detect(struct decoder *dec, slice body, const struct decode_options *opt, struct buf *out, struct err *err)
+enum err_code decode_detect(struct decoder *dec, slice body, const struct decode_options *opt, struct buf *out,
+                            struct err *err)
 {
     struct decoded *d = NULL;
 
     TRY(decode_json(dec, body, opt, NULL, &d, err));
     if (dec->deep && opt->flatten == DECODE_GENERIC) {
         decoded_free(d);
-        return err_set(err, ERR_INVALID, "JSON is too deeply nested (exceeds level %u), cannot flatten", opt->flatten_level);
+        return err_set(err, ERR_INVALID, "JSON is too deeply nested (exceeds level %u), cannot flatten",
+                       opt->flatten_level);
     }
     buf_str(out, "{\"fields\":[");
     for (size_t i = 0; i < d->entries_count; i++) {
@@ -86,10 +89,12 @@ static bool static_type(slice name, struct type *out)
 }
 
 /* The names are checked after all shapes, as the original does: a wrong shape is 400, a wrong schema 500. */
-static enum err_code static_shape(const struct json_value *fields, struct field *out, slice *type_names, struct err *err)
+static enum err_code static_shape(const struct json_value *fields, struct field *out, slice *type_names,
+                                  struct err *err)
 {
     for (uint32_t i = 0; i < fields->count; i++) {
-        const struct json_value *name = json_dom_get(&fields->items[i], "name"), *type = json_dom_get(&fields->items[i], "data_type");
+        const struct json_value *name = json_dom_get(&fields->items[i], "name"),
+                                *type = json_dom_get(&fields->items[i], "data_type");
         if (!name || name->kind != DOM_STRING || !type || type->kind != DOM_STRING)
             return err_set(err, ERR_INVALID, "field %u needs a `name` and a `data_type`, both text", i);
         out[i].name = name->string;
@@ -98,7 +103,8 @@ static enum err_code static_shape(const struct json_value *fields, struct field 
     return ERR_OK;
 }
 
-static enum err_code static_check(struct field *fields, const slice *type_names, uint32_t count, slice partition, struct err *err)
+static enum err_code static_check(struct field *fields, const slice *type_names, uint32_t count, slice partition,
+                                  struct err *err)
 {
     _cleanup_(map_done) struct map seen = MAP_INIT;
 
@@ -109,13 +115,14 @@ static enum err_code static_check(struct field *fields, const slice *type_names,
         if (slice_eq(name, slice_lit("p_timestamp")))
             return err_set(err, ERR_CORRUPT, "field p_timestamp is a reserved field");
         if (!static_type(type_names[i], &fields[i].type))
-            return err_set(err, ERR_CORRUPT, "field '" SLICE_FMT "' has the unknown type '" SLICE_FMT "'", SLICE_ARG(name),
-                           SLICE_ARG(type_names[i]));
+            return err_set(err, ERR_CORRUPT, "field '" SLICE_FMT "' has the unknown type '" SLICE_FMT "'",
+                           SLICE_ARG(name), SLICE_ARG(type_names[i]));
         if (map_put(&seen, name, &fields[i]))
             return err_set(err, ERR_CORRUPT, "field '" SLICE_FMT "' is there twice", SLICE_ARG(name));
     }
     if (partition.len && !map_get(&seen, partition))
-        return err_set(err, ERR_CORRUPT, "custom partition field " SLICE_FMT " is not in the schema", SLICE_ARG(partition));
+        return err_set(err, ERR_CORRUPT, "custom partition field " SLICE_FMT " is not in the schema",
+                       SLICE_ARG(partition));
     return ERR_OK;
 }
 
