@@ -21,7 +21,8 @@ bool wal_segment_head_get(slice file, struct wal_segment_head *out)
 {
     const uint8_t *p = file.ptr;
 
-    if (file.len < WAL_SEGMENT_HEAD || le32_get(p) != SEGMENT_MAGIC || le32_get(p + 4) != 1 || le32_get(p + 44) != crc32c(0, p, 44))
+    if (file.len < WAL_SEGMENT_HEAD || le32_get(p) != SEGMENT_MAGIC || le32_get(p + 4) != 1 ||
+        le32_get(p + 44) != crc32c(0, p, 44))
         return false;
     *out = (struct wal_segment_head){le64_get(p + 8), le64_get(p + 16), le64_get(p + 24), le64_get(p + 32)};
     return true;
@@ -130,7 +131,8 @@ enum err_code wal_header_parse(slice text, struct wal_header *out, struct err *e
     slice all = text;
 
     if (take_line(&text, slice_lit("sluice-wal"), version, sizeof(version)) && strcmp(version, "1") == 0 &&
-        take_line(&text, slice_lit("wal_id"), h.wal_id, sizeof(h.wal_id)) && take_line(&text, slice_lit("lane"), h.lane, sizeof(h.lane)) &&
+        take_line(&text, slice_lit("wal_id"), h.wal_id, sizeof(h.wal_id)) &&
+        take_line(&text, slice_lit("lane"), h.lane, sizeof(h.lane)) &&
         take_line(&text, slice_lit("session"), h.session, sizeof(h.session))) {
         _cleanup_(freep) char *want = mem_fmt("%08x", crc32c(0, all.ptr, all.len - text.len));
         if (take_line(&text, slice_lit("crc32c"), crc, sizeof(crc)) && strcmp(crc, want) == 0 && text.len == 0) {

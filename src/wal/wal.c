@@ -1,90 +1,26 @@
-/* wal.c: queue, writer thread, segments on disk, recovery. The format is in wal_int.h.
+/* wal.c: queue, writer thread, segments being written. The format is in wal_int.h, recovery in recover.c.
  *
- * One append costs: a place (segment, offset) under the lock, one pwritev shared with its neighbours, one fdatasync shared with all
- * that were queued meanwhile. Bodies are never copied. A second thread keeps one preallocated file ready, so that a roll does not
- * wait for 64 MiB of zeros.
+ * One append costs: a crc on the caller's thread, a place (segment, offset) under the lock, one pwritev shared with its
+ * neighbours, one fdatasync shared with all that were queued meanwhile. Bodies are never copied. A second thread keeps one
+ * preallocated file ready, so that a roll does not wait for 64 MiB of zeros.
  *
- *   states of a segment:  assigned (numbers handed out) -> open (header written, predecessor synced) -> sealed -> released
- *   poison: a failed write or sync fails everything queued; appends are refused until a new segment's header is on disk (probe). */
-#include "wal/wal.h"
-
+ *   states of a segment
+ *     assigned   wal_append() hands out places in it
+ *     open       open_segment(): the one before is synced, then its own header; only then records go in
+ *     sealed     wal_seal() or a record that does not fit: places are handed out in the next one
+ *     released   wal_release(): its file becomes a spare
+ *   A damaged record in segment n with whole ones in n + 1 was therefore acknowledged, or n was poisoned: the header of n + 1
+ *   says where n ends, which tells one from the other.
+ *   poison: a failed write or sync fails everything queued; appends are refused until a new segment's header is on disk
+ *   (probe). Nothing more is ever written to the segment that failed. */
 #include <stdio.h>
 
-#include "base/buf.h"
 #include "base/hash.h"
-#include "base/ulid.h"
 #include "wal/wal_int.h"
 
 #define PROBE_DELAY_US 500000
 #define IOV_BATCH 240 /* iovs gathered for one pwritev */
 #define LIVE_WHOLE_MAX 4
-
-struct wal_request {
-    struct wal_request *next;
-    struct wal_pos pos;
-    uint64_t size; /* in the file */
-    enum wal_ack ack;
-    wal_done_fn done;
-    void *arg;
-    uint32_t body_len, body_crc;
-    int n;
-    uint8_t head[WAL_RECORD_HEAD];
-    struct os_iov iov[]; /* head, body, padding */
-};
-struct live_segment {
-    uint64_t number, bytes;
-};
-struct wal {
-    struct os *os;
-    char *dir;
-    struct wal_options opt;
-    struct wal_header header;
-    uint64_t wal_hash;
-    struct os_file *lock;
-
-    struct os_mutex *mu;
-    struct os_cond *wake;       /* writer: work, probe time, stop */
-    struct os_cond *prep_wake;  /* preparer */
-    struct wal_request *head, *tail;
-    uint64_t queued_bytes;
-    uint64_t segment;           /* that the next append goes to */
-    uint64_t offset;            /* where, in it */
-    uint64_t segment_room;      /* its size limit: larger than usual for one large record */
-    struct live_segment *live;  /* ascending: on disk or about to be; the last may be `segment` */
-    size_t live_count, live_cap;
-    uint64_t live_bytes;
-    char *spares[4];            /* paths of prepared files */
-    unsigned spares_count;
-    uint64_t spare_number;
-    bool poisoned, disk_low, stopping, started;
-    uint64_t records, syncs, bytes_written;
-
-    /* writer thread only */
-    struct os_file *file;
-    uint64_t file_number, prev_number, prev_end;
-    uint64_t written_end, synced_end; /* of the file's records: answered to WAL_WRITE or better; covered by a sync that worked */
-    bool dirty;
-    int64_t disk_checked_us;
-    struct os_thread *writer, *preparer;
-};
-
-/* ---- names */
-
-static char *segment_path(const struct wal *w, uint64_t number)
-{
-    return mem_fmt("%s/%020llu.wal", w->dir, (unsigned long long)number);
-}
-
-static bool segment_name(const char *name, uint64_t *number)
-{
-    slice s = slice_str(name);
-    return s.len == 24 && slice_ends(s, slice_lit(".wal")) && slice_u64(slice_head(s, 20), number) && *number > 0;
-}
-
-static void remove_file(struct wal *w, const char *path)
-{
-    (void)w->os->ops->unlink(w->os, path, NULL); /* a file that stays is found and reused at the next start */
-}
 
 /* ---- open */
 
@@ -100,7 +36,7 @@ static enum err_code header_save(struct wal *w, struct err *err)
 static bool any_segment(void *arg, const char *name, bool is_dir)
 {
     uint64_t number;
-    *(bool *)arg |= !is_dir && segment_name(name, &number);
+    *(bool *)arg |= !is_dir && wal_segment_name(name, &number);
     return true;
 }
 
@@ -119,7 +55,8 @@ static enum err_code header_load(struct wal *w, struct err *err)
         return rc;
     TRY(w->os->ops->list(w->os, w->dir, any_segment, &segments, err));
     if (segments)
-        return err_set(err, ERR_CORRUPT, "%s has segments but no header file: restore it, or move the directory away", w->dir);
+        return err_set(err, ERR_CORRUPT, "%s has segments but no header file: restore it, or move the directory away",
+                       w->dir);
     w->os->ops->random(w->os, id, sizeof(id));
     for (size_t i = 0; i < sizeof(id); i++)
         (void)snprintf(w->header.wal_id + 2 * i, 3, "%02x", id[i]);
@@ -198,248 +135,17 @@ enum err_code wal_set_header(struct wal *wal, const struct wal_header *h, struct
     return rc;
 }
 
-/* ---- recovery */
-
-struct found {
-    uint64_t *numbers;
-    size_t count, cap;
-    char **others; /* spares of an earlier run */
-    size_t others_count, others_cap;
-};
-
-static bool find_file(void *arg, const char *name, bool is_dir)
-{
-    struct found *f = arg;
-    uint64_t number;
-
-    if (is_dir)
-        return true;
-    if (segment_name(name, &number))
-        *ARRAY_PUSH(f->numbers, f->count, f->cap) = number;
-    else if (strncmp(name, "spare-", 6) == 0)
-        *ARRAY_PUSH(f->others, f->others_count, f->others_cap) = mem_str(slice_str(name));
-    return true;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
-static void spare_keep(struct wal *w, char *path) /* takes path */
-{
-    struct os_stat st;
-    bool fits = w->os->ops->stat(w->os, path, &st, NULL) == ERR_OK && st.size == w->opt.segment_bytes;
-
-    os_lock(w->os, w->mu);
-    if (fits && w->spares_count < 2)
-        w->spares[w->spares_count++] = move_ptr(path);
-    os_unlock(w->os, w->mu);
-    if (path)
-        remove_file(w, path);
-    free(path);
-}
-
-/* Old segment -> spare, under a name of its own: a crash in between leaves either name, both harmless. */
-static void segment_recycle(struct wal *w, uint64_t number)
-{
-    _cleanup_(freep) char *from = segment_path(w, number);
-    os_lock(w->os, w->mu);
-    bool keep = w->spares_count < 2;
-    uint64_t n = ++w->spare_number;
-    os_unlock(w->os, w->mu);
-    char *to = mem_fmt("%s/spare-%llu-%llu", w->dir, (unsigned long long)number, (unsigned long long)n);
-
-    if (!keep || w->os->ops->rename(w->os, from, to, NULL) != ERR_OK) {
-        remove_file(w, from);
-        free(to);
-        return;
-    }
-    spare_keep(w, to);
-}
-
-struct replay {
-    struct wal *w;
-    wal_replay_fn fn;
-    void *arg;
-    uint64_t last, last_end; /* last good segment and where its records end */
-    uint64_t cut;
-};
-
-static enum err_code replay_bodies(struct replay *r, slice file, uint64_t number, uint64_t end_wanted, uint64_t *end, struct err *err)
-{
-    uint64_t at = WAL_SEGMENT_HEAD;
-    slice body;
-
-    for (;;) {
-        const struct wal_pos pos = {number, at};
-        if (at == end_wanted || !wal_record_get(file, number, &at, &body))
-            break;
-        TRY(r->fn(r->arg, pos, body, err));
-    }
-    *end = at;
-    return ERR_OK;
-}
-
-static enum err_code hole(const char *path, uint64_t at, uint64_t end, struct err *err)
-{
-    return err_set(err, ERR_CORRUPT,
-                   "WAL segment %s is damaged at offset %llu, before its end at %llu: acknowledged rows are in there. Restore the "
-                   "file, or move it away to go on without them",
-                   path, (unsigned long long)at, (unsigned long long)end);
-}
-
-/* `next`: header of the following live segment, which vouches for this one; NULL: this is the last. */
-static enum err_code replay_segment(struct replay *r, uint64_t number, const struct wal_segment_head *next, struct err *err)
-{
-    _cleanup_(freep) char *path = segment_path(r->w, number);
-    _cleanup_(freep) uint8_t *bytes = NULL;
-    uint64_t end;
-    size_t len;
-
-    TRY(os_read_file(r->w->os, path, SIZE_MAX - 1, &bytes, &len, err));
-    slice file = slice_of(bytes, len);
-    TRY(replay_bodies(r, file, number, next ? next->prev_end : UINT64_MAX, &end, err));
-    if (next && end != next->prev_end)
-        return hole(path, end, next->prev_end, err);
-    if (!next) {
-        const struct wal_tail tail = wal_tail_scan(file, number, end);
-        if (tail.synced_end > end)
-            return hole(path, end, tail.synced_end, err);
-        r->cut = tail.torn_bytes; /* never acknowledged, as nothing is before the sync that covers all before it */
-    }
-    r->last = number;
-    r->last_end = end;
-    return ERR_OK;
-}
-
-/* A file without a valid header was begun and not synced; unless a record in it says otherwise, as the header is synced first. */
-static enum err_code check_begun(struct wal *w, const char *path, uint64_t number, struct err *err)
-{
-    _cleanup_(freep) uint8_t *bytes = NULL;
-    size_t len;
-
-    TRY(os_read_file(w->os, path, SIZE_MAX - 1, &bytes, &len, err));
-    const struct wal_tail tail = wal_tail_scan(slice_of(bytes, len), number, WAL_SEGMENT_HEAD);
-    return tail.synced_end ? hole(path, 0, tail.synced_end, err) : ERR_OK;
-}
-
-static enum err_code read_head(struct wal *w, uint64_t number, struct wal_segment_head *out, bool *valid, struct err *err)
-{
-    _cleanup_(freep) char *path = segment_path(w, number);
-    uint8_t bytes[WAL_SEGMENT_HEAD];
-    struct os_file *f;
-    size_t got;
-
-    TRY(w->os->ops->open(w->os, path, OS_READ, &f, err));
-    enum err_code rc = w->os->ops->pread(w->os, f, bytes, sizeof(bytes), 0, &got, err);
-    w->os->ops->close(w->os, f);
-    TRY(rc);
-    *valid = wal_segment_head_get(slice_of(bytes, got), out) && out->number == number;
-    if (*valid && out->wal_hash != w->wal_hash)
-        return err_set(err, ERR_CORRUPT, "WAL segment %s belongs to another log than the header file beside it", path);
-    return *valid ? ERR_OK : check_begun(w, path, number, err);
-}
-
-/* What was read from the page cache of a killed process may not be on disk yet, and if a sync of it failed then no later sync
- * brings it there, although reads still show it: written again, it is dirty again. */
-static enum err_code sync_segment(struct wal *w, uint64_t number, uint64_t end, struct err *err)
-{
-    _cleanup_(freep) char *path = segment_path(w, number);
-    _cleanup_(freep) uint8_t *bytes = NULL;
-    struct os_file *f;
-    size_t len;
-
-    TRY(os_read_file(w->os, path, SIZE_MAX - 1, &bytes, &len, err));
-    const struct os_iov iov = {bytes, MIN((size_t)end, len)};
-    TRY(w->os->ops->open(w->os, path, OS_READ | OS_WRITE, &f, err));
-    enum err_code rc = w->os->ops->pwritev(w->os, f, &iov, 1, 0, err);
-    if (rc == ERR_OK)
-        rc = w->os->ops->sync(w->os, f, err);
-    w->os->ops->close(w->os, f);
-    return rc;
-}
-
-static enum err_code replay_chain(struct wal *w, struct found *f, uint64_t committed, struct replay *r, struct err *err)
-{
-    struct wal_segment_head *heads = mem_zalloc((f->count + 1) * sizeof(*heads));
-    size_t n = 0;
-    enum err_code rc = ERR_OK;
-
-    for (size_t i = 0; i < f->count && rc == ERR_OK; i++) {
-        struct wal_segment_head h;
-        bool valid = false;
-        if (f->numbers[i] <= committed)
-            continue;
-        rc = read_head(w, f->numbers[i], &h, &valid, err);
-        if (rc != ERR_OK || !valid)
-            continue;
-        while (n && heads[n - 1].number > h.prev_number)
-            n--; /* begun, but its successor does not count on it: poisoned before anything in it was acknowledged */
-        heads[n++] = h;
-    }
-    for (size_t i = 0; i < n && rc == ERR_OK; i++)
-        if (heads[i].prev_number > committed && heads[i].prev_number != (i ? heads[i - 1].number : 0))
-            rc = err_set(err, ERR_CORRUPT, "WAL segment %llu in %s is missing or its header is damaged: acknowledged rows are in there",
-                         (unsigned long long)heads[i].prev_number, w->dir);
-    for (size_t i = 0; i < n && rc == ERR_OK; i++) {
-        struct live_segment *s = ARRAY_PUSH(w->live, w->live_count, w->live_cap);
-        s->number = heads[i].number;
-        rc = replay_segment(r, heads[i].number, i + 1 < n ? &heads[i + 1] : NULL, err);
-        s->bytes = r->last_end;
-        w->live_bytes += s->bytes;
-    }
-    free(heads);
-    return rc;
-}
-
-static void found_done(struct found *f)
-{
-    for (size_t i = 0; i < f->others_count; i++)
-        free(f->others[i]);
-    free(f->others);
-    free(f->numbers);
-}
-
-static bool is_live(const struct wal *w, uint64_t number)
-{
-    for (size_t i = 0; i < w->live_count; i++)
-        if (w->live[i].number == number)
-            return true;
-    return false;
-}
-
 static void writer_main(void *arg);
 static void preparer_main(void *arg);
 
-enum err_code wal_start(struct wal *w, uint64_t committed, wal_replay_fn fn, void *arg, uint64_t *bytes_cut, struct err *err)
+enum err_code wal_start(struct wal *w, uint64_t committed, wal_replay_fn fn, void *arg, uint64_t *bytes_cut,
+                        struct err *err)
 {
-    _cleanup_(found_done) struct found f = {0};
-    struct replay r = {.w = w, .fn = fn, .arg = arg};
-    uint64_t last = committed;
-
     ASSERT(!w->started);
-    TRY(w->os->ops->list(w->os, w->dir, find_file, &f, err));
-    if (f.count)
-        qsort(f.numbers, f.count, sizeof(*f.numbers), by_number);
-    TRY(replay_chain(w, &f, committed, &r, err));
-    if (r.last)
-        TRY(sync_segment(w, r.last, r.last_end, err));
-    for (size_t i = 0; i < f.count; i++) {
-        last = MAX(last, f.numbers[i]);
-        if (!is_live(w, f.numbers[i])) /* committed, or begun and never acknowledged */
-            segment_recycle(w, f.numbers[i]);
-    }
-    for (size_t i = 0; i < f.others_count; i++)
-        spare_keep(w, mem_fmt("%s/%s", w->dir, f.others[i]));
-    w->prev_number = r.last;
-    w->prev_end = r.last_end;
-    w->segment = last + 1;
+    TRY(wal_recover(w, committed, fn, arg, bytes_cut, err));
     w->offset = WAL_SEGMENT_HEAD;
     w->segment_room = w->opt.segment_bytes;
     w->started = true;
-    *bytes_cut = r.cut;
     w->writer = w->os->ops->thread_new(w->os, "wal", writer_main, w);
     w->preparer = w->os->ops->thread_new(w->os, "wal-prepare", preparer_main, w);
     return ERR_OK;
@@ -461,17 +167,19 @@ static enum err_code check_open(struct wal *w, uint64_t size, struct err *err) /
     if (w->poisoned)
         return err_set(err, ERR_UNAVAILABLE, "the WAL's disk failed a write; waiting for it to work again");
     if (w->disk_low)
-        return err_set(err, ERR_UNAVAILABLE, "the WAL's disk has less than %llu bytes free: make room, ingest goes on by itself",
+        return err_set(err, ERR_UNAVAILABLE,
+                       "the WAL's disk has less than %llu bytes free: make room, ingest goes on by itself",
                        (unsigned long long)w->opt.disk_free_bytes_min);
     if (w->live_bytes + size > w->opt.disk_bytes_max)
-        return err_set(err, ERR_UNAVAILABLE, "%llu bytes wait in the WAL for the store: retry later", (unsigned long long)w->live_bytes);
+        return err_set(err, ERR_UNAVAILABLE, "%llu bytes wait in the WAL for the store: retry later",
+                       (unsigned long long)w->live_bytes);
     if (w->queued_bytes && w->queued_bytes + size > w->opt.queue_bytes_max)
         return err_set(err, ERR_UNAVAILABLE, "the WAL's queue is full: retry later");
     return ERR_OK;
 }
 
-enum err_code wal_append(struct wal *w, const struct os_iov *iov, int n, enum wal_ack ack, wal_done_fn done, void *arg, struct wal_pos *out,
-                         struct err *err)
+enum err_code wal_append(struct wal *w, const struct os_iov *iov, int n, enum wal_ack ack, wal_done_fn done, void *arg,
+                         struct wal_pos *out, struct err *err)
 {
     static const uint8_t zeros[8];
     uint64_t body_len = 0;
@@ -548,7 +256,7 @@ void wal_release(struct wal *w, uint64_t upto)
         os_unlock(w->os, w->mu);
         if (!number)
             return;
-        segment_recycle(w, number);
+        wal_segment_recycle(w, number);
     }
 }
 
@@ -583,7 +291,7 @@ static enum err_code prepare(struct wal *w, uint64_t bytes, char **out, struct e
         rc = w->os->ops->sync(w->os, f, err);
     w->os->ops->close(w->os, f);
     if (rc != ERR_OK) {
-        remove_file(w, path);
+        wal_remove_file(w, path);
         return rc;
     }
     *out = move_ptr(path);
@@ -657,7 +365,7 @@ static void shrink_sealed(struct wal *w)
 /* The predecessor is synced first, so that this header may vouch for it. */
 static enum err_code open_segment(struct wal *w, uint64_t number, uint64_t bytes, struct err *err)
 {
-    _cleanup_(freep) char *path = segment_path(w, number), *spare = NULL;
+    _cleanup_(freep) char *path = wal_segment_path(w, number), *spare = NULL;
     uint8_t head[WAL_SEGMENT_HEAD];
     const struct os_iov iov = {head, sizeof(head)};
 
@@ -672,7 +380,7 @@ static enum err_code open_segment(struct wal *w, uint64_t number, uint64_t bytes
     TRY(take_file(w, bytes, &spare, err));
     enum err_code rc = w->os->ops->rename(w->os, spare, path, err);
     if (rc != ERR_OK) {
-        remove_file(w, spare);
+        wal_remove_file(w, spare);
         return rc;
     }
     TRY(w->os->ops->open(w->os, path, OS_READ | OS_WRITE, &w->file, err));
@@ -832,8 +540,8 @@ static void probe(struct wal *w)
     }
     if (w->file) { /* its header may or may not be there; it vouches for the same end, and nothing follows it */
         w->os->ops->close(w->os, move_ptr(w->file));
-        _cleanup_(freep) char *path = segment_path(w, number);
-        remove_file(w, path);
+        _cleanup_(freep) char *path = wal_segment_path(w, number);
+        wal_remove_file(w, path);
     }
     w->dirty = false;
     w->prev_number = prev_number;

@@ -27,13 +27,13 @@
 
 struct wal;
 struct wal_options {
-    uint64_t segment_bytes;     /* preallocation, default 64 MiB */
-    uint64_t queue_bytes_max;   /* appended, not written yet: beyond it ERR_LIMIT; default 64 MiB */
-    uint64_t disk_bytes_max;    /* all live segments: beyond it ERR_UNAVAILABLE (back-pressure); default 8 GiB */
+    uint64_t segment_bytes;       /* preallocation, default 64 MiB */
+    uint64_t queue_bytes_max;     /* appended, not written yet: beyond it ERR_LIMIT; default 64 MiB */
+    uint64_t disk_bytes_max;      /* all live segments: beyond it ERR_UNAVAILABLE (back-pressure); default 8 GiB */
     uint64_t disk_free_bytes_min; /* keep this much of the file system free; default 256 MiB */
-    int64_t sync_delay_us_max;  /* extra wait to gather more records; default 0 */
+    int64_t sync_delay_us_max;    /* extra wait to gather more records; default 0 */
 };
-struct wal_header { /* small facts that must survive with the log; rewritten as a whole */
+struct wal_header {   /* small facts that must survive with the log; rewritten as a whole */
     char wal_id[33];  /* 128 random bits, hex; made at the first open */
     char lane[24];    /* lane named here; "" at first */
     char session[33]; /* nonce of the session that opened it last */
@@ -52,17 +52,19 @@ typedef void (*wal_done_fn)(void *arg, enum err_code rc, const struct err *err);
 typedef enum err_code (*wal_replay_fn)(void *arg, struct wal_pos pos, slice body, struct err *err);
 
 /* Step 1: lock, read the header, find segments; nothing is replayed yet. ERR_CONFLICT: another process has it. */
-MUST_CHECK enum err_code wal_open(struct os *os, const char *dir, const struct wal_options *opt, struct wal **out, struct err *err);
+MUST_CHECK enum err_code wal_open(struct os *os, const char *dir, const struct wal_options *opt, struct wal **out,
+                                  struct err *err);
 const struct wal_header *wal_header(const struct wal *wal);
 MUST_CHECK enum err_code wal_set_header(struct wal *wal, const struct wal_header *h, struct err *err);
 /* Step 2: replay segments > committed; those <= committed are recycled. Reports bytes cut at the tail. Then the
  * writer thread starts on a new segment. */
-MUST_CHECK enum err_code wal_start(struct wal *wal, uint64_t committed, wal_replay_fn fn, void *arg, uint64_t *bytes_cut, struct err *err);
+MUST_CHECK enum err_code wal_start(struct wal *wal, uint64_t committed, wal_replay_fn fn, void *arg,
+                                   uint64_t *bytes_cut, struct err *err);
 /* Copies nothing: iov's bytes must live until `done`. *out (may be NULL): where it will stand; known at once, so that the
  * caller counts it to that segment. ERR_LIMIT: body too large; ERR_UNAVAILABLE: queue full, poisoned or disk mark; `done` is
  * not called then. */
-MUST_CHECK enum err_code wal_append(struct wal *wal, const struct os_iov *iov, int n, enum wal_ack ack, wal_done_fn done, void *arg,
-                                    struct wal_pos *out, struct err *err);
+MUST_CHECK enum err_code wal_append(struct wal *wal, const struct os_iov *iov, int n, enum wal_ack ack,
+                                    wal_done_fn done, void *arg, struct wal_pos *out, struct err *err);
 /* Ends the current segment (if it has records) and returns its number, or 0; later appends go to the next. */
 uint64_t wal_seal(struct wal *wal);
 /* Segments <= `upto` are committed elsewhere: recycle them. */

@@ -1,4 +1,4 @@
-/* wal_int.h: the format of a segment and of the header file; no threads here.
+/* wal_int.h: the format of a segment and of the header file, and what the files of this room share.
  *
  * FORMAT  little-endian; a segment file is <20-digit number>.wal, preallocated with zeros or recycled with old bytes in it.
  *   offset size  segment header                          offset size  record, at multiples of 8
@@ -48,9 +48,74 @@ void wal_record_head_put(uint8_t out[WAL_RECORD_HEAD], const struct wal_record_h
 /* The record at *offset; moves *offset behind it. false: none there, or it is damaged. */
 bool wal_record_get(slice file, uint64_t segment, uint64_t *offset, slice *body);
 struct wal_tail {
-    uint64_t torn_bytes; /* from `offset` to the end of the last trace of a record of this segment: what recovery cuts */
+    uint64_t
+        torn_bytes; /* from `offset` to the end of the last trace of a record of this segment: what recovery cuts */
     uint64_t synced_end; /* the highest that a whole record in there claims */
 };
 struct wal_tail wal_tail_scan(slice file, uint64_t segment, uint64_t offset);
 void wal_header_print(const struct wal_header *h, struct buf *out);
 MUST_CHECK enum err_code wal_header_parse(slice text, struct wal_header *out, struct err *err);
+
+/* ---- wal.c and recover.c */
+
+struct wal_request {
+    struct wal_request *next;
+    struct wal_pos pos;
+    uint64_t size; /* in the file */
+    enum wal_ack ack;
+    wal_done_fn done;
+    void *arg;
+    uint32_t body_len, body_crc;
+    int n;
+    uint8_t head[WAL_RECORD_HEAD];
+    struct os_iov iov[]; /* head, body, padding */
+};
+struct live_segment {
+    uint64_t number, bytes;
+};
+struct wal {
+    struct os *os;
+    char *dir;
+    struct wal_options opt;
+    struct wal_header header;
+    uint64_t wal_hash;
+    struct os_file *lock;
+
+    struct os_mutex *mu;
+    struct os_cond *wake;      /* writer: work, probe time, stop */
+    struct os_cond *prep_wake; /* preparer */
+    struct wal_request *head, *tail;
+    uint64_t queued_bytes;
+    uint64_t segment;          /* that the next append goes to */
+    uint64_t offset;           /* where, in it */
+    uint64_t segment_room;     /* its size limit: larger than usual for one large record */
+    struct live_segment *live; /* ascending: on disk or about to be; the last may be `segment` */
+    size_t live_count, live_cap;
+    uint64_t live_bytes;
+    char *spares[4]; /* paths of prepared files */
+    unsigned spares_count;
+    uint64_t spare_number;
+    bool poisoned, disk_low, stopping, started;
+    uint64_t records, syncs, bytes_written;
+
+    /* writer thread only */
+    struct os_file *file;
+    uint64_t file_number, prev_number, prev_end;
+    uint64_t written_end,
+        synced_end; /* of the file's records: answered to WAL_WRITE or better; covered by a sync that worked */
+    bool dirty;
+    int64_t disk_checked_us;
+    struct os_thread *writer, *preparer;
+};
+
+char *wal_segment_path(const struct wal *w, uint64_t number); /* the caller's to free */
+bool wal_segment_name(const char *name, uint64_t *number);
+void wal_remove_file(struct wal *w, const char *path);
+void wal_segment_recycle(struct wal *w, uint64_t number);
+/* Fills live, live_bytes, spares, prev_number, prev_end and segment of a log that is not started. */
+MUST_CHECK enum err_code wal_recover(struct wal *w, uint64_t committed, wal_replay_fn fn, void *arg,
+                                     uint64_t *bytes_cut, struct err *err);
+/* The records of one segment's file. `end_wanted`: where they end for sure; 0: nobody knows, this is the last segment. ERR_CORRUPT: a
+ * hole; *end and *cut are written then too. */
+MUST_CHECK enum err_code wal_segment_replay(slice file, uint64_t number, uint64_t end_wanted, wal_replay_fn fn,
+                                            void *arg, uint64_t *end, uint64_t *cut, struct err *err);

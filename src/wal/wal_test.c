@@ -49,7 +49,8 @@ static enum err_code see(void *arg, struct wal_pos pos, slice body, struct err *
     return ERR_OK;
 }
 
-static enum err_code try_start(const struct home *h, uint64_t committed, struct seen *seen, uint64_t *cut, struct wal **out, struct err *err)
+static enum err_code try_start(const struct home *h, uint64_t committed, struct seen *seen, uint64_t *cut,
+                               struct wal **out, struct err *err)
 {
     const struct wal_options opt = {.segment_bytes = 4096, .disk_free_bytes_min = 1};
     _cleanup_(wal_closep) struct wal *w = NULL;
@@ -198,7 +199,7 @@ static void change_file(const char *path, uint64_t from, int64_t to, int xor)
     assert_int_equal(os->ops->open(os, path, OS_READ | OS_WRITE, &f, NULL), ERR_OK);
     for (uint64_t at = from; (int64_t)at < to; at++) {
         assert_int_equal(os->ops->pread(os, f, &c, 1, at, &got, NULL), ERR_OK);
-        c = xor ? (uint8_t)(c ^ xor) : 0;
+        c = xor? (uint8_t)(c ^ xor) : 0;
         const struct os_iov iov = {&c, 1};
         assert_int_equal(os->ops->pwritev(os, f, &iov, 1, at, NULL), ERR_OK);
     }
@@ -209,7 +210,8 @@ static void change_file(const char *path, uint64_t from, int64_t to, int xor)
 static void test_torn_tail(void **state)
 {
     static const char *const want[] = {"", "aaaa\n", "aaaa\nbbbbbbbb\n", "aaaa\nbbbbbbbb\ncc\n"};
-    const uint64_t ends[] = {WAL_SEGMENT_HEAD, WAL_SEGMENT_HEAD + 36, WAL_SEGMENT_HEAD + 40 + 40, WAL_SEGMENT_HEAD + 80 + 34};
+    const uint64_t ends[] = {WAL_SEGMENT_HEAD, WAL_SEGMENT_HEAD + 36, WAL_SEGMENT_HEAD + 40 + 40,
+                             WAL_SEGMENT_HEAD + 80 + 34};
     (void)state;
 
     for (uint64_t keep = WAL_SEGMENT_HEAD; keep <= ends[3]; keep++) {
@@ -382,9 +384,14 @@ static void test_many_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replay_seal_release), cmocka_unit_test(test_second_process), cmocka_unit_test(test_recycled_and_large),
-        cmocka_unit_test(test_torn_tail),           cmocka_unit_test(test_hole),           cmocka_unit_test(test_header),
-        cmocka_unit_test(test_killed),              cmocka_unit_test(test_many_threads),
+        cmocka_unit_test(test_replay_seal_release),
+        cmocka_unit_test(test_second_process),
+        cmocka_unit_test(test_recycled_and_large),
+        cmocka_unit_test(test_torn_tail),
+        cmocka_unit_test(test_hole),
+        cmocka_unit_test(test_header),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_many_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
