@@ -5,10 +5,8 @@
 
 #include <cmocka.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -250,8 +248,6 @@ static void test_hole(void **state)
         struct wal *w;
         struct err err = {0};
         uint64_t cut;
-        if (at >= 40 && at < 44)
-            continue;
         if (at >= WAL_SEGMENT_HEAD + 36)
             continue; /* padding */
         home_new(&h);
@@ -294,45 +290,6 @@ static void test_header(void **state)
     change_file(path, 20, 21, 1);
     const struct wal_options opt = {0};
     assert_int_equal(wal_open(os_real(), h.dir, &opt, &w, NULL), ERR_CORRUPT);
-    home_done(&h);
-}
-
-static void test_killed(void **state)
-{
-    struct home h;
-    uint64_t cut, acked = 0;
-    (void)state;
-
-    home_new(&h);
-    for (unsigned round = 0; round < 25; round++) {
-        struct seen seen;
-        int fds[2];
-        char c;
-        assert_int_equal(pipe(fds), 0);
-        pid_t pid = fork();
-        if (pid == 0) {
-            struct wal *w = start(&h, 0, &seen, &cut);
-            for (;;) {
-                (void)put(w, "a record of some length", round % 2 ? WAL_SYNC : WAL_WRITE);
-                if (write(fds[1], "a", 1) != 1)
-                    _exit(1);
-            }
-        }
-        (void)close(fds[1]);
-        for (unsigned n = 0; n < 1 + round * 7 && read(fds[0], &c, 1) == 1; n++)
-            acked++;
-        assert_int_equal(kill(pid, SIGKILL), 0);
-        while (read(fds[0], &c, 1) == 1)
-            acked++;
-        (void)close(fds[0]);
-        (void)waitpid(pid, NULL, 0);
-        struct wal *w = start(&h, 0, &seen, &cut);
-        buf_done(&seen.text);
-        if (seen.count < acked || seen.count > acked + 1)
-            fail_msg("round %u: %u records, %llu acknowledged", round, seen.count, (unsigned long long)acked);
-        acked = seen.count;
-        wal_close(w);
-    }
     home_done(&h);
 }
 
@@ -390,7 +347,7 @@ int main(void)
         cmocka_unit_test(test_torn_tail),
         cmocka_unit_test(test_hole),
         cmocka_unit_test(test_header),
-        cmocka_unit_test(test_killed),
+
         cmocka_unit_test(test_many_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
