@@ -138,7 +138,8 @@ struct select {
         struct window *window;
     } *windows;
     size_t windows_count, windows_cap;
-    bool aggregates; /* has GROUP BY, HAVING or an aggregate */
+    bool aggregates;    /* has GROUP BY or HAVING */
+    bool where_is_time; /* WHERE is nothing but bounds of p_timestamp */
     struct scope *scope;
 };
 enum body_kind { Q_SELECT, Q_SET, Q_QUERY, Q_VALUES };
