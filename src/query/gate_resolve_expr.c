@@ -370,15 +370,42 @@ bool expr_is_constant(const struct expr *e)
     return true;
 }
 
+/* What arrow reads as a timestamp: a date, or RFC 3339 with 'T' or a blank, maybe without seconds or zone, with +hh or +hhmm. */
 static bool text_time(slice s, int64_t *us)
 {
+    char text[64];
     int64_t days;
+    size_t n = 0, zone;
+
     s = slice_trim(s);
     if (time_parse_date(s, &days)) {
         *us = days * 86400000000;
         return true;
     }
-    return time_parse_rfc3339(s, false, us);
+    if (s.len < 16 || s.len > 45)
+        return false;
+    if (slice_ends(s, slice_lit(" UTC")))
+        s = slice_head(s, s.len - 4);
+    for (zone = 16; zone < s.len && !strchr("Zz+-", s.ptr[zone]); zone++)
+        ;
+    memcpy(text, s.ptr, zone);
+    n = zone;
+    if (zone == 16) { /* hh:mm */
+        memcpy(text + n, ":00", 3);
+        n += 3;
+    }
+    size_t left = s.len - zone;
+    memcpy(text + n, s.ptr + zone, MIN(left, 3u));
+    n += MIN(left, 3u);
+    if (left == 3 || left == 5) {
+        memcpy(text + n, left == 3 ? ":00" : ":", left == 3 ? 3 : 1);
+        n += left == 3 ? 3 : 1;
+    }
+    if (left > 3) {
+        memcpy(text + n, s.ptr + zone + 3, left - 3);
+        n += left - 3;
+    }
+    return time_parse_rfc3339(slice_of(text, n), false, us);
 }
 
 static int64_t add_months(int64_t us, int32_t months)

@@ -86,7 +86,7 @@ static const char *const functions[] = {
     "epoch", "date_part", "date_trunc", "time_bucket", "strftime", "strptime", "make_date", "make_time", "list_value", "list_append", "list_prepend",
     "len", "list_contains", "list_has_all", "list_has_any", "list_extract", "list_position", "list_filter", "list_transform", "list_slice", "list_intersect",
     "list_concat", "list_reverse", "list_max", "list_min", "list_any_value", "flatten", "list_sort", "list_resize", "range", "generate_series", "unnest",
-    "map", "map_keys", "map_values", "map_extract", "element_at", "struct_pack", "struct_extract", "count", "count_star", "sum", "min", "max", "avg",
+    "row", "map", "map_keys", "map_values", "map_extract", "element_at", "struct_pack", "struct_extract", "count", "count_star", "sum", "min", "max", "avg",
     "median", "array_agg", "string_agg", "bool_and", "bool_or", "bit_and", "bit_or", "bit_xor", "corr", "covar_samp", "covar_pop", "stddev_samp",
     "stddev_pop", "var_samp", "var_pop", "regr_slope", "regr_intercept", "regr_count", "regr_r2", "regr_avgx", "regr_avgy", "regr_sxx", "regr_syy",
     "regr_sxy", "grouping", "first", "last", "any_value", "approx_quantile", "quantile_cont", "row_number", "rank", "dense_rank", "percent_rank",
@@ -452,7 +452,7 @@ enum err_code gate_verify(slice json, size_t streams, struct err *err)
     static const char *const top[] = {"error", "statements", NULL}, *const one[] = {"node", NULL};
     struct verify v = {.streams = streams, .err = err, .ctes = json_object()};
     json_error_t where;
-    json_t *root = json_loadb((const char *)json.ptr, json.len, 0, &where);
+    json_t *root = json_loadb((const char *)json.ptr, json.len, JSON_DECODE_INT_AS_REAL, &where); /* positions reach 2^64 */
     json_t *list = json_object_get(root, "statements");
     enum err_code rc = ERR_OK;
 
