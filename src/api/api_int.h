@@ -1,0 +1,164 @@
+/* api_int.h: a request's life, shared by the files of api/.
+ *
+ *   headers ─▶ route, credentials, limits ─▶ body ─▶ handler ──▶ answer
+ *                   │ refused: the body is read and dropped, then the answer is sent
+ *   handlers run on the network thread (HANDLER_INLINE) or on a worker with the connection suspended (HANDLER_WORKER). They fill in
+ *   request.answer and return; or, for a streamed answer, push bytes while the connection reads them (stream.c). */
+#pragma once
+#include <jansson.h>
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "api/api.h"
+#include "auth/auth.h"
+#include "base/arena.h"
+#include "base/metrics.h"
+#include "codec/compress.h"
+
+#define JSON_BODY_BYTES_MAX (2u << 20)
+#define STATIC_SCHEMA_BYTES_MAX (256u << 10)
+#define INLINE_BODY_BYTES_MAX (64u << 10)
+
+struct request;
+struct stream; /* stream.c: a streamed answer */
+enum method { M_GET = 1, M_HEAD = 2, M_POST = 4, M_PUT = 8, M_DELETE = 16, M_PATCH = 32, M_OPTIONS = 64, M_OTHER = 128 };
+enum handler_kind { HANDLER_INLINE, HANDLER_WORKER, HANDLER_QUERY /* on the query workers: may take minutes */ };
+enum body_kind { BODY_NONE, BODY_JSON, BODY_EVENTS, BODY_RAW };
+struct route {
+    const char *pattern; /* below /api/v1; {s} is one path element */
+    enum method method;
+    enum handler_kind kind;
+    enum body_kind body;
+    bool open; /* no credentials */
+    void (*run)(struct request *r);
+};
+struct answer {
+    unsigned status;
+    const char *content_type; /* NULL: none */
+    struct buf body;
+    const char *allow;        /* 405 */
+    const char *retry_after;
+    char query_id[64];
+    char elapsed[48];
+};
+struct request { /* owners: the connection, and the worker that runs its handler; the last one frees */
+    _Atomic int refs;
+    struct api *api;
+    struct MHD_Connection *conn;
+    const struct route *route;
+    struct arena arena;
+    slice path;           /* undecoded */
+    slice args[2];        /* the pattern's {s}, percent-decoded */
+    enum method method;
+    struct auth_user user;
+    struct buf body;      /* as received, then decoded */
+    uint64_t body_max;
+    bool drop_body, body_decoded;
+    uint64_t dropped_bytes;
+    bool handled;         /* the handler ran (or the answer was decided before) */
+    struct answer answer;
+    struct stream *stream;
+    struct request *next; /* worker queue */
+    int64_t start_us;
+    uint64_t inflight_bytes;
+    enum coding accept;
+};
+struct work_queue {
+    pthread_mutex_t mu;
+    pthread_cond_t wake;
+    struct request *head, *tail;
+    unsigned threads_count, waiting, waiting_max;
+    pthread_t threads[64];
+    bool stopping;
+};
+struct api {
+    struct lake *lake;
+    struct query_pool *pool;
+    struct api_options opt;
+    struct auth *auth;
+    struct MHD_Daemon *daemon;
+    uint16_t port;
+    bool tls;
+    char *cert, *key;
+    struct work_queue workers, queries;
+    atomic_bool draining;
+    _Atomic uint64_t inflight_bytes;
+    int64_t started_us;
+
+    pthread_mutex_t watch_mu; /* watch.c: connections with a running query */
+    pthread_cond_t watch_wake;
+    struct watched *watched;
+    pthread_t watcher;
+    bool watch_stopping;
+    struct metric *m_inflight;
+};
+
+/* server.c */
+slice request_header(struct request *r, const char *name); /* ptr NULL if absent */
+/* A query parameter, decoded; false if absent. */
+bool request_param(struct request *r, const char *name, slice *out);
+void request_run(struct request *r);    /* undoes Content-Encoding, then the handler */
+void request_resume(struct request *r); /* any thread: the answer is ready */
+struct request *request_ref(struct request *r);
+void request_unref(struct request *r);
+/* workers.c */
+enum err_code work_start(struct work_queue *q, unsigned threads, unsigned waiting_max, struct err *err);
+bool work_push(struct work_queue *q, struct request *r); /* false: full */
+void work_stop(struct work_queue *q);
+slice percent_decode(struct arena *arena, slice s, bool plus);
+
+/* answers: text, JSON, error */
+void answer_text(struct request *r, unsigned status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void answer_json(struct request *r, unsigned status, json_t *value); /* takes value */
+void answer_err(struct request *r, enum err_code rc, const struct err *err); /* the one table of codes and statuses */
+unsigned status_of(enum err_code rc);
+
+/* stream.c */
+struct stream *stream_new(struct request *r, const char *content_type);
+enum err_code stream_push(struct stream *s, slice bytes, bool flush, struct err *err); /* waits while the client is slow; ERR_CANCELLED: it left */
+void stream_end(struct stream *s, bool whole); /* whole false: the connection is cut */
+struct MHD_Response *stream_response(struct request *r);
+void stream_client_gone(struct stream *s); /* the connection ended */
+void stream_unref(struct stream *s);
+
+/* watch.c: a client that leaves cancels its query */
+enum err_code watch_start(struct api *api, struct err *err);
+void watch_stop(struct api *api);
+void watch_add(struct request *r, const char *query_id, struct watched *slot);
+void watch_del(struct api *api, struct watched *slot);
+struct watched {
+    struct watched *next;
+    int fd;
+    const char *query_id;
+    bool gone;
+};
+
+/* route.c */
+const struct route *route_find(struct request *r, unsigned *status, const char **allow);
+
+/* handlers */
+void handle_ingest(struct request *r);        /* ingest.c */
+void handle_ingest_stream(struct request *r);
+void handle_liveness(struct request *r);      /* system.c */
+void handle_readiness(struct request *r);
+void handle_about(struct request *r);
+void handle_metrics(struct request *r);
+void handle_streams(struct request *r);       /* streams.c */
+void handle_stream_put(struct request *r);
+void handle_stream_delete(struct request *r);
+void handle_stream_info(struct request *r);
+void handle_stream_schema(struct request *r);
+void handle_stream_stats(struct request *r);
+void handle_detect(struct request *r);
+void handle_retention_get(struct request *r);
+void handle_retention_put(struct request *r);
+void handle_hottier(struct request *r);
+void handle_query(struct request *r);         /* query.c */
+void handle_counts(struct request *r);
+void handle_queries(struct request *r);
+void handle_query_cancel(struct request *r);
+void handle_tail(struct request *r);          /* tail.c */
+/* streams.c, for ingest.c: what headers say about a stream to create. false: answered. */
+bool config_from_headers(struct request *r, struct stream_config *out, bool create);
+bool log_source_known(slice name);

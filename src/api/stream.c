@@ -1,0 +1,142 @@
+/* stream.c: a streamed answer: a bounded buffer between the worker that produces and the network thread that sends.
+ *
+ * The worker waits while the buffer is full (a slow client slows its query, not the server); the network thread suspends the connection
+ * while it is empty. Two owners: the worker and the connection; the last one frees. */
+#include "api/api_int.h"
+
+#define STREAM_BYTES_MAX (1u << 20)
+#define STREAM_CHUNK_BYTES (64u << 10)
+
+struct stream {
+    _Atomic int refs;
+    struct MHD_Connection *conn; /* under mu; NULL once it is gone */
+    pthread_mutex_t mu;
+    pthread_cond_t room;
+    struct buf data;     /* under mu */
+    size_t sent;         /* of data */
+    bool ended, whole, gone;
+    bool reader_waits;   /* the connection is suspended for lack of data */
+    const char *content_type;
+    struct compressor *z; /* worker */
+    enum coding coding;
+};
+
+struct stream *stream_new(struct request *r, const char *content_type)
+{
+    struct stream *s = mem_zalloc(sizeof(*s));
+
+    atomic_init(&s->refs, 2);
+    ASSERT(pthread_mutex_init(&s->mu, NULL) == 0 && pthread_cond_init(&s->room, NULL) == 0);
+    s->conn = r->conn;
+    s->content_type = content_type;
+    s->coding = r->accept;
+    s->z = compressor_new(r->accept);
+    r->stream = s;
+    return s;
+}
+
+void stream_unref(struct stream *s)
+{
+    if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
+        return;
+    compressor_free(s->z);
+    buf_done(&s->data);
+    (void)pthread_cond_destroy(&s->room);
+    (void)pthread_mutex_destroy(&s->mu);
+    free(s);
+}
+
+static void wake_reader(struct stream *s) /* under mu */
+{
+    if (s->reader_waits && s->conn) {
+        s->reader_waits = false;
+        MHD_resume_connection(s->conn);
+    }
+}
+
+enum err_code stream_push(struct stream *s, slice bytes, bool flush, struct err *err)
+{
+    struct buf coded = BUF_INIT;
+
+    if (s->z) {
+        compressor_add(s->z, bytes, flush, false, &coded);
+        bytes = buf_view(&coded);
+    }
+    pthread_mutex_lock(&s->mu);
+    while (!s->gone && s->data.len - s->sent > STREAM_BYTES_MAX)
+        (void)pthread_cond_wait(&s->room, &s->mu);
+    bool gone = s->gone;
+    if (!gone) {
+        if (s->sent == s->data.len)
+            s->data.len = s->sent = 0;
+        buf_slice(&s->data, bytes);
+        if (s->data.len - s->sent >= STREAM_CHUNK_BYTES || flush)
+            wake_reader(s);
+    }
+    pthread_mutex_unlock(&s->mu);
+    buf_done(&coded);
+    return gone ? err_set(err, ERR_CANCELLED, "the client left") : ERR_OK;
+}
+
+void stream_end(struct stream *s, bool whole)
+{
+    struct buf coded = BUF_INIT;
+
+    if (s->z && whole)
+        compressor_add(s->z, (slice){0}, false, true, &coded);
+    pthread_mutex_lock(&s->mu);
+    buf_slice(&s->data, buf_view(&coded));
+    s->ended = true;
+    s->whole = whole;
+    wake_reader(s);
+    pthread_mutex_unlock(&s->mu);
+    buf_done(&coded);
+    stream_unref(s);
+}
+
+void stream_client_gone(struct stream *s)
+{
+    pthread_mutex_lock(&s->mu);
+    s->gone = true;
+    s->conn = NULL;
+    (void)pthread_cond_broadcast(&s->room);
+    pthread_mutex_unlock(&s->mu);
+}
+
+static ssize_t read_some(void *arg, uint64_t pos, char *out, size_t max)
+{
+    struct stream *s = arg;
+    ssize_t n = 0;
+    (void)pos;
+
+    pthread_mutex_lock(&s->mu);
+    size_t have = s->data.len - s->sent;
+    if (have) {
+        n = (ssize_t)MIN(have, max);
+        memcpy(out, s->data.ptr + s->sent, (size_t)n);
+        s->sent += (size_t)n;
+        (void)pthread_cond_broadcast(&s->room);
+    } else if (s->ended) {
+        n = s->whole ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
+    } else {
+        s->reader_waits = true;
+        MHD_suspend_connection(s->conn);
+    }
+    pthread_mutex_unlock(&s->mu);
+    return n;
+}
+
+static void response_done(void *arg)
+{
+    stream_unref(arg);
+}
+
+struct MHD_Response *stream_response(struct request *r)
+{
+    struct stream *s = r->stream;
+    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_CHUNK_BYTES, read_some, s, response_done);
+
+    if (response && s->coding != CODING_IDENTITY)
+        (void)MHD_add_response_header(response, "Content-Encoding", coding_name(s->coding));
+    return response;
+}
