@@ -23,7 +23,8 @@
 struct request;
 struct stream; /* stream.c: a streamed answer */
 enum method { M_GET = 1, M_HEAD = 2, M_POST = 4, M_PUT = 8, M_DELETE = 16, M_PATCH = 32, M_OPTIONS = 64, M_OTHER = 128 };
-enum handler_kind { HANDLER_INLINE, HANDLER_WORKER, HANDLER_QUERY /* on the query workers: may take minutes */ };
+enum handler_kind { HANDLER_INLINE, HANDLER_WORKER, HANDLER_QUERY, /* on the query workers: may take minutes */
+                    HANDLER_TAIL /* a thread each, for hours */ };
 enum body_kind { BODY_NONE, BODY_JSON, BODY_EVENTS, BODY_RAW };
 struct route {
     const char *pattern; /* below /api/v1; {s} is one path element */
@@ -81,7 +82,9 @@ struct api {
     uint16_t port;
     bool tls;
     char *cert, *key;
-    struct work_queue workers, queries;
+    struct work_queue workers, queries, tails;
+    _Atomic unsigned ingests; /* between lake_ingest() and its acknowledgement */
+    int64_t started_wall_us;
     atomic_bool draining;
     _Atomic uint64_t inflight_bytes;
     int64_t started_us;
@@ -95,6 +98,9 @@ struct api {
 };
 
 /* server.c */
+slice request_peer(struct request *r); /* its address as text */
+void api_ingest_enter(struct api *api);
+void api_ingest_left(struct api *api);
 slice request_header(struct request *r, const char *name); /* ptr NULL if absent */
 /* A query parameter, decoded; false if absent. */
 bool request_param(struct request *r, const char *name, slice *out);
@@ -125,14 +131,14 @@ void stream_unref(struct stream *s);
 /* watch.c: a client that leaves cancels its query */
 enum err_code watch_start(struct api *api, struct err *err);
 void watch_stop(struct api *api);
-void watch_add(struct request *r, const char *query_id, struct watched *slot);
-void watch_del(struct api *api, struct watched *slot);
 struct watched {
-    struct watched *next;
+    struct watched *next; /* under watch_mu, as the rest */
     int fd;
     const char *query_id;
-    bool gone;
+    atomic_bool gone;
 };
+void watch_add(struct request *r, const char *query_id, struct watched *slot);
+void watch_del(struct api *api, struct watched *slot);
 
 /* route.c */
 const struct route *route_find(struct request *r, unsigned *status, const char **allow);

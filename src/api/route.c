@@ -22,7 +22,7 @@ static const struct route routes[] = {
     {"logstream/{s}/hottier", M_GET, HANDLER_WORKER, BODY_NONE, false, handle_hottier},
     {"logstream/{s}/hottier", M_PUT, HANDLER_WORKER, BODY_JSON, false, handle_hottier},
     {"logstream/{s}/hottier", M_DELETE, HANDLER_WORKER, BODY_NONE, false, handle_hottier},
-    {"logstream/{s}/tail", M_GET, HANDLER_QUERY, BODY_NONE, false, handle_tail},
+    {"logstream/{s}/tail", M_GET, HANDLER_TAIL, BODY_NONE, false, handle_tail},
     {"query", M_POST, HANDLER_QUERY, BODY_JSON, false, handle_query},
     {"counts", M_POST, HANDLER_QUERY, BODY_JSON, false, handle_counts},
     {"queries", M_GET, HANDLER_INLINE, BODY_NONE, false, handle_queries},

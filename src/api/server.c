@@ -12,6 +12,9 @@
 #define DROP_BYTES_MAX (256u << 20) /* of a refused body: read and dropped, so that the client gets to see its answer */
 #define COMPRESS_BYTES_MIN 200
 #define HEADER_BYTES_MAX (64u << 10)
+#define WORKER_THREADS 4
+#define QUERY_THREADS 32
+#define TAIL_THREADS 64 /* followers at one time; the next one hears 503 */
 
 static int64_t now_us(void)
 {
@@ -23,6 +26,28 @@ static int64_t now_us(void)
 slice request_header(struct request *r, const char *name)
 {
     return slice_str(MHD_lookup_connection_value(r->conn, MHD_HEADER_KIND, name));
+}
+
+slice request_peer(struct request *r)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    char text[INET6_ADDRSTRLEN] = "";
+
+    if (info && info->client_addr->sa_family == AF_INET)
+        (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)info->client_addr)->sin_addr, text, sizeof(text));
+    else if (info && info->client_addr->sa_family == AF_INET6)
+        (void)inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)info->client_addr)->sin6_addr, text, sizeof(text));
+    return arena_copy(&r->arena, slice_str(text));
+}
+
+void api_ingest_enter(struct api *api)
+{
+    atomic_fetch_add(&api->ingests, 1);
+}
+
+void api_ingest_left(struct api *api)
+{
+    atomic_fetch_sub(&api->ingests, 1);
 }
 
 static int hex(uint8_t c)
@@ -381,7 +406,8 @@ static enum MHD_Result dispatch(struct request *r)
         request_run(r); /* its acknowledgement resumes the connection, maybe before this returns */
         return MHD_YES;
     }
-    if (!work_push(kind == HANDLER_QUERY ? &r->api->queries : &r->api->workers, r)) {
+    struct work_queue *queue = kind == HANDLER_QUERY ? &r->api->queries : kind == HANDLER_TAIL ? &r->api->tails : &r->api->workers;
+    if (!work_push(queue, r)) {
         answer_text(r, 503, "too many requests wait: retry later");
         r->answer.retry_after = "1";
         request_resume(r);
@@ -565,11 +591,14 @@ enum err_code api_open(struct lake *lake, struct query_pool *pool, const struct 
     defaults(&api->opt);
     api->auth = auth_new(slice_str(opt->username), slice_str(opt->password));
     api->started_us = now_us();
+    api->started_wall_us = os_wall_us(os_real());
     rc = watch_start(api, err);
     if (rc == ERR_OK)
-        rc = work_start(&api->workers, 4, 10000, err);
+        rc = work_start(&api->workers, WORKER_THREADS, 10000, err);
     if (rc == ERR_OK)
-        rc = work_start(&api->queries, 32, 1000, err);
+        rc = work_start(&api->queries, QUERY_THREADS, 1000, err);
+    if (rc == ERR_OK)
+        rc = work_start(&api->tails, TAIL_THREADS, 1, err);
     if (rc == ERR_OK)
         rc = start_daemon(api, err);
     if (rc != ERR_OK) {
@@ -595,8 +624,11 @@ void api_close(struct api *api)
     if (!api)
         return;
     api_drain(api);
+    work_stop(&api->tails);
     work_stop(&api->queries);
     work_stop(&api->workers);
+    while (atomic_load(&api->ingests)) /* the WAL answers within its sync; a suspended connection must not meet the stop */
+        os_real()->ops->sleep_us(os_real(), 1000);
     if (api->daemon)
         MHD_stop_daemon(api->daemon);
     watch_stop(api);

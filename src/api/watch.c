@@ -61,7 +61,9 @@ void watch_add(struct request *r, const char *query_id, struct watched *slot)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
 
-    *slot = (struct watched){.fd = info ? info->connect_fd : -1, .query_id = query_id};
+    slot->fd = info ? info->connect_fd : -1;
+    slot->query_id = query_id;
+    atomic_store(&slot->gone, false);
     pthread_mutex_lock(&r->api->watch_mu);
     slot->next = r->api->watched;
     r->api->watched = slot;

@@ -163,8 +163,8 @@ static struct decode_options decode_options_of(const struct lake *lake, const st
     return (struct decode_options){
         .flatten = r->flatten,
         .flatten_level = r->flatten_level,
-        .rows_max = replay ? UINT32_MAX : 1000000,
-        .bytes_max = replay ? UINT64_MAX : 8 * lake->opt.body_bytes_max,
+        .rows_max = replay ? 0 : 1000000, /* 0: what was accepted once is accepted again */
+        .bytes_max = replay ? 0 : 8 * lake->opt.body_bytes_max,
         .columns_max = replay ? 0 : lake->opt.columns_max,
         .newline_delimited = r->newline_delimited,
     };
@@ -321,12 +321,15 @@ enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake
     hint = stage_schema(s);
     struct decoder *decoder = lake_decoder_take(lake);
     enum err_code rc = decode_json(decoder, req->body, &opt, hint, &d, err);
+    bool malformed = rc == ERR_INVALID && decoder_malformed(decoder);
     if (rc == ERR_OK) {
         os_lock(lake->os, s->ingest_mu);
         rc = ingest_decoded(s, req, &r, d, &opt, done, arg, err);
         os_unlock(lake->os, s->ingest_mu);
     }
     lake_decoder_give(lake, decoder);
+    if (rc == ERR_INVALID) /* the beginnings that clients look for (contract 1.1, 2.1) */
+        (void)err_wrap(err, malformed ? "Json deserialize error" : "Invalid Request");
     metric_add(lake->m_requests, 1);
     if (rc == ERR_INVALID || rc == ERR_LIMIT)
         lake_event(lake, "rejected", req->stream, 1, "%s", err ? err->msg : "");
