@@ -38,6 +38,8 @@ struct stream {
     size_t unfolded_count, unfolded_cap;
     struct stream_version *version; /* NULL once dead */
     bool held, dead;
+    uint64_t compact_slot; /* compaction found nothing to gain in this head */
+    int64_t compact_after_us;
 };
 struct carried {
     char wal_id[33];
@@ -81,7 +83,9 @@ struct catalog {
     size_t lanes_count, lanes_cap;
     struct session session;
     struct shard *shards; /* inside the gate "fold" */
-    size_t scrub_at;
+    size_t compact_at; /* one task at a time calls catalog_compact(), catalog_scrub(), catalog_gc() */
+    size_t scrub_stream, scrub_file;
+    struct sid gc_after;
 };
 
 void gate_enter(struct catalog *cat, slice name);
@@ -165,3 +169,8 @@ void session_note_foreign(struct catalog *cat, const struct slot *s); /* a recor
 
 /* ---- fold.c: moves inline entries into manifests when there are too many; before the head's append. */
 MUST_CHECK enum err_code head_spill(struct catalog *cat, struct head *h, struct err *err);
+
+/* ---- reconcile.c: "<enc-name>/<sid>/", and what the sequence of the name says of it */
+enum name_fate { FATE_UNKNOWN, FATE_LIVE, FATE_DEAD };
+bool incarnation_parse(slice prefix, struct buf *name, struct sid *sid);
+MUST_CHECK enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid *sid, enum name_fate *out, struct err *err);

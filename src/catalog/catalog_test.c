@@ -245,6 +245,232 @@ static void test_evolve(void **state)
     }
 }
 
+/* ---- maintenance */
+
+struct found {
+    struct node *n;
+    unsigned data, all;
+};
+
+static bool found_item(void *arg, const struct store_list_item *item)
+{
+    struct found *f = arg;
+
+    f->data += slice_ends(item->key, slice_lit(".parquet"));
+    f->all++;
+    return true;
+}
+
+static unsigned objects(struct node *n, const char *prefix, bool data)
+{
+    struct found f = {n, 0, 0};
+    struct err err;
+
+    assert_int_equal(n->store->ops->list(n->store, slice_str(prefix), slice_lit(""), false, found_item, &f, &err), ERR_OK);
+    return data ? f.data : f.all;
+}
+
+static void put_file(struct node *n, const struct sid *sid, const char *name, const char *path)
+{
+    _cleanup_(buf_done) struct buf key = BUF_INIT;
+    struct err err;
+
+    (void)catalog_stream_dir(n->cat, slice_str(name), sid, &key);
+    buf_str(&key, path);
+    assert_int_equal(n->store->ops->create(n->store, buf_view(&key), slice_lit("parquet"), &err), ERR_OK);
+}
+
+/* Nothing that a version names is deleted; limbo stays until its slot is decided; what nobody names goes. */
+static void test_gc(void **state)
+{
+    struct node *n = *state;
+    struct sid sid = create(n, "gc");
+    struct catalog_work w = {0};
+    struct storage_report r;
+    struct err err = {0};
+    _cleanup_(buf_done) struct buf json = BUF_INIT;
+
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(commit(n, &sid, "gc", i, 2), ERR_OK);
+        if (i < 3)
+            assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+    }
+    put_file(n, &sid, "gc", "date=2026-02-16/hour=01/n00001-00000000000000000001-00000000-7.parquet"); /* decided without it */
+    put_file(n, &sid, "gc", "date=2026-02-16/hour=01/n00001-00000000000000000099-00000000-0.parquet"); /* limbo */
+    put_file(n, &sid, "gc", "date=2026-02-16/hour=01/c00000000000000000001-00000000-0.parquet");       /* of no active claim */
+    put_file(n, &sid, "gc", "date=2026-02-16/hour=01/foreign");
+    assert_int_equal(catalog_report(n->cat, &r, &json, &err), ERR_OK);
+    assert_int_equal(r.limbo.objects, 1);
+    assert_int_equal(r.garbage.objects, 2);
+    assert_int_equal(r.unknown.objects, 1);
+    assert_int_equal(catalog_gc(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(w.files_deleted, 2);
+    assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, NULL), 8);
+    assert_int_equal(objects(n, "gc/", true), 9);
+    assert_int_equal(catalog_report(n->cat, &r, NULL, &err), ERR_OK);
+    assert_int_equal(r.garbage.objects, 0);
+    assert_int_equal(r.live.objects, 8 + 1); /* files and the tail head */
+    node_stop(n);
+    node_start(n, true);
+    assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, NULL), 8);
+}
+
+static void test_reconcile(void **state)
+{
+    struct node *n = *state;
+    struct sid a = create(n, "twice");
+    struct catalog_work w = {0};
+    struct err err = {0};
+
+    assert_int_equal(commit(n, &a, "twice", 1, 3), ERR_OK);
+    assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(catalog_drop(n->cat, slice_lit("twice"), &err), ERR_OK);
+    struct sid b = create(n, "twice");
+    assert_int_equal(commit(n, &b, "twice", 1, 2), ERR_OK);
+    put_file(n, &(struct sid){"01zzzzzzzzzzzzzzzzzzzzzzzz"}, "stranger", "date=2026-02-16/hour=01/x");
+    assert_int_equal(catalog_reconcile(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(w.streams_swept, 1);
+    assert_int_equal(objects(n, "twice/", true), 2);
+    assert_int_equal(objects(n, "stranger/", false), 1);
+    assert_int_equal(planned(n, &b, INT64_MIN, INT64_MAX, NULL), 2);
+    node_stop(n);
+    node_start(n, true);
+    assert_int_equal(planned(n, &b, INT64_MIN, INT64_MAX, NULL), 2);
+}
+
+static enum err_code fake_merge(void *arg, const struct schema *schema, const slice *keys, size_t count, struct os_file *out,
+                                struct segment_stats *stats, struct err *err)
+{
+    struct node *n = arg;
+    const struct os_iov iov = {"merged", 6};
+
+    (void)schema;
+    for (size_t i = 0; i < count; i++) {
+        struct store_meta meta;
+        assert_int_equal(n->store->ops->stat(n->store, keys[i], &meta, err), ERR_OK);
+    }
+    *stats = (struct segment_stats){.rows = count, .bytes = 6, .crc32c = crc32c(0, "merged", 6), .tmin_us = T0 + HOUR, .tmax_us = T0 + HOUR + 100};
+    return n->os->ops->pwritev(n->os, out, &iov, 1, 0, err);
+}
+
+static enum err_code failing_merge(void *arg, const struct schema *schema, const slice *keys, size_t count, struct os_file *out,
+                                   struct segment_stats *stats, struct err *err)
+{
+    (void)arg, (void)schema, (void)keys, (void)count, (void)out, (void)stats;
+    return err_set(err, ERR_IO, "no");
+}
+
+static void test_compact(void **state)
+{
+    struct node *n = *state;
+    struct sid sid = create(n, "compact");
+    struct catalog_work w = {0};
+    struct stream_stats s;
+    struct err err = {0};
+
+    assert_int_equal(commit(n, &sid, "compact", 1, 10), ERR_OK);
+    assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(catalog_compact(n->cat, failing_merge, n, &w, &err), ERR_IO);
+    assert_int_equal(w.outputs_compacted, 0);
+    assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, NULL), 10);
+    assert_int_equal(catalog_compact(n->cat, fake_merge, n, &w, &err), ERR_OK);
+    assert_int_equal(w.outputs_compacted, 1);
+    assert_int_equal(w.inputs_compacted, 10);
+    assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, &s), 1);
+    assert_int_equal(s.rows, 10);
+    assert_int_equal(s.raw_bytes, 1000);
+    assert_int_equal(catalog_gc(n->cat, &w, &err), ERR_OK); /* the inputs are in no head that is kept (retention 0) */
+    assert_int_equal(objects(n, "compact/", true), 1);
+    assert_int_equal(catalog_compact(n->cat, fake_merge, n, &w, &err), ERR_OK);
+    assert_int_equal(w.outputs_compacted, 1);
+    node_stop(n);
+    node_start(n, true);
+    assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, &s), 1);
+}
+
+/* Retention drops an input while the merge runs: the commit's check fails, the output is garbage, nothing comes back. */
+static struct sid racing;
+static enum err_code racing_merge(void *arg, const struct schema *schema, const slice *keys, size_t count, struct os_file *out,
+                                  struct segment_stats *stats, struct err *err)
+{
+    struct node *n = arg;
+    struct catalog_work w = {0};
+    const struct stream_config config = {.retention_days = 1};
+
+    assert_int_equal(catalog_configure(n->cat, &racing, &config, err), ERR_OK);
+    assert_int_equal(catalog_expire(n->cat, &w, err), ERR_OK);
+    assert_int_equal(w.files_expired, 10);
+    return fake_merge(arg, schema, keys, count, out, stats, err);
+}
+
+static void test_compact_or_expire(void **state)
+{
+    struct node *n = *state;
+    struct catalog_work w = {0};
+    struct stream_stats s;
+    struct err err = {0};
+
+    racing = create(n, "race");
+    assert_int_equal(commit(n, &racing, "race", 1, 10), ERR_OK);
+    assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(catalog_compact(n->cat, racing_merge, n, &w, &err), ERR_OK);
+    assert_int_equal(w.outputs_compacted, 0);
+    assert_int_equal(planned(n, &racing, INT64_MIN, INT64_MAX, &s), 0);
+    assert_int_equal(s.deleted_rows, 10);
+    assert_int_equal(s.lifetime_rows, 10);
+    assert_int_equal(catalog_gc(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(objects(n, "race/", true), 0);
+}
+
+static void test_expire_manifest(void **state)
+{
+    struct node *n = *state;
+    struct sid sid = create(n, "old");
+    const struct stream_config config = {.retention_days = 1};
+    struct catalog_work w = {0};
+    struct stream_stats s;
+    struct err err = {0};
+
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(commit(n, &sid, "old", i, 300), ERR_OK);
+        assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+    }
+    assert_int_equal(catalog_configure(n->cat, &sid, &config, &err), ERR_OK);
+    assert_int_equal(catalog_expire(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(w.files_expired, 900);
+    assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, &s), 0);
+    assert_int_equal(s.deleted_file_bytes, 6300);
+    assert_int_equal(catalog_gc(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(objects(n, "old/", true), 0);
+    assert_int_equal(objects(n, "old/", false), 1); /* the tail head */
+}
+
+static void count_bad(void *arg, slice key, const char *why)
+{
+    (void)key, (void)why;
+    ++*(unsigned *)arg;
+}
+
+static void test_scrub(void **state)
+{
+    struct node *n = *state;
+    struct sid sid = create(n, "scrub");
+    struct catalog_work w = {0};
+    unsigned bad = 0;
+    char cmd[256];
+    struct err err = {0};
+
+    assert_int_equal(commit(n, &sid, "scrub", 1, 5), ERR_OK);
+    assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(catalog_scrub(n->cat, UINT64_MAX, count_bad, &bad, &err), ERR_OK);
+    assert_int_equal(bad, 0);
+    (void)snprintf(cmd, sizeof(cmd), "f=$(find %s/scrub -name '*-3.parquet'); printf X | dd of=$f conv=notrunc status=none", n->dir);
+    assert_int_equal(system(cmd), 0);
+    for (int i = 0; i < 8; i++) /* a few bytes at a time: every file once a round */
+        assert_int_equal(catalog_scrub(n->cat, 8, count_bad, &bad, &err), ERR_OK);
+    assert_true(bad >= 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,6 +478,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_spill, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_create_drop, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_evolve, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_gc, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_reconcile, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_compact, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_compact_or_expire, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_expire_manifest, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_scrub, node_setup, node_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,223 @@
+/* reconcile.c: sweeping the directories of incarnations that a DEAD name slot names, again and again, for ever (catalog.md sections 7 and 9).
+ *
+ * R9: the directories are listed before the names are read, so that an incarnation created in between is not judged by names that are
+ * older than it; and only a sid that a DEAD slot names is swept. A directory that no name slot ever named is somebody else's: reported,
+ * left alone. Nobody's memory is asked, except to skip the incarnation that we know to be live.
+ * A sweep first makes sure that the head is DEAD (its deleter may have died), then removes everything but heads, then heads but the last;
+ * the DEAD head itself goes a week later (the exception to R5). */
+#include <inttypes.h>
+
+#include "catalog/catalog_int.h"
+#include "catalog/mutant.h"
+
+#include "base/banned.h"
+
+#define DEAD_HEAD_US INT64_C(604800000000)
+
+struct texts {
+    char **items;
+    size_t count, cap;
+};
+
+static void texts_done(struct texts *t)
+{
+    for (size_t i = 0; i < t->count; i++)
+        free(t->items[i]);
+    free(t->items);
+    *t = (struct texts){0};
+}
+
+static bool prefix_item(void *arg, const struct store_list_item *item)
+{
+    struct texts *t = arg;
+
+    if (item->is_prefix && !slice_starts(item->key, slice_lit(".sluice/")))
+        *ARRAY_PUSH(t->items, t->count, t->cap) = mem_str(item->key);
+    return true;
+}
+
+/* "<enc-name>/<sid>/" of everything in the bucket. */
+static enum err_code incarnations(struct catalog *cat, struct texts *out, struct err *err)
+{
+    _cleanup_(texts_done) struct texts names = {0};
+
+    TRY(cat->store->ops->list(cat->store, slice_lit(""), slice_lit(""), true, prefix_item, &names, err));
+    for (size_t i = 0; i < names.count; i++)
+        TRY(cat->store->ops->list(cat->store, slice_str(names.items[i]), slice_lit(""), true, prefix_item, out, err));
+    return ERR_OK;
+}
+
+bool incarnation_parse(slice prefix, struct buf *name, struct sid *sid)
+{
+    if (prefix.len < 28 || prefix.ptr[prefix.len - 1] != '/' || prefix.ptr[prefix.len - 28] != '/')
+        return false;
+    return name_decode(slice_head(prefix, prefix.len - 28), name) && sid_parse(slice_of(prefix.ptr + prefix.len - 27, 26), sid);
+}
+
+/* ---- what the names say */
+
+struct slot_list {
+    slice seq;
+    uint64_t *items;
+    size_t count, cap;
+};
+
+static bool slot_item(void *arg, const struct store_list_item *item)
+{
+    struct slot_list *l = arg;
+    uint64_t slot;
+
+    if (!item->is_prefix && slot_number(slice_from(item->key, l->seq.len), &slot))
+        *ARRAY_PUSH(l->items, l->count, l->cap) = slot;
+    return true;
+}
+
+/* Reads the whole sequence of the name: slots are never deleted. */
+enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid *sid, enum name_fate *out, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    struct slot_list slots = {0};
+    enum err_code rc;
+
+    *out = FATE_UNKNOWN;
+    seq_name(&seq, name);
+    slots.seq = buf_view(&seq);
+    rc = cat->store->ops->list(cat->store, buf_view(&seq), slice_lit(""), true, slot_item, &slots, err);
+    for (size_t i = 0; i < slots.count && rc == ERR_OK; i++) {
+        _cleanup_(slot_done) struct slot s = {0};
+        struct name_state state;
+        rc = seq_read(&cat->io, buf_view(&seq), SLOT_NAME, slots.items[i], &s, err);
+        if (rc == ERR_OK)
+            rc = name_state_get(&s, &state, err);
+        if (rc == ERR_OK && memcmp(state.sid.text, sid->text, 26) == 0)
+            *out = state.live ? FATE_LIVE : FATE_DEAD; /* in slot order: DEAD stands after LIVE */
+    }
+    free(slots.items);
+    return rc;
+}
+
+/* ---- sweeping */
+
+struct sweeping {
+    struct catalog *cat;
+    slice prefix;
+    bool heads;          /* this pass removes heads, else everything else */
+    struct texts keys;
+    uint64_t bytes;
+    int64_t last_us;     /* when the last head was made */
+};
+
+static bool sweep_item(void *arg, const struct store_list_item *item)
+{
+    struct sweeping *s = arg;
+    bool head = slice_starts(slice_from(item->key, s->prefix.len), slice_lit("_head/"));
+
+    if (head != s->heads)
+        return true;
+    *ARRAY_PUSH(s->keys.items, s->keys.count, s->keys.cap) = mem_str(item->key);
+    s->bytes += item->meta.size;
+    s->last_us = item->meta.modified_us;
+    return true;
+}
+
+static enum err_code sweep_pass(struct sweeping *s, bool heads, int64_t now_us, struct catalog_work *out, struct err *err)
+{
+    struct store *store = s->cat->store;
+
+    texts_done(&s->keys);
+    s->heads = heads;
+    s->bytes = 0;
+    TRY(store->ops->list(store, s->prefix, slice_lit(""), false, sweep_item, s, err));
+    size_t end = s->keys.count;
+    if (heads && end && now_us - s->last_us < DEAD_HEAD_US)
+        end--;
+    for (size_t i = 0; i < end; i++)
+        TRY(store->ops->remove(store, slice_str(s->keys.items[i]), err));
+    *(heads ? &out->slots_deleted : &out->files_deleted) += end;
+    if (!heads)
+        out->bytes_deleted += s->bytes;
+    return ERR_OK;
+}
+
+/* The head of a dead incarnation says so: fences whoever still works on it. */
+static enum err_code fence_head(struct catalog *cat, slice name, const struct sid *sid, struct err *err)
+{
+    struct stream *s = stream_get(cat, sid);
+    enum err_code rc = ERR_OK;
+
+    if (!s) {
+        s = mem_zalloc(sizeof(*s));
+        s->refs = 1;
+        s->sid = *sid;
+        s->name = mem_str(name);
+        s->dead = true; /* never in the tables */
+    }
+    stream_forget(cat, s);
+    rc = stream_reload(cat, s, err);
+    if (rc == ERR_OK)
+        rc = head_kill(cat, s, err);
+    stream_unref(cat, s);
+    return rc == ERR_NOT_FOUND ? ERR_OK : rc; /* no head: nobody can append one but head 0, and the next sweep meets that */
+}
+
+static enum err_code sweep(struct catalog *cat, slice prefix, slice name, const struct sid *sid, int64_t now_us, struct catalog_work *out,
+                           struct err *err)
+{
+    struct sweeping s = {.cat = cat, .prefix = prefix};
+
+    TRY(fence_head(cat, name, sid, err));
+    enum err_code rc = sweep_pass(&s, false, now_us, out, err);
+    if (rc == ERR_OK)
+        rc = sweep_pass(&s, true, now_us, out, err);
+    texts_done(&s.keys);
+    if (rc == ERR_OK)
+        out->streams_swept++;
+    return rc;
+}
+
+/* Mutant 11: names are read before directories, and whatever is not LIVE goes. */
+static enum err_code mutant_round(struct catalog *cat, int64_t now_us, struct catalog_work *out, struct err *err)
+{
+    _cleanup_(texts_done) struct texts dirs = {0};
+    size_t n;
+    struct stream **all = streams_all(cat, &n);
+    struct map live = MAP_INIT;
+    enum err_code rc = ERR_OK;
+
+    for (size_t i = 0; i < n; i++)
+        map_put(&live, sid_slice(&all[i]->sid), all[i]);
+    if (rc == ERR_OK)
+        rc = incarnations(cat, &dirs, err);
+    for (size_t i = 0; i < dirs.count && rc == ERR_OK; i++) {
+        _cleanup_(buf_done) struct buf name = BUF_INIT;
+        struct sid sid;
+        if (incarnation_parse(slice_str(dirs.items[i]), &name, &sid) && !map_get(&live, sid_slice(&sid)))
+            rc = sweep(cat, slice_str(dirs.items[i]), buf_view(&name), &sid, now_us, out, err);
+    }
+    map_done(&live);
+    streams_release(cat, all, n);
+    return rc;
+}
+
+enum err_code catalog_reconcile(struct catalog *cat, struct catalog_work *out, struct err *err)
+{
+    _cleanup_(texts_done) struct texts dirs = {0};
+    int64_t now_us;
+
+    TRY(cat->store->ops->now_us(cat->store, &now_us, err));
+    if (MUTANT(11))
+        return mutant_round(cat, now_us, out, err);
+    TRY(incarnations(cat, &dirs, err));
+    for (size_t i = 0; i < dirs.count; i++) {
+        slice prefix = slice_str(dirs.items[i]);
+        _cleanup_(buf_done) struct buf name = BUF_INIT;
+        enum name_fate fate;
+        struct sid sid;
+        if (!incarnation_parse(prefix, &name, &sid))
+            continue; /* not of our layout */
+        TRY(incarnation_fate(cat, buf_view(&name), &sid, &fate, err));
+        if (fate == FATE_DEAD)
+            TRY(sweep(cat, prefix, buf_view(&name), &sid, now_us, out, err));
+    }
+    return ERR_OK;
+}

@@ -1,0 +1,273 @@
+#include "catalog/sweep.h"
+
+#include "catalog/mutant.h"
+
+#include "base/banned.h"
+
+struct sweep {
+    struct catalog *cat;
+    slice name;
+    const struct sid *sid;
+    struct buf dir;
+    const struct map *skip;
+    struct objects *out;
+    struct map by_path;       /* data files and manifests still without a class -> struct object index + 1 */
+    uint64_t *heads;          /* slots of heads, ascending */
+    size_t heads_count, heads_cap;
+    uint64_t *claims;         /* slots of claims active in the tail head */
+    size_t claims_count, claims_cap;
+    struct map manifests;     /* paths already looked into, tail's ones first */
+};
+
+void objects_done(struct objects *o)
+{
+    free(o->items);
+    arena_done(&o->arena);
+    *o = (struct objects){0};
+}
+
+static bool is_data(slice path)
+{
+    struct file_name f;
+    return slice_starts(path, slice_lit("date=")) && file_name_parse(path, &f);
+}
+
+static bool is_manifest(slice path, uint64_t *head_slot)
+{
+    return slice_starts(path, slice_lit("_meta/")) && manifest_name_parse(slice_from(path, 6), head_slot);
+}
+
+/* ---- 1 candidates */
+
+static bool note(void *arg, const struct store_list_item *item)
+{
+    struct sweep *w = arg;
+    slice path = slice_from(item->key, w->dir.len);
+    uint64_t slot;
+
+    if (w->skip && map_get(w->skip, path))
+        return true;
+    struct object *o = ARRAY_PUSH(w->out->items, w->out->count, w->out->cap);
+    *o = (struct object){arena_copy(&w->out->arena, path), item->meta.size, OBJECT_UNKNOWN};
+    if (is_data(path) || is_manifest(path, &slot))
+        o->class = OBJECT_GARBAGE; /* until something names it */
+    else if (slice_starts(path, slice_lit("_head/")) && slot_number(slice_from(path, 6), &slot))
+        o->class = OBJECT_RETAINED; /* the tail is found below */
+    return true;
+}
+
+static void index_paths(struct sweep *w)
+{
+    for (size_t i = 0; i < w->out->count; i++)
+        if (w->out->items[i].class == OBJECT_GARBAGE)
+            map_put(&w->by_path, w->out->items[i].path, (void *)(uintptr_t)(i + 1));
+}
+
+static struct object *object_at(struct sweep *w, slice path)
+{
+    uintptr_t i = (uintptr_t)map_get(&w->by_path, path);
+    return i ? &w->out->items[i - 1] : NULL;
+}
+
+/* ---- 2 lanes: a file's name says which slot may name it */
+
+static enum err_code lane_tail(struct sweep *w, slice lane, uint64_t *tail, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+
+    seq_lane(&seq, lane);
+    return seq_find_tail(&w->cat->io, buf_view(&seq), SLOT_NONE, tail, err);
+}
+
+static enum err_code lane_names(struct sweep *w, slice lane, uint64_t slot, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    _cleanup_(slot_done) struct slot s = {0};
+    slice sid, path;
+    json_t *o;
+    size_t i;
+
+    seq_lane(&seq, lane);
+    enum err_code rc = seq_read(&w->cat->io, buf_view(&seq), SLOT_LANE, slot, &s, err);
+    if (rc == ERR_NOT_FOUND) /* collected: heads have it, or nobody */
+        return ERR_OK;
+    TRY(rc);
+    json_array_foreach (json_object_get(s.body, "files"), i, o) {
+        if (!json_get_text(o, "sid", &sid) || !json_get_text(o, "path", &path) || !slice_eq(sid, sid_slice(w->sid)))
+            continue;
+        struct object *have = object_at(w, path);
+        if (have && have->class == OBJECT_GARBAGE)
+            have->class = OBJECT_LIVE;
+    }
+    return ERR_OK;
+}
+
+struct candidate {
+    struct file_name name;
+    struct object *object;
+};
+
+static int by_lane(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    int c = slice_cmp(x->name.lane, y->name.lane);
+    return c ? c : (x->name.slot > y->name.slot) - (x->name.slot < y->name.slot);
+}
+
+static enum err_code look_at_lanes(struct sweep *w, struct err *err)
+{
+    _cleanup_(freep) struct candidate *c = mem_alloc((w->out->count + 1) * sizeof(*c));
+    size_t n = 0;
+    uint64_t tail = SLOT_NONE;
+
+    for (size_t i = 0; i < w->out->count; i++)
+        if (w->out->items[i].class == OBJECT_GARBAGE && file_name_parse(w->out->items[i].path, &c[n].name) && c[n].name.lane.len)
+            c[n++].object = &w->out->items[i];
+    if (n)
+        qsort(c, n, sizeof(*c), by_lane);
+    for (size_t i = 0; i < n; i++) {
+        bool first = i == 0 || !slice_eq(c[i].name.lane, c[i - 1].name.lane);
+        if (first)
+            TRY(lane_tail(w, c[i].name.lane, &tail, err));
+        if (tail == SLOT_NONE || c[i].name.slot > tail) {
+            if (!MUTANT(9))
+                c[i].object->class = OBJECT_LIMBO; /* R7 */
+            continue;
+        }
+        if (first || c[i].name.slot != c[i - 1].name.slot)
+            TRY(lane_names(w, c[i].name.lane, c[i].name.slot, err));
+    }
+    return ERR_OK;
+}
+
+/* ---- 3 heads */
+
+static bool head_item(void *arg, const struct store_list_item *item)
+{
+    struct sweep *w = arg;
+    uint64_t slot;
+
+    if (slot_number(slice_from(item->key, w->dir.len + 6), &slot))
+        *ARRAY_PUSH(w->heads, w->heads_count, w->heads_cap) = slot;
+    return true;
+}
+
+static void named(struct sweep *w, slice path, bool tail)
+{
+    struct object *o = object_at(w, path);
+
+    if (o && (o->class == OBJECT_GARBAGE || (tail && o->class != OBJECT_LIVE)))
+        o->class = tail ? OBJECT_LIVE : OBJECT_RETAINED;
+}
+
+static enum err_code manifest_names(struct sweep *w, struct manifest *ref, bool tail, struct err *err)
+{
+    const struct slm *m;
+
+    named(w, ref->path, tail);
+    if (map_get(&w->manifests, ref->path))
+        return ERR_OK;
+    TRY(manifest_load(w->cat->store, buf_view(&w->dir), ref, &m, err));
+    for (uint32_t i = 0; i < m->count; i++) {
+        _cleanup_(buf_done) struct buf path = BUF_INIT;
+        slm_path(m, i, &path);
+        named(w, buf_view(&path), tail);
+    }
+    map_put(&w->manifests, arena_copy(&w->out->arena, ref->path), w);
+    return ERR_OK;
+}
+
+static enum err_code head_names(struct sweep *w, uint64_t slot, bool tail, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    _cleanup_(slot_done) struct slot s = {0};
+    _cleanup_(head_unrefp) struct head *h = NULL;
+
+    seq_head(&seq, w->name, w->sid);
+    enum err_code rc = seq_read(&w->cat->io, buf_view(&seq), SLOT_HEAD, slot, &s, err);
+    if (rc == ERR_NOT_FOUND && !tail) /* collected meanwhile */
+        return ERR_OK;
+    TRY(rc);
+    TRY(head_decode(&s, NULL, &h, err));
+    for (size_t i = 0; i < h->files.count; i++)
+        named(w, h->files.items[i]->path, tail);
+    for (size_t i = 0; i < h->manifests_count; i++)
+        TRY(manifest_names(w, h->manifests[i], tail, err));
+    for (size_t i = 0; tail && i < h->claims_count; i++)
+        *ARRAY_PUSH(w->claims, w->claims_count, w->claims_cap) = h->claims[i].slot;
+    return ERR_OK;
+}
+
+static enum err_code look_at_heads(struct sweep *w, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+
+    seq_head(&seq, w->name, w->sid);
+    w->heads_count = w->claims_count = 0;
+    TRY(w->cat->store->ops->list(w->cat->store, buf_view(&seq), slice_lit(""), true, head_item, w, err));
+    for (size_t i = w->heads_count; i-- > 0;) /* the tail first */
+        TRY(head_names(w, w->heads[i], i + 1 == w->heads_count, err));
+    return ERR_OK;
+}
+
+/* Outputs of claims that are active, manifests of heads that are not decided, the tail head itself. */
+static void spare_undecided(struct sweep *w)
+{
+    uint64_t tail = w->heads_count ? w->heads[w->heads_count - 1] : SLOT_NONE, slot;
+    struct file_name f;
+
+    for (size_t i = 0; i < w->out->count; i++) {
+        struct object *o = &w->out->items[i];
+        if (o->class == OBJECT_RETAINED && slice_starts(o->path, slice_lit("_head/")) && slot_number(slice_from(o->path, 6), &slot))
+            o->class = slot == tail ? OBJECT_LIVE : OBJECT_RETAINED;
+        if (o->class != OBJECT_GARBAGE)
+            continue;
+        if (is_manifest(o->path, &slot)) {
+            if (tail == SLOT_NONE || slot > tail)
+                o->class = OBJECT_LIMBO;
+            continue;
+        }
+        if (!file_name_parse(o->path, &f) || f.lane.len)
+            continue;
+        bool active = tail == SLOT_NONE || f.slot > tail;
+        for (size_t k = 0; k < w->claims_count; k++)
+            active |= w->claims[k] == f.slot;
+        if (active)
+            o->class = OBJECT_LIMBO;
+    }
+}
+
+static enum err_code classify(struct sweep *w, struct err *err)
+{
+    struct store *store = w->cat->store;
+
+    TRY(store->ops->list(store, buf_view(&w->dir), slice_lit(""), false, note, w, err));
+    index_paths(w);
+    if (MUTANT(8)) {
+        TRY(look_at_heads(w, err));
+        TRY(look_at_lanes(w, err));
+    } else {
+        TRY(look_at_lanes(w, err));
+        TRY(look_at_heads(w, err));
+    }
+    spare_undecided(w);
+    return ERR_OK;
+}
+
+enum err_code objects_classify(struct catalog *cat, slice name, const struct sid *sid, const struct map *skip, struct objects *out,
+                               struct err *err)
+{
+    struct sweep w = {.cat = cat, .name = name, .sid = sid, .skip = skip, .out = out};
+
+    *out = (struct objects){0};
+    stream_dir_put(&w.dir, name, sid);
+    enum err_code rc = classify(&w, err);
+    buf_done(&w.dir);
+    map_done(&w.by_path);
+    map_done(&w.manifests);
+    free(w.heads);
+    free(w.claims);
+    if (rc != ERR_OK)
+        objects_done(out);
+    return rc;
+}
