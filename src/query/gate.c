@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "codec/json_reader.h"
 #include "engine/engine.h"
 #include "query/gate_int.h"
 
@@ -351,6 +352,8 @@ enum err_code gate_check(struct engine *e, slice sql, const struct gate_env *env
     struct gate g = {.arena = &out->arena, .env = env, .err = err};
     if (sql.len > GATE_SQL_BYTES_MAX)
         return err_set(err, ERR_INVALID, "Error: the statement is longer than %u bytes", GATE_SQL_BYTES_MAX);
+    if (!utf8_valid(sql))
+        return err_set(err, ERR_INVALID, "Error: the statement is not valid UTF-8");
     enum err_code rc = check(e, sql, &g, &text, out, err);
     out->sql = arena_copy(&out->arena, buf_view(&text));
     if (rc != ERR_OK)

@@ -54,7 +54,7 @@ static void bind_names(struct gate *g, struct source *s)
         for (size_t n = 1;; n++) {
             slice bound = name;
             if (n > 1 || !whole)
-                bound = slice_str(arena_fmt(g->arena, "%.*s#%zu", whole ? (int)name.len : 1, whole ? (const char *)name.ptr : "c", n + i));
+                bound = slice_str(arena_fmt(g->arena, "%.*s#%zu", whole ? (int)name.len : 1, whole ? (const char *)name.ptr : "c", n));
             uint8_t *folded = arena_alloc(g->arena, bound.len + 1);
             for (size_t k = 0; k < bound.len; k++)
                 folded[k] = (uint8_t)(bound.ptr[k] >= 'A' && bound.ptr[k] <= 'Z' ? bound.ptr[k] + 32 : bound.ptr[k]);

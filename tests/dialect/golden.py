@@ -32,7 +32,7 @@ def main():
         wants = [w for w in wants]
         try:
             names, rows, out = g.run(sql)
-            null = body.get("sendNull") or "sendNull=true" in path
+            null = (body.get("sendNull") or "sendNull=true" in path) and "streaming" not in path  # a stream has no nulls
             records = [{n: v for n, v in zip(names, r) if v is not None or null} for r in rows]
             got = {"status": 200, "body": records}
             if "fields=true" in path and "sendNull=1" not in path:
