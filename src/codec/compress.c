@@ -166,6 +166,8 @@ static enum err_code unzstd(slice in, size_t size_max, struct buf *out, struct e
         if (ZSTD_isError(zrc) || (from.pos == from.size && to.pos < to.size))
             break;
     }
+    if (rc == ERR_OK && out->len - start > size_max)
+        rc = room(out, start, size_max, err);
     (void)ZSTD_freeDCtx(z);
     TRY(rc);
     return zrc == 0 && in.len > 0 ? ERR_OK : corrupt(CODING_ZSTD, err);
