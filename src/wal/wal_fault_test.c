@@ -479,6 +479,24 @@ static void test_damage_in_last(void **state)
     check_replay(true);
 }
 
+/* One record is enough to tell a damaged header from a segment that was only begun. */
+static void test_damaged_header(void **state)
+{
+    struct wal *w;
+    (void)state;
+
+    forget();
+    w = must_start(os_real(), &small);
+    assert_int_equal(put(w, 1, WAL_SYNC), ACKED);
+    wal_close(w);
+    for (uint64_t at = 0; at < WAL_SEGMENT_HEAD; at++) {
+        flip(1, at);
+        assert_int_equal(start(os_real(), &small, &w, NULL), ERR_CORRUPT);
+        flip(1, at);
+    }
+    check_replay(true);
+}
+
 static void test_foreign_segment(void **state)
 {
     _cleanup_(freep) char *header = mem_fmt("%s/header", dir);
@@ -623,6 +641,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_large, enter, leave),
         cmocka_unit_test_setup_teardown(test_relaxed_first, enter, leave),
         cmocka_unit_test_setup_teardown(test_damage_in_last, enter, leave),
+        cmocka_unit_test_setup_teardown(test_damaged_header, enter, leave),
         cmocka_unit_test_setup_teardown(test_foreign_segment, enter, leave),
         cmocka_unit_test_setup_teardown(test_backlog_shrinks, enter, leave),
         cmocka_unit_test_setup_teardown(test_killed, enter, leave),
