@@ -102,8 +102,8 @@ static bool parse_fraction(slice *s, int *micro)
     return n > 0;
 }
 
-/* "Z", "z", "+hh:mm", "-hh:mm"; offset in minutes. */
-static bool parse_zone(slice *s, int *offset_min)
+/* "Z", "z", "+hh:mm", "-hh:mm", or without the colon as RFC 2822 has it; offset in minutes. */
+static bool parse_zone(slice *s, bool colon, int *offset_min)
 {
     int h, m, sign;
 
@@ -118,7 +118,8 @@ static bool parse_zone(slice *s, int *offset_min)
         return false;
     if (!digits(s, 2, &h))
         return false;
-    (void)literal(s, ':');
+    if (literal(s, ':') != colon)
+        return false;
     if (!digits(s, 2, &m) || h > 23 || m > 59)
         return false;
     *offset_min = sign * (h * 60 + m);
@@ -139,7 +140,7 @@ bool time_parse_rfc3339(slice s, bool zone_required, int64_t *us)
         return false;
     if (literal(&s, '.') && !parse_fraction(&s, &c.micro))
         return false;
-    if (s.len == 0 ? zone_required : !parse_zone(&s, &offset))
+    if (s.len == 0 ? zone_required : !parse_zone(&s, true, &offset))
         return false;
     if (s.len != 0 || !civil_valid(&c))
         return false;
@@ -172,7 +173,7 @@ static bool parse_zone_2822(slice s, int *offset_min)
                  {"CST", -6}, {"CDT", -5}, {"MST", -7}, {"MDT", -6}, {"PST", -8}, {"PDT", -7}};
 
     if (s.len && (s.ptr[0] == '+' || s.ptr[0] == '-'))
-        return parse_zone(&s, offset_min) && s.len == 0;
+        return parse_zone(&s, false, offset_min) && s.len == 0;
     for (size_t i = 0; i < sizeof(zones) / sizeof(zones[0]); i++)
         if (slice_eq_nocase(s, slice_str(zones[i].name))) {
             *offset_min = zones[i].hours * 60;

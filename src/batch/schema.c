@@ -14,21 +14,28 @@ struct schema {
     struct arena arena;
 };
 
+static void schema_put(struct schema *s, uint32_t at, const struct field *fields, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct field *f = &s->fields[at + i];
+        *f = fields[i];
+        f->name = arena_copy(&s->arena, f->name);
+        ASSERT(map_put(&s->by_name, f->name, (void *)(uintptr_t)(at + i + 1)) == NULL);
+    }
+}
+
 static struct schema *schema_of(const struct schema *old, const struct field *more, uint32_t n)
 {
     struct schema *s = mem_zalloc(sizeof(*s));
     uint32_t kept = old ? old->count : 0;
 
-    ASSERT(old || more);
     s->refs = 1;
     s->count = kept + n;
     s->fields = arena_alloc(&s->arena, s->count * sizeof(*s->fields));
-    for (uint32_t i = 0; i < s->count; i++) {
-        struct field f = i < kept ? old->fields[i] : more[i - kept];
-        f.name = arena_copy(&s->arena, f.name);
-        s->fields[i] = f;
-        ASSERT(map_put(&s->by_name, f.name, (void *)(uintptr_t)(i + 1)) == NULL);
-    }
+    if (old)
+        schema_put(s, 0, old->fields, kept);
+    if (more)
+        schema_put(s, kept, more, n);
     return s;
 }
 

@@ -5,6 +5,13 @@
 
 #include "codec/json_dom.h"
 
+static inline uint64_t double_bits(double d)
+{
+    uint64_t bits;
+    memcpy(&bits, &d, 8);
+    return bits;
+}
+
 static inline bool agree_value(const struct json_value *v, const json_t *t)
 {
     switch ((enum dom_kind)v->kind) {
@@ -12,8 +19,7 @@ static inline bool agree_value(const struct json_value *v, const json_t *t)
     case DOM_BOOL: return json_is_boolean(t) && v->truth == json_is_true(t);
     case DOM_NUMBER: {
         double d = v->num.kind == JSON_INT ? (double)v->num.i : v->num.kind == JSON_UINT ? (double)v->num.u : v->num.d;
-        double other = json_real_value(t);
-        return json_is_real(t) && memcmp(&d, &other, 8) == 0;
+        return json_is_real(t) && double_bits(d) == double_bits(json_real_value(t));
     }
     case DOM_STRING:
         return json_is_string(t) && slice_eq(v->string, slice_of(json_string_value(t), json_string_length(t)));

@@ -95,16 +95,14 @@ struct column *cell_column_new(struct decoder *d, struct entry *e, enum cell_cla
     return e->cells[class] = batch_add(b, FIELD_NONE, types[class]);
 }
 
-static uint8_t *text_block(struct decoder *d, size_t len)
+/* A new block for text, with room for `len` bytes. */
+static void text_block(struct decoder *d, size_t len)
 {
     /* no body holds more text than it has bytes left (counting this one, which was read already) */
     size_t left = (size_t)(d->reader.end - d->reader.at) + len + 64, size = MIN(left, TEXT_BLOCK_BYTES_MAX);
 
-    if (len + 32 > TEXT_BLOCK_BYTES_MAX / 4)
-        return arena_alloc(&d->out->batch->arena, len + 32);
     d->text_at = arena_alloc(&d->out->batch->arena, size);
     d->text_end = d->text_at + size;
-    return d->text_at;
 }
 
 /* Are `len` bytes from s on readable because they lie in the body? */
@@ -133,12 +131,11 @@ struct text keep_text(struct decoder *d, slice s)
 #endif
         return text_of(s);
     }
+    if (__builtin_expect(s.len > TEXT_BLOCK_BYTES_MAX / 4, 0))
+        return text_of(arena_copy(&d->out->batch->arena, s));
     if ((size_t)(d->text_end - to) < s.len + 32) {
-        to = text_block(d, s.len);
-        if (to != d->text_at) {
-            memcpy(to, s.ptr, s.len);
-            return text_of((slice){to, s.len});
-        }
+        text_block(d, s.len);
+        to = d->text_at;
     }
 #ifdef __SSE2__
     if (in_body(d, s, s.len + 32)) {
@@ -219,6 +216,8 @@ static bool rows_reserve(struct decoder *d)
         want = b->rows + 1;
     if (over_budget(d, text + want * width))
         return false;
+    ASSERT(b->rows < UINT32_MAX / 2); /* a body has fewer bytes than that */
+    want = MIN(want, UINT32_MAX / 2);
     batch_reserve(b, (uint32_t)want);
     return true;
 }
@@ -324,6 +323,10 @@ static enum step read_member_object(struct decoder *d, struct key *k, unsigned d
 {
     struct node *node;
 
+    if (depth >= JSON_DEPTH_MAX) {
+        json_fail_at(&d->reader, d->reader.at, "nested too deeply");
+        return STEP_JSON;
+    }
     d->reader.at++;
     if (!json_more(&d->reader)) {
         json_fail_at(&d->reader, d->reader.end, "end of text inside an object");
@@ -332,10 +335,6 @@ static enum step read_member_object(struct decoder *d, struct key *k, unsigned d
     if (*d->reader.at == '}') { /* nothing comes of it, not even a node */
         d->reader.at++;
         return STEP_OK;
-    }
-    if (depth >= JSON_DEPTH_MAX) {
-        json_fail_at(&d->reader, d->reader.at, "nested too deeply");
-        return STEP_JSON;
     }
     if (!(node = key_object(d, k)))
         return key_step(d);

@@ -3,6 +3,7 @@
 #pragma once
 #include <jansson.h>
 
+#include "codec/json_agree.h"
 #include "decode/json_int.h"
 
 #define MODEL_ROWS_MAX 300u
@@ -132,11 +133,8 @@ static inline bool model_cell(const struct decoded *d, enum cell_class class, co
     switch (class) {
     case CELL_NUMBER: {
         struct json_number n = {.kind = c->valid[row], .bits = ((const uint64_t *)c->values)[row]};
-        double got = n.kind == JSON_INT    ? (double)n.i
-                     : n.kind == JSON_UINT ? (double)n.u
-                                           : n.d,
-               other = json_real_value(want);
-        return json_is_real(want) && memcmp(&got, &other, 8) == 0;
+        double got = n.kind == JSON_INT ? (double)n.i : n.kind == JSON_UINT ? (double)n.u : n.d;
+        return json_is_real(want) && double_bits(got) == double_bits(json_real_value(want));
     }
     case CELL_TEXT:
         return json_is_string(want) && slice_eq(text_slice(&((const struct text *)c->values)[row]),

@@ -84,16 +84,19 @@ static enum step put_list(struct decoder *d, struct entry *e, struct list_cell *
     return STEP_OK;
 }
 
-static enum step list_new(struct decoder *d, uint32_t count, struct list_cell **out)
+static struct list_cell *list_new(struct decoder *d, uint32_t count)
 {
-    size_t size = sizeof(**out) + count * sizeof(struct list_item);
+    size_t size = sizeof(struct list_cell) + count * sizeof(struct list_item);
+    struct list_cell *list;
 
-    if (d->opt->bytes_max && d->out->batch->arena.bytes + size > d->opt->bytes_max)
-        return refuse(d, ERR_LIMIT, "request is larger than %llu bytes as columns",
-                      (unsigned long long)d->opt->bytes_max);
-    *out = arena_zalloc(&d->out->batch->arena, size);
-    (*out)->count = count;
-    return STEP_OK;
+    if (d->opt->bytes_max && d->out->batch->arena.bytes + size > d->opt->bytes_max) {
+        (void)refuse(d, ERR_LIMIT, "request is larger than %llu bytes as columns",
+                     (unsigned long long)d->opt->bytes_max);
+        return NULL;
+    }
+    list = arena_zalloc(&d->out->batch->arena, size);
+    list->count = count;
+    return list;
 }
 
 /* Text of a tree goes to the batch once, however many rows show it. */
@@ -111,7 +114,6 @@ static struct text tree_text(struct decoder *d, struct json_value *v)
 static enum step put_scalar(struct decoder *d, struct key *k, struct json_value *v)
 {
     struct entry *e = key_entry(d, k);
-    struct list_cell *empty;
     bool ok = true;
 
     if (!e)
@@ -133,8 +135,8 @@ static enum step put_scalar(struct decoder *d, struct key *k, struct json_value 
         break;
     case DOM_ARRAY:
     case DOM_OBJECT: {
-        enum step step = list_new(d, 0, &empty);
-        return step == STEP_OK ? put_list(d, e, empty) : step;
+        struct list_cell *empty = list_new(d, 0);
+        return empty ? put_list(d, e, empty) : STEP_REFUSED;
     }
     }
     return ok ? STEP_OK : STEP_REFUSED;
@@ -281,11 +283,11 @@ static enum step gather_object(struct decoder *d, struct node *node, struct json
                 step = inner ? gather_object(d, inner, &m->value, index, count, stamp) : key_step(d);
         } else {
             if (!k->name || k->name->gather_stamp != stamp) { /* first of its name: into the row, filled as we go */
-                struct list_cell *list = NULL;
                 struct entry *e = key_entry(d, k);
-                if (!e)
-                    return key_step(d);
-                if ((step = list_new(d, count, &list)) != STEP_OK || (step = put_list(d, e, list)) != STEP_OK)
+                struct list_cell *list = e ? list_new(d, count) : NULL;
+                if (!list)
+                    return e ? STEP_REFUSED : key_step(d);
+                if ((step = put_list(d, e, list)) != STEP_OK)
                     return step;
                 k->name->gather = list;
                 k->name->gather_stamp = stamp;
@@ -301,7 +303,7 @@ static enum step gather_object(struct decoder *d, struct node *node, struct json
 static enum step put_array(struct decoder *d, struct key *k, struct json_value *v)
 {
     uint32_t objects = 0, nulls = 0;
-    struct list_cell *list = NULL;
+    struct list_cell *list;
     struct node *node;
     struct entry *e;
     enum step step;
@@ -326,8 +328,8 @@ static enum step put_array(struct decoder *d, struct key *k, struct json_value *
     }
     if (!(e = key_entry(d, k)))
         return key_step(d);
-    if ((step = list_new(d, v->count, &list)) != STEP_OK)
-        return step;
+    if (!(list = list_new(d, v->count)))
+        return STEP_REFUSED;
     for (uint32_t i = 0; i < v->count; i++)
         if ((step = list_put(d, k, list, i, &v->items[i])) != STEP_OK)
             return step;
