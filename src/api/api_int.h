@@ -3,7 +3,7 @@
  *   headers ─▶ route, credentials, limits ─▶ body ─▶ handler ──▶ answer
  *                   │ refused: the body is read and dropped, then the answer is sent
  *   handlers run on the network thread (HANDLER_INLINE) or on a worker with the connection suspended (HANDLER_WORKER). They fill in
- *   request.answer and return; or, for a streamed answer, push bytes while the connection reads them (stream.c). */
+ *   request.answer and return; or, for a streamed answer, push bytes while the connection reads them (chunked.c). */
 #pragma once
 #include <jansson.h>
 #include <microhttpd.h>
@@ -21,7 +21,7 @@
 #define INLINE_BODY_BYTES_MAX (64u << 10)
 
 struct request;
-struct stream; /* stream.c: a streamed answer */
+struct chunked; /* chunked.c: a streamed answer */
 enum method { M_GET = 1, M_HEAD = 2, M_POST = 4, M_PUT = 8, M_DELETE = 16, M_PATCH = 32, M_OPTIONS = 64, M_OTHER = 128 };
 enum handler_kind { HANDLER_INLINE, HANDLER_WORKER, HANDLER_QUERY, /* on the query workers: may take minutes */
                     HANDLER_TAIL /* a thread each, for hours */ };
@@ -59,7 +59,7 @@ struct request { /* owners: the connection, and the worker that runs its handler
     uint64_t dropped_bytes;
     bool handled;         /* the handler ran (or the answer was decided before) */
     struct answer answer;
-    struct stream *stream;
+    struct chunked *stream;
     struct request *next; /* worker queue */
     int64_t start_us;
     uint64_t inflight_bytes;
@@ -120,13 +120,13 @@ void answer_json(struct request *r, unsigned status, json_t *value); /* takes va
 void answer_err(struct request *r, enum err_code rc, const struct err *err); /* the one table of codes and statuses */
 unsigned status_of(enum err_code rc);
 
-/* stream.c */
-struct stream *stream_new(struct request *r, const char *content_type);
-enum err_code stream_push(struct stream *s, slice bytes, bool flush, struct err *err); /* waits while the client is slow; ERR_CANCELLED: it left */
-void stream_end(struct stream *s, bool whole); /* whole false: the connection is cut */
-struct MHD_Response *stream_response(struct request *r);
-void stream_client_gone(struct stream *s); /* the connection ended */
-void stream_unref(struct stream *s);
+/* chunked.c */
+struct chunked *chunked_new(struct request *r, const char *content_type);
+enum err_code chunked_push(struct chunked *s, slice bytes, bool flush, struct err *err); /* waits while the client is slow; ERR_CANCELLED: it left */
+void chunked_end(struct chunked *s, bool whole); /* whole false: the connection is cut */
+struct MHD_Response *chunked_response(struct request *r);
+void chunked_client_gone(struct chunked *s); /* the connection ended */
+void chunked_unref(struct chunked *s);
 
 /* watch.c: a client that leaves cancels its query */
 enum err_code watch_start(struct api *api, struct err *err);

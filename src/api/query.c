@@ -9,7 +9,7 @@
 struct job {
     struct request *r;
     struct query_request q;
-    struct stream *stream;
+    struct chunked *stream;
     bool streaming;       /* asked for by the client: no holding back */
     struct buf held;
     char content_type[64];
@@ -134,9 +134,9 @@ static enum err_code start_stream(struct job *j, struct err *err)
     r->answer.status = 200;
     r->answer.content_type = arena_str(&r->arena, slice_str(j->content_type));
     elapsed(r);
-    j->stream = stream_new(r, r->answer.content_type);
+    j->stream = chunked_new(r, r->answer.content_type);
     request_resume(r);
-    enum err_code rc = stream_push(j->stream, buf_view(&j->held), true, err);
+    enum err_code rc = chunked_push(j->stream, buf_view(&j->held), true, err);
     buf_done(&j->held);
     return rc;
 }
@@ -158,7 +158,7 @@ static enum err_code on_data(void *arg, slice bytes, struct err *err)
     if (j->watched.gone)
         return err_set(err, ERR_CANCELLED, "the client left");
     if (j->stream)
-        return stream_push(j->stream, bytes, j->streaming, err);
+        return chunked_push(j->stream, bytes, j->streaming, err);
     buf_slice(&j->held, bytes);
     return j->streaming || j->held.len > HELD_BYTES_MAX ? start_stream(j, err) : ERR_OK;
 }
@@ -212,7 +212,7 @@ void handle_query(struct request *r)
     enum err_code rc = query_run(r->api->pool, &j.q, &sink, &err);
     watch_del(r->api, &j.watched);
     if (j.stream) {
-        stream_end(j.stream, rc == ERR_OK); /* an answer that failed half way is cut, never ended as if whole */
+        chunked_end(j.stream, rc == ERR_OK); /* an answer that failed half way is cut, never ended as if whole */
         return;
     }
     elapsed(r);

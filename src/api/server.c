@@ -370,7 +370,7 @@ static enum MHD_Result send_answer(struct request *r)
 
     if (a->status == 0)
         a->status = 500; /* a handler that forgot to answer: a bug, and visible as one */
-    struct MHD_Response *response = r->stream ? stream_response(r) : whole_response(r);
+    struct MHD_Response *response = r->stream ? chunked_response(r) : whole_response(r);
     if (!response)
         return MHD_NO;
     add_header(response, "Content-Type", a->content_type);
@@ -457,7 +457,7 @@ static void on_completed(void *arg, struct MHD_Connection *conn, void **state, e
         return;
     *state = NULL;
     if (r->stream)
-        stream_client_gone(r->stream);
+        chunked_client_gone(r->stream);
     request_unref(r);
 }
 

@@ -14,7 +14,7 @@
 
 struct follower {
     struct request *r;
-    struct stream *stream;
+    struct chunked *stream;
     struct lake_tail *tail;
     slice where;
     uint64_t cursor;
@@ -72,7 +72,7 @@ static enum err_code send_row(void *arg, uint64_t row_id, slice json, struct err
     buf_fmt(&f->event, "id: %llu\ndata: ", (unsigned long long)row_id);
     buf_slice(&f->event, json); /* JSON has no line breaks of its own */
     buf_str(&f->event, "\n\n");
-    return stream_push(f->stream, buf_view(&f->event), false, err);
+    return chunked_push(f->stream, buf_view(&f->event), false, err);
 }
 
 static enum err_code send_new(struct follower *f, struct err *err)
@@ -83,28 +83,28 @@ static enum err_code send_new(struct follower *f, struct err *err)
         return ERR_OK;
     TRY(query_tail(f->r->api->pool, f->r->args[0], f->where, f->cursor, horizon, ROWS_PER_ROUND, send_row, f, &last, err));
     f->cursor = last;
-    return stream_push(f->stream, (slice){NULL, 0}, true, err);
+    return chunked_push(f->stream, (slice){NULL, 0}, true, err);
 }
 
 static void follow(struct follower *f)
 {
     struct err err = {0};
-    enum err_code rc = stream_push(f->stream, slice_lit(": following\n\n"), true, &err);
+    enum err_code rc = chunked_push(f->stream, slice_lit(": following\n\n"), true, &err);
 
     while (rc == ERR_OK && !atomic_load(&f->r->api->draining) && !lake_tail_dead(f->tail)) {
         if (wait_rows(f))
             rc = send_new(f, &err);
         else
-            rc = stream_push(f->stream, slice_lit(": still here\n\n"), true, &err);
+            rc = chunked_push(f->stream, slice_lit(": still here\n\n"), true, &err);
     }
     if (rc != ERR_OK && rc != ERR_CANCELLED) {
         f->event.len = 0;
         buf_str(&f->event, "event: error\ndata: ");
         buf_json_str(&f->event, slice_str(err.msg));
         buf_str(&f->event, "\n\n");
-        (void)stream_push(f->stream, buf_view(&f->event), true, &err);
+        (void)chunked_push(f->stream, buf_view(&f->event), true, &err);
     }
-    stream_end(f->stream, rc == ERR_OK);
+    chunked_end(f->stream, rc == ERR_OK);
 }
 
 static enum err_code no_row(void *arg, uint64_t row_id, slice json, struct err *err)
@@ -150,7 +150,7 @@ void handle_tail(struct request *r)
     if (open_follower(&f, &err)) {
         r->answer.status = 200;
         r->answer.content_type = "text/event-stream";
-        f.stream = stream_new(r, r->answer.content_type);
+        f.stream = chunked_new(r, r->answer.content_type);
         request_resume(r);
         follow(&f);
     }

@@ -1,4 +1,4 @@
-/* stream.c: a streamed answer: a bounded buffer between the worker that produces and the network thread that sends.
+/* chunked.c: a streamed answer: a bounded buffer between the worker that produces and the network thread that sends.
  *
  * The worker waits while the buffer is full (a slow client slows its query, not the server); the network thread suspends the connection
  * while it is empty. Two owners: the worker and the connection; the last one frees. */
@@ -7,7 +7,7 @@
 #define STREAM_BYTES_MAX (1u << 20)
 #define STREAM_CHUNK_BYTES (64u << 10)
 
-struct stream {
+struct chunked {
     _Atomic int refs;
     struct MHD_Connection *conn; /* under mu; NULL once it is gone */
     pthread_mutex_t mu;
@@ -21,9 +21,9 @@ struct stream {
     enum coding coding;
 };
 
-struct stream *stream_new(struct request *r, const char *content_type)
+struct chunked *chunked_new(struct request *r, const char *content_type)
 {
-    struct stream *s = mem_zalloc(sizeof(*s));
+    struct chunked *s = mem_zalloc(sizeof(*s));
 
     atomic_init(&s->refs, 2);
     ASSERT(pthread_mutex_init(&s->mu, NULL) == 0 && pthread_cond_init(&s->room, NULL) == 0);
@@ -35,7 +35,7 @@ struct stream *stream_new(struct request *r, const char *content_type)
     return s;
 }
 
-void stream_unref(struct stream *s)
+void chunked_unref(struct chunked *s)
 {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
         return;
@@ -46,7 +46,7 @@ void stream_unref(struct stream *s)
     free(s);
 }
 
-static void wake_reader(struct stream *s) /* under mu */
+static void wake_reader(struct chunked *s) /* under mu */
 {
     if (s->reader_waits && s->conn) {
         s->reader_waits = false;
@@ -54,7 +54,7 @@ static void wake_reader(struct stream *s) /* under mu */
     }
 }
 
-enum err_code stream_push(struct stream *s, slice bytes, bool flush, struct err *err)
+enum err_code chunked_push(struct chunked *s, slice bytes, bool flush, struct err *err)
 {
     struct buf coded = BUF_INIT;
 
@@ -78,7 +78,7 @@ enum err_code stream_push(struct stream *s, slice bytes, bool flush, struct err 
     return gone ? err_set(err, ERR_CANCELLED, "the client left") : ERR_OK;
 }
 
-void stream_end(struct stream *s, bool whole)
+void chunked_end(struct chunked *s, bool whole)
 {
     struct buf coded = BUF_INIT;
 
@@ -91,10 +91,10 @@ void stream_end(struct stream *s, bool whole)
     wake_reader(s);
     pthread_mutex_unlock(&s->mu);
     buf_done(&coded);
-    stream_unref(s);
+    chunked_unref(s);
 }
 
-void stream_client_gone(struct stream *s)
+void chunked_client_gone(struct chunked *s)
 {
     pthread_mutex_lock(&s->mu);
     s->gone = true;
@@ -105,7 +105,7 @@ void stream_client_gone(struct stream *s)
 
 static ssize_t read_some(void *arg, uint64_t pos, char *out, size_t max)
 {
-    struct stream *s = arg;
+    struct chunked *s = arg;
     ssize_t n = 0;
     (void)pos;
 
@@ -128,12 +128,12 @@ static ssize_t read_some(void *arg, uint64_t pos, char *out, size_t max)
 
 static void response_done(void *arg)
 {
-    stream_unref(arg);
+    chunked_unref(arg);
 }
 
-struct MHD_Response *stream_response(struct request *r)
+struct MHD_Response *chunked_response(struct request *r)
 {
-    struct stream *s = r->stream;
+    struct chunked *s = r->stream;
     struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_CHUNK_BYTES, read_some, s, response_done);
 
     if (response && s->coding != CODING_IDENTITY)
