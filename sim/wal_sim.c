@@ -325,7 +325,7 @@ static void set_faults(struct wal_world *ww, struct rng *r)
     if (rng_chance(r, 200))
         f->write_fails = (unsigned)rng_below(r, 30);
     if (rng_chance(r, 150))
-        f->bytes_max = 128 << 10 << rng_below(r, 4);
+        f->bytes_max = 131072ull << rng_below(r, 4);
 }
 
 static void boot(struct wal_world *ww, void (*fn)(void *arg), uint64_t crash_in)
