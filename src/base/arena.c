@@ -17,6 +17,9 @@ void *arena_more(struct arena *a, size_t size)
     size_t want = a->block_min ? a->block_min : ARENA_BLOCK_BYTES_MIN;
     struct arena_block *b;
 
+    if (size > PTRDIFF_MAX)
+        (void)mem_alloc(size); /* does not return */
+    size = (size + 7) & ~(size_t)7;
     a->block_min = MIN(want * 2, ARENA_BLOCK_BYTES_MAX);
     if (want < size)
         want = size;

@@ -13,14 +13,14 @@ struct arena {
 #define ARENA_INIT ((struct arena){0})
 
 void *arena_more(struct arena *a, size_t size); /* slow path of arena_alloc */
-/* 8-byte aligned, not zeroed; aborts when memory is out. */
+/* 8-byte aligned, not zeroed, never NULL, for 0 bytes neither; aborts when memory is out. */
 static inline void *arena_alloc(struct arena *a, size_t size)
 {
-    size = (size + 7) & ~(size_t)7;
-    if ((size_t)(a->end - a->at) < size)
-        return arena_more(a, size);
     void *p = a->at;
-    a->at += size;
+
+    if (!p || size > (size_t)(a->end - a->at)) /* what is left is a multiple of 8: the padding fits as well */
+        return arena_more(a, size);
+    a->at += (size + 7) & ~(size_t)7;
     return p;
 }
 static inline void *arena_zalloc(struct arena *a, size_t size)
@@ -31,4 +31,4 @@ slice arena_copy(struct arena *a, slice s);
 char *arena_str(struct arena *a, slice s); /* NUL-terminated copy */
 char *arena_fmt(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void arena_reset(struct arena *a); /* gives back all but the block in use: for memory of one row after the other */
-void arena_done(struct arena *a); /* frees all; the arena is empty and usable again */
+void arena_done(struct arena *a);  /* frees all; the arena is empty and usable again */

@@ -15,6 +15,26 @@
 #include "base/timetext.h"
 #include "base/ulid.h"
 
+/* Callers hand what they get to memset() and memcpy(), which want no NULL, for 0 bytes neither. */
+static void test_arena(void **state)
+{
+    struct arena a = ARENA_INIT;
+    (void)state;
+
+    assert_non_null(arena_alloc(&a, 0));
+    arena_reset(&a);
+    for (size_t size = 0; size < 5000; size += 7) {
+        uint8_t *p = arena_zalloc(&a, size), *next = arena_alloc(&a, 1);
+        assert_true(((uintptr_t)p & 7) == 0 && ((uintptr_t)next & 7) == 0);
+        memset(next, 0xff, 1);
+        memset(p, 0x11, size);
+        assert_true(*next == 0xff);
+    }
+    arena_done(&a);
+    assert_non_null(arena_zalloc(&a, 0));
+    arena_done(&a);
+}
+
 static void test_times(void **state)
 {
     static const struct {
@@ -101,7 +121,7 @@ static void test_small_things(void **state)
     uint64_t v;
     (void)state;
 
-    assert_int_equal(crc32c(0, "123456789", 9), 0xe3069283);              /* RFC 3720 B.4's usual check value */
+    assert_int_equal(crc32c(0, "123456789", 9), 0xe3069283);                /* RFC 3720 B.4's usual check value */
     assert_int_equal(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283); /* chainable */
     u = ulid_make(1469918176385, (const uint8_t[10]){0});
     assert_string_equal(u.text, "01aryz6s410000000000000000");
@@ -140,7 +160,8 @@ static void test_metrics(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_times), cmocka_unit_test(test_map_against_array),
-                                       cmocka_unit_test(test_small_things), cmocka_unit_test(test_metrics)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_arena), cmocka_unit_test(test_times),
+                                       cmocka_unit_test(test_map_against_array), cmocka_unit_test(test_small_things),
+                                       cmocka_unit_test(test_metrics)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
