@@ -7,59 +7,18 @@
 #include <jansson.h>
 #include <malloc.h>
 #include <stdio.h>
-#include <time.h>
 
+#include "bench.h"
 #include "codec/json_reader.h"
 #include "decode/json.h"
 
 #define BODY_BYTES (1u << 20)
 #define ROUNDS 15
 
-struct bodies {
-    struct buf *at;
-    size_t count, cap, bytes;
-};
 enum what { READER, DECODE, ALL, JANSSON, WHATS };
 
 static const struct decode_options options = {
     .flatten_level = 10, .rows_max = 1000000, .bytes_max = 80u << 20, .columns_max = 1000};
-
-static double cpu_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static bool load(const char *path, struct bodies *out)
-{
-    FILE *f = fopen(path, "r");
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n;
-    struct buf *b = NULL;
-
-    if (!f)
-        return false;
-    while ((n = getline(&line, &cap, f)) > 0) {
-        if (!b || b->len > BODY_BYTES) {
-            if (b)
-                buf_byte(b, ']');
-            b = ARRAY_PUSH(out->at, out->count, out->cap);
-            buf_byte(b, '[');
-        } else {
-            buf_byte(b, ',');
-        }
-        buf_put(b, line, (size_t)(line[n - 1] == '\n' ? n - 1 : n));
-    }
-    if (b)
-        buf_byte(b, ']');
-    free(line);
-    (void)fclose(f);
-    for (size_t i = 0; i < out->count; i++)
-        out->bytes += out->at[i].len;
-    return out->count > 0;
-}
 
 static void one(enum what what, struct decoder *d, slice body, struct schema **schema)
 {
@@ -98,12 +57,6 @@ static void one(enum what what, struct decoder *d, slice body, struct schema **s
     batch_unref(batch);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void run(const char *path)
 {
     struct bodies bodies = {0};
@@ -111,29 +64,23 @@ static void run(const char *path)
     struct schema *schema = schema_empty();
     double seconds[WHATS][ROUNDS], mb[WHATS];
 
-    if (!load(path, &bodies)) {
-        (void)fprintf(stderr, "bench_decode: cannot read %s\n", path);
-        exit(1);
-    }
+    bodies_load(path, BODY_BYTES, &bodies);
     for (int round = -1; round < ROUNDS; round++) /* the first warms up and is not counted */
         for (int what = 0; what < WHATS; what++) {
-            double from = cpu_seconds();
+            double from = bench_cpu_s();
             for (size_t i = 0; i < bodies.count; i++)
                 one((enum what)what, d, buf_view(&bodies.at[i]), &schema);
             if (round >= 0)
-                seconds[what][round] = cpu_seconds() - from;
+                seconds[what][round] = bench_cpu_s() - from;
             if (what == JANSSON)
                 (void)malloc_trim(0); /* its millions of pieces are not for the next one to sweep up */
         }
     for (int what = 0; what < WHATS; what++) {
-        qsort(seconds[what], ROUNDS, sizeof(double), by_value);
-        mb[what] = (double)bodies.bytes * 1e-6 / seconds[what][ROUNDS / 2];
+        mb[what] = (double)bodies.bytes * 1e-6 / bench_median(seconds[what], ROUNDS);
     }
     printf("%-28s %8.1f MB %8.0f %8.0f %8.0f %8.0f\n", path, (double)bodies.bytes * 1e-6, mb[READER], mb[DECODE],
            mb[ALL], mb[JANSSON]);
-    for (size_t i = 0; i < bodies.count; i++)
-        buf_done(&bodies.at[i]);
-    free(bodies.at);
+    bodies_done(&bodies);
     decoder_free(d);
     schema_unref(schema);
 }

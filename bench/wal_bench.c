@@ -1,16 +1,15 @@
 /* wal_bench.c: appends a second, MB/s and CPU-seconds of the log alone: 64 requests in flight of 500 B (one row each) and 8 of 4 MiB,
  * acknowledged by WAL_SYNC and by WAL_WRITE. Rounds are interleaved, medians are printed.
  *
- *   bench_wal [DIR [ROUNDS [SECONDS]]]     DIR: a folder on the disk to measure, default "."; its folder wal-bench.XXXXXX is removed
+ *   bench_wal [DIR [ROUNDS [SECONDS]]]     DIR: a folder on the disk to measure, default "."; the folder made in it is removed
  * Appending is by callback, as the server does it: an answer sends the next record from a thread of its own pool (2). Segments are
  * sealed and released as they fill, so files are recycled as in a server whose store keeps up. */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
+#include "bench.h"
 #include "wal/wal.h"
 
 #define THREADS 2
@@ -45,12 +44,6 @@ struct bench {
     size_t waits, waits_cap;
 };
 
-static _Noreturn void die(const char *what, const struct err *err)
-{
-    (void)fprintf(stderr, "wal_bench: %s: %s\n", what, err ? err->msg : "");
-    exit(1);
-}
-
 static void on_done_locked(struct bench *b, struct slot *s)
 {
     *ARRAY_PUSH(b->waits_us, b->waits, b->waits_cap) = (uint32_t)(os_mono_us(b->os) - s->sent_us);
@@ -65,7 +58,7 @@ static struct bench bench;
 static void on_done(void *arg, enum err_code rc, const struct err *err)
 {
     if (rc != ERR_OK)
-        die("append", err);
+        bench_die("append", err);
     pthread_mutex_lock(&bench.mu);
     on_done_locked(&bench, arg);
     pthread_mutex_unlock(&bench.mu);
@@ -92,7 +85,7 @@ static void *sender(void *arg)
         struct wal_pos pos;
         s->sent_us = os_mono_us(b->os);
         if (wal_append(b->wal, iov, 2, b->run->ack, on_done, s, &pos, &err) != ERR_OK)
-            die("append", &err);
+            bench_die("append", &err);
         uint64_t was = __atomic_load_n(&b->released, __ATOMIC_RELAXED);
         if (pos.segment > was + 3 &&
             __atomic_compare_exchange_n(&b->released, &was, pos.segment - 3, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
@@ -100,29 +93,10 @@ static void *sender(void *arg)
     }
 }
 
-static double cpu_s(void)
-{
-    struct rusage u;
-    (void)getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
-}
-
 static int by_u32(const void *a, const void *b)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     return (x > y) - (x < y);
-}
-
-static int by_double(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, unsigned n)
-{
-    qsort(v, n, sizeof(*v), by_double);
-    return v[n / 2];
 }
 
 static void measure(struct bench *b, struct run *run, unsigned round, double seconds)
@@ -139,11 +113,11 @@ static void measure(struct bench *b, struct run *run, unsigned round, double sec
         b->ready = &b->slots[i];
     }
     wal_stat(b->wal, &before);
-    double cpu = cpu_s();
+    double cpu = bench_cpu_s();
     int64_t from = os_mono_us(b->os);
     for (unsigned i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], NULL, sender, b))
-            die("thread", NULL);
+            bench_die("thread", NULL);
     b->os->ops->sleep_us(b->os, (int64_t)(seconds * 1e6));
     pthread_mutex_lock(&b->mu);
     b->stop = true;
@@ -156,7 +130,7 @@ static void measure(struct bench *b, struct run *run, unsigned round, double sec
         pthread_cond_wait(&b->cond, &b->mu);
     pthread_mutex_unlock(&b->mu);
     double wall = (double)(os_mono_us(b->os) - from) / 1e6;
-    cpu = cpu_s() - cpu;
+    cpu = bench_cpu_s() - cpu;
     wal_stat(b->wal, &after);
     uint64_t n = after.records - before.records;
     qsort(b->waits_us, b->waits, sizeof(*b->waits_us), by_u32);
@@ -166,14 +140,6 @@ static void measure(struct bench *b, struct run *run, unsigned round, double sec
     run->p50_ms[round] = b->waits_us[b->waits / 2] / 1e3;
     run->p99_ms[round] = b->waits_us[b->waits * 99 / 100] / 1e3;
     run->per_sync[round] = (double)n / (double)MAX(after.syncs - before.syncs, 1);
-}
-
-static bool remove_one(void *arg, const char *name, bool is_dir)
-{
-    _cleanup_(freep) char *path = mem_fmt("%s/%s", (const char *)arg, name);
-    (void)is_dir;
-    (void)os_real()->ops->unlink(os_real(), path, NULL); /* what stays, rmdir tells */
-    return true;
 }
 
 int main(int argc, char **argv)
@@ -187,7 +153,7 @@ int main(int argc, char **argv)
     unsigned rounds = argc > 2 ? (unsigned)MIN(MAX(strtol(argv[2], NULL, 10), 1), ROUNDS_MAX) : 5;
     double seconds = argc > 3 ? strtod(argv[3], NULL) : 1;
     const struct wal_options opt = {0};
-    char *dir = mem_fmt("%s/wal-bench.XXXXXX", argc > 1 ? argv[1] : ".");
+    char *dir = bench_dir_new(argc > 1 ? argv[1] : ".");
     struct err err = {0};
     uint64_t cut;
 
@@ -196,25 +162,24 @@ int main(int argc, char **argv)
     bench.os->ops->random(bench.os, bench.body, 4u << 20);
     (void)pthread_mutex_init(&bench.mu, NULL);
     (void)pthread_cond_init(&bench.cond, NULL);
-    if (!mkdtemp(dir) || wal_open(bench.os, dir, &opt, &bench.wal, &err) != ERR_OK ||
+    if (wal_open(bench.os, dir, &opt, &bench.wal, &err) != ERR_OK ||
         wal_start(bench.wal, 0, NULL, NULL, &cut, &err) != ERR_OK)
-        die(dir, &err);
+        bench_die(dir, &err);
     for (unsigned r = 0; r < rounds; r++)
         for (size_t i = 0; i < ARRAY_LEN(runs); i++)
             measure(&bench, &runs[i], r, seconds);
     wal_close(bench.wal);
-    (void)bench.os->ops->list(bench.os, dir, remove_one, dir, NULL);
-    (void)bench.os->ops->rmdir(bench.os, dir, NULL);
+    bench_dir_remove(dir);
     printf("%-20s %12s %10s %10s %12s %10s %10s %14s\n", "wal", "CPU-us each", "MB/CPU-s", "MB/s", "appends/s",
            "p50 ms", "p99 ms", "appends/sync");
     for (size_t i = 0; i < ARRAY_LEN(runs); i++) {
         struct run *x = &runs[i];
-        double cpu_us = median(x->cpu_us, rounds);
+        double cpu_us = bench_median(x->cpu_us, rounds);
         printf("%-20s %12.2f %10.0f %10.0f %12.0f %10.2f %10.2f ", x->name, cpu_us, (double)x->record_bytes / cpu_us,
-               median(x->mb_per_s, rounds), median(x->per_s, rounds), median(x->p50_ms, rounds),
-               median(x->p99_ms, rounds));
+               bench_median(x->mb_per_s, rounds), bench_median(x->per_s, rounds), bench_median(x->p50_ms, rounds),
+               bench_median(x->p99_ms, rounds));
         if (x->ack == WAL_SYNC)
-            printf("%14.1f\n", median(x->per_sync, rounds));
+            printf("%14.1f\n", bench_median(x->per_sync, rounds));
         else
             printf("%14s\n", "-");
     }
