@@ -247,6 +247,11 @@ enum err_code dialect_lex(slice sql, struct arena *a, struct token **out, size_t
 
     *out = NULL;
     *count = 0;
+    if (sql.len && memchr(sql.ptr, 0, sql.len)) { /* the engine would take it for the statement's end, in a literal too */
+        while (peek(&l, 0) != 0)
+            step(&l);
+        return fail(&l, "Unexpected byte 0");
+    }
     for (;;) {
         TRY(skip_blank(&l));
         struct token *t = APUSH(a, *out, *count, cap);

@@ -156,6 +156,22 @@ static void refused_statements(void **state)
     }
 }
 
+/* The engine takes C strings: a byte 0 would end the statement there. */
+static void refused_byte_0(void **state)
+{
+    static const slice rows[] = {
+        slice_lit("\0SELECT 1"), slice_lit("SELECT 'a\0b' FROM app"), slice_lit("SELECT E'\0' FROM app"), slice_lit("SELECT $$\0$$ FROM app"),
+        slice_lit("SELECT \"a\0\" FROM app"), slice_lit("SELECT 1 /*\0*/"), slice_lit("SELECT 1 --\0"), slice_lit("SELECT 1\0"),
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct gate_output out;
+        struct err err = {0};
+        assert_int_equal(gate_check(engine, rows[i], &env, &out, &err), ERR_INVALID);
+        assert_non_null(strstr(err.msg, "byte 0"));
+    }
+}
+
 static void depth_and_size(void **state)
 {
     static const char *const pieces[][3] = {
@@ -414,7 +430,7 @@ static void names_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refused_everywhere), cmocka_unit_test(refused_statements), cmocka_unit_test(depth_and_size), cmocka_unit_test(twins),
+        cmocka_unit_test(refused_everywhere), cmocka_unit_test(refused_statements), cmocka_unit_test(refused_byte_0), cmocka_unit_test(depth_and_size), cmocka_unit_test(twins),
         cmocka_unit_test(names_once),         cmocka_unit_test(flags),              cmocka_unit_test(ranges),         cmocka_unit_test(output_names),
         cmocka_unit_test(second_wall),
     };
