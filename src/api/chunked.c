@@ -12,10 +12,10 @@ struct chunked {
     struct MHD_Connection *conn; /* under mu; NULL once it is gone */
     pthread_mutex_t mu;
     pthread_cond_t room;
-    struct buf data;     /* under mu */
-    size_t sent;         /* of data */
+    struct buf data; /* under mu */
+    size_t sent;     /* of data */
     bool ended, whole, gone;
-    bool reader_waits;   /* the connection is suspended for lack of data */
+    bool reader_waits; /* the connection is suspended for lack of data */
     const char *content_type;
     struct compressor *z; /* worker */
     enum coding coding;
@@ -134,7 +134,8 @@ static void response_done(void *arg)
 struct MHD_Response *chunked_response(struct request *r)
 {
     struct chunked *s = r->stream;
-    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_CHUNK_BYTES, read_some, s, response_done);
+    struct MHD_Response *response =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_CHUNK_BYTES, read_some, s, response_done);
 
     if (response && s->coding != CODING_IDENTITY)
         (void)MHD_add_response_header(response, "Content-Encoding", coding_name(s->coding));

@@ -131,7 +131,10 @@ static bool check_source(struct request *r, slice stream, slice source, enum dec
     }
     if (slice_eq_nocase(source, slice_lit("otel-logs")) || slice_eq_nocase(source, slice_lit("otel-metrics")) ||
         slice_eq_nocase(source, slice_lit("otel-traces"))) {
-        answer_text(r, 400, "Ingestion failed for stream " SLICE_FMT ". Use the endpoints `/v1/logs` for otel logs, `/v1/metrics` for otel metrics and `/v1/traces` for otel traces",
+        answer_text(r, 400,
+                    "Ingestion failed for stream " SLICE_FMT
+                    ". Use the endpoints `/v1/logs` for otel logs, `/v1/metrics` for otel metrics and `/v1/traces` for "
+                    "otel traces",
                     SLICE_ARG(stream));
         return false;
     }
@@ -152,7 +155,8 @@ static void ingest(struct request *r, slice stream, bool create)
         return;
     }
     if (slice_eq(stream, slice_lit("pstats")) || slice_eq(stream, slice_lit("pmeta"))) {
-        answer_text(r, 400, "The stream " SLICE_FMT " is reserved for internal use and cannot be ingested into", SLICE_ARG(stream));
+        answer_text(r, 400, "The stream " SLICE_FMT " is reserved for internal use and cannot be ingested into",
+                    SLICE_ARG(stream));
         request_resume(r);
         return;
     }

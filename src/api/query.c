@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "api/api_int.h"
+#include "base/timetext.h"
 #include "base/ulid.h"
 
 #define HELD_BYTES_MAX (256u << 10) /* an answer up to this size is sent whole, with its length and a right status */
@@ -10,7 +11,7 @@ struct job {
     struct request *r;
     struct query_request q;
     struct chunked *stream;
-    bool streaming;       /* asked for by the client: no holding back */
+    bool streaming; /* asked for by the client: no holding back */
     struct buf held;
     char content_type[64];
     struct watched watched;
@@ -26,7 +27,10 @@ struct url_flags {
 static enum MHD_Result url_flag(void *arg, enum MHD_ValueKind kind, const char *key, const char *value)
 {
     struct url_flags *f = arg;
-    bool *flag = strcmp(key, "fields") == 0 ? &f->fields : strcmp(key, "streaming") == 0 ? &f->streaming : strcmp(key, "sendNull") == 0 ? &f->send_null : NULL;
+    bool *flag = strcmp(key, "fields") == 0      ? &f->fields
+                 : strcmp(key, "streaming") == 0 ? &f->streaming
+                 : strcmp(key, "sendNull") == 0  ? &f->send_null
+                                                 : NULL;
     (void)kind;
 
     if (!flag)
@@ -42,7 +46,9 @@ static bool text_member(struct request *r, const json_t *o, const char *key, sli
     const json_t *v = json_object_get(o, key);
 
     if (!json_is_string(v)) {
-        answer_text(r, 400, v ? "Json deserialize error: `%s` must be a string" : "Json deserialize error: missing field `%s`", key);
+        answer_text(r, 400,
+                    v ? "Json deserialize error: `%s` must be a string" : "Json deserialize error: missing field `%s`",
+                    key);
         return false;
     }
     *out = arena_copy(&r->arena, slice_of(json_string_value(v), json_string_length(v)));
@@ -97,8 +103,9 @@ static bool parse(struct job *j)
         answer_text(r, 400, "Json deserialize error: %s at line %d column %d", fault.text, fault.line, fault.column);
         return false;
     }
-    bool ok = text_member(r, o, "query", &j->q.sql) && text_member(r, o, "startTime", &j->q.start) && text_member(r, o, "endTime", &j->q.end) &&
-              flag_member(r, o, "sendNull", &j->q.send_null) && flag_member(r, o, "fields", &j->q.fields) && flag_member(r, o, "streaming", &flags.streaming);
+    bool ok = text_member(r, o, "query", &j->q.sql) && text_member(r, o, "startTime", &j->q.start) &&
+              text_member(r, o, "endTime", &j->q.end) && flag_member(r, o, "sendNull", &j->q.send_null) &&
+              flag_member(r, o, "fields", &j->q.fields) && flag_member(r, o, "streaming", &flags.streaming);
     json_decref(o);
     if (!ok)
         return false;
@@ -121,9 +128,11 @@ static void elapsed(struct request *r)
     int64_t us = os_mono_us(os_real()) - r->start_us;
 
     if (us >= 1000000)
-        (void)snprintf(r->answer.elapsed, sizeof(r->answer.elapsed), "%lld.%06llds", (long long)(us / 1000000), (long long)(us % 1000000));
+        (void)snprintf(r->answer.elapsed, sizeof(r->answer.elapsed), "%lld.%06llds", (long long)(us / 1000000),
+                       (long long)(us % 1000000));
     else
-        (void)snprintf(r->answer.elapsed, sizeof(r->answer.elapsed), "%lld.%03lldms", (long long)(us / 1000), (long long)(us % 1000));
+        (void)snprintf(r->answer.elapsed, sizeof(r->answer.elapsed), "%lld.%03lldms", (long long)(us / 1000),
+                       (long long)(us % 1000));
 }
 
 /* From here on the connection belongs to the network thread: only the stream may be touched. */
@@ -195,6 +204,20 @@ static void choose_id(struct request *r)
     memcpy(r->answer.query_id, id.text, sizeof(id.text));
 }
 
+/* Contract 9. */
+static void account(int64_t began_us)
+{
+    int64_t now = os_wall_us(os_real());
+    char text[TIME_TEXT_MAX], labels[64];
+
+    (void)time_format(text, now);
+    (void)snprintf(labels, sizeof(labels), "date=\"%.10s\",tenant_id=\"DEFAULT_TENANT\"", text);
+    metric_add(metric_get(METRIC_COUNTER, "parseable_total_query_calls_by_date", "queries", labels), 1);
+    metric_observe(metric_get(METRIC_HISTOGRAM, "parseable_query_execute_time", "seconds of a query",
+                              "tenant_id=\"DEFAULT_TENANT\""),
+                   (double)(os_mono_us(os_real()) - began_us) / 1e6);
+}
+
 void handle_query(struct request *r)
 {
     struct job j = {.r = r};
@@ -208,9 +231,11 @@ void handle_query(struct request *r)
     memcpy(id, r->answer.query_id, sizeof(id));
     j.q.id = slice_str(id);
     j.q.user = slice_str(r->user.name);
+    int64_t began_us = os_mono_us(os_real());
     watch_add(r, id, &j.watched);
     enum err_code rc = query_run(r->api->pool, &j.q, &sink, &err);
     watch_del(r->api, &j.watched);
+    account(began_us);
     if (j.stream) {
         chunked_end(j.stream, rc == ERR_OK); /* an answer that failed half way is cut, never ended as if whole */
         return;

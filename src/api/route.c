@@ -31,7 +31,8 @@ static const struct route routes[] = {
 static const struct {
     enum method method;
     const char *name;
-} method_names[] = {{M_DELETE, "DELETE"}, {M_GET, "GET"}, {M_HEAD, "HEAD"}, {M_PATCH, "PATCH"}, {M_POST, "POST"}, {M_PUT, "PUT"}};
+} method_names[] = {{M_DELETE, "DELETE"}, {M_GET, "GET"},   {M_HEAD, "HEAD"},
+                    {M_PATCH, "PATCH"},   {M_POST, "POST"}, {M_PUT, "PUT"}};
 
 static slice take_element(slice *path)
 {

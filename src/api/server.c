@@ -34,9 +34,11 @@ slice request_peer(struct request *r)
     char text[INET6_ADDRSTRLEN] = "";
 
     if (info && info->client_addr->sa_family == AF_INET)
-        (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)info->client_addr)->sin_addr, text, sizeof(text));
+        (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)info->client_addr)->sin_addr, text,
+                        sizeof(text));
     else if (info && info->client_addr->sa_family == AF_INET6)
-        (void)inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)info->client_addr)->sin6_addr, text, sizeof(text));
+        (void)inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)info->client_addr)->sin6_addr, text,
+                        sizeof(text));
     return arena_copy(&r->arena, slice_str(text));
 }
 
@@ -121,7 +123,8 @@ static enum method method_of(const char *name)
     static const struct {
         const char *name;
         enum method method;
-    } names[] = {{"GET", M_GET}, {"POST", M_POST}, {"PUT", M_PUT}, {"DELETE", M_DELETE}, {"HEAD", M_HEAD}, {"PATCH", M_PATCH}, {"OPTIONS", M_OPTIONS}};
+    } names[] = {{"GET", M_GET},   {"POST", M_POST},   {"PUT", M_PUT},        {"DELETE", M_DELETE},
+                 {"HEAD", M_HEAD}, {"PATCH", M_PATCH}, {"OPTIONS", M_OPTIONS}};
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (strcmp(name, names[i].name) == 0)
@@ -139,13 +142,14 @@ static void refuse(struct request *r)
 
 static bool in_known_scope(slice path)
 {
-    return slice_starts(path, slice_lit("/api/v1/")) || slice_starts(path, slice_lit("/api/prism/v1/")) || slice_starts(path, slice_lit("/v1/")) ||
-           slice_eq(path, slice_lit("/api/v1"));
+    return slice_starts(path, slice_lit("/api/v1/")) || slice_starts(path, slice_lit("/api/prism/v1/")) ||
+           slice_starts(path, slice_lit("/v1/")) || slice_eq(path, slice_lit("/api/v1"));
 }
 
 static bool check_cors(struct request *r)
 {
-    if (r->method != M_OPTIONS || !request_header(r, "Origin").ptr || !request_header(r, "Access-Control-Request-Method").ptr)
+    if (r->method != M_OPTIONS || !request_header(r, "Origin").ptr ||
+        !request_header(r, "Access-Control-Request-Method").ptr)
         return true;
     if (r->api->opt.cors) { /* contract 1.1: with CORS on, no origin is ever allowed */
         answer_text(r, 400, "Origin is not allowed to make this request");
@@ -197,7 +201,8 @@ static bool json_content_type(slice type)
     const uint8_t *semi = type.len ? memchr(type.ptr, ';', type.len) : NULL;
     slice t = slice_trim(semi ? slice_head(type, (size_t)(semi - type.ptr)) : type);
 
-    return slice_eq_nocase(t, slice_lit("application/json")) || (t.len > 5 && slice_eq_nocase(slice_from(t, t.len - 5), slice_lit("+json")));
+    return slice_eq_nocase(t, slice_lit("application/json")) ||
+           (t.len > 5 && slice_eq_nocase(slice_from(t, t.len - 5), slice_lit("+json")));
 }
 
 static void answer_too_large(struct request *r)
@@ -211,7 +216,9 @@ static bool check_body(struct request *r)
 
     if (r->route->body == BODY_NONE)
         return true;
-    r->body_max = r->route->body == BODY_EVENTS ? r->api->opt.body_bytes_max : r->route->body == BODY_RAW ? STATIC_SCHEMA_BYTES_MAX : JSON_BODY_BYTES_MAX;
+    r->body_max = r->route->body == BODY_EVENTS ? r->api->opt.body_bytes_max
+                  : r->route->body == BODY_RAW  ? STATIC_SCHEMA_BYTES_MAX
+                                                : JSON_BODY_BYTES_MAX;
     if (r->route->body != BODY_RAW && !json_content_type(request_header(r, "Content-Type"))) {
         answer_text(r, 400, "Content type error");
         return false;
@@ -245,7 +252,8 @@ static void take_body(struct request *r, const char *data, size_t size)
 {
     if (r->drop_body)
         return;
-    if (r->body.len + size > r->body_max + (r->body_max >> 3)) { /* coded bodies may be a little larger than their content */
+    if (r->body.len + size >
+        r->body_max + (r->body_max >> 3)) { /* coded bodies may be a little larger than their content */
         answer_too_large(r);
         refuse(r);
         buf_done(&r->body);
@@ -306,18 +314,33 @@ void request_run(struct request *r)
 
 /* ---- answers */
 
+static const char *method_name(enum method m)
+{
+    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "other"};
+    return names[__builtin_ctz((unsigned)m)];
+}
+
+/* Contract 9. Series are as many as routes, methods and statuses: an unknown path is "-". */
 static void account(struct request *r)
 {
     _cleanup_(buf_done) struct buf labels = BUF_INIT;
-    char status[8];
+    unsigned status = r->answer.status;
+    char text[8];
 
-    (void)snprintf(status, sizeof(status), "%u", r->answer.status);
+    (void)snprintf(text, sizeof(text), "%u", status);
     metric_label(&labels, "endpoint", slice_str(r->route ? r->route->pattern : "-"));
-    metric_label(&labels, "status", slice_str(status));
+    metric_label(&labels, "method", slice_str(method_name(r->method)));
+    size_t common = labels.len;
+    metric_label(&labels, "status", slice_str(text));
     metric_add(metric_get(METRIC_COUNTER, "parseable_incoming_requests", "HTTP requests", buf_cstr(&labels)), 1);
     if (r->route)
-        metric_observe(metric_get(METRIC_HISTOGRAM, "parseable_response_time", "seconds from headers to answer", buf_cstr(&labels)),
+        metric_observe(metric_get(METRIC_HISTOGRAM, "parseable_response_time", "seconds from headers to answer",
+                                  buf_cstr(&labels)),
                        (double)(now_us() - r->start_us) / 1e6);
+    labels.len = common;
+    metric_label(&labels, "statuscode", slice_str(text));
+    metric_label(&labels, "type", slice_str(status < 400 ? "success" : status < 500 ? "client_error" : "server_error"));
+    metric_add(metric_get(METRIC_COUNTER, "parseable_response_code", "HTTP answers by status", buf_cstr(&labels)), 1);
 }
 
 static void add_header(struct MHD_Response *response, const char *name, const char *value)
@@ -338,8 +361,8 @@ static struct MHD_Response *whole_response(struct request *r)
         buf_done(&a->body);
         a->body = coded;
     }
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(a->body.len, a->body.ptr, a->body.len ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        a->body.len, a->body.ptr, a->body.len ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
     if (response && a->body.len)
         a->body = BUF_INIT; /* the response owns it now */
     if (response && coded.ptr)
@@ -358,8 +381,10 @@ static void cors_headers(struct request *r, struct MHD_Response *response)
     add_header(response, "Access-Control-Expose-Headers", "content-type, access-control-allow-origin");
     add_header(response, "Vary", "Origin");
     if (r->method == M_OPTIONS) {
-        add_header(response, "Access-Control-Allow-Methods", (const char *)request_header(r, "Access-Control-Request-Method").ptr);
-        add_header(response, "Access-Control-Allow-Headers", (const char *)request_header(r, "Access-Control-Request-Headers").ptr);
+        add_header(response, "Access-Control-Allow-Methods",
+                   (const char *)request_header(r, "Access-Control-Request-Method").ptr);
+        add_header(response, "Access-Control-Allow-Headers",
+                   (const char *)request_header(r, "Access-Control-Request-Headers").ptr);
         add_header(response, "Access-Control-Max-Age", "3600");
     }
 }
@@ -406,7 +431,9 @@ static enum MHD_Result dispatch(struct request *r)
         request_run(r); /* its acknowledgement resumes the connection, maybe before this returns */
         return MHD_YES;
     }
-    struct work_queue *queue = kind == HANDLER_QUERY ? &r->api->queries : kind == HANDLER_TAIL ? &r->api->tails : &r->api->workers;
+    struct work_queue *queue = kind == HANDLER_QUERY  ? &r->api->queries
+                               : kind == HANDLER_TAIL ? &r->api->tails
+                                                      : &r->api->workers;
     if (!work_push(queue, r)) {
         answer_text(r, 503, "too many requests wait: retry later");
         r->answer.retry_after = "1";
@@ -415,8 +442,8 @@ static enum MHD_Result dispatch(struct request *r)
     return MHD_YES;
 }
 
-static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const char *url, const char *method, const char *version,
-                                  const char *data, size_t *size, void **state)
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const char *url, const char *method,
+                                  const char *version, const char *data, size_t *size, void **state)
 {
     struct request *r = *state;
     (void)version;
@@ -482,7 +509,8 @@ static void mhd_log(void *arg, const char *fmt, va_list ap)
 
 /* ---- open, close */
 
-static enum err_code parse_address(const char *text, struct sockaddr_storage *out, socklen_t *len, bool *v6, struct err *err)
+static enum err_code parse_address(const char *text, struct sockaddr_storage *out, socklen_t *len, bool *v6,
+                                   struct err *err)
 {
     slice s = slice_str(text);
     const uint8_t *colon = s.len ? memrchr(s.ptr, ':', s.len) : NULL;
@@ -514,7 +542,8 @@ static enum err_code parse_address(const char *text, struct sockaddr_storage *ou
         *len = sizeof(*a4);
     }
     if (inet_pton(*v6 ? AF_INET6 : AF_INET, host, *v6 ? (void *)&a6->sin6_addr : (void *)&a4->sin_addr) != 1)
-        return err_set(err, ERR_INVALID, "address '%s' is no IP address: write one like 127.0.0.1:8000 or [::1]:8000", text);
+        return err_set(err, ERR_INVALID, "address '%s' is no IP address: write one like 127.0.0.1:8000 or [::1]:8000",
+                       text);
     return ERR_OK;
 }
 
@@ -526,7 +555,8 @@ static void raise_file_limit(unsigned connections)
     if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < want) {
         l.rlim_cur = MIN(want, l.rlim_max);
         if (setrlimit(RLIMIT_NOFILE, &l) != 0 || l.rlim_cur < want)
-            log_warn("api", "open files are limited to %llu, fewer than the %u connections configured", (unsigned long long)l.rlim_cur, connections);
+            log_warn("api", "open files are limited to %llu, fewer than the %u connections configured",
+                     (unsigned long long)l.rlim_cur, connections);
     }
 }
 
@@ -551,18 +581,22 @@ static enum err_code start_daemon(struct api *api, struct err *err)
         TRY(read_pem(o->tls_key_path, &api->key, err));
         api->tls = true;
     }
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (v6 ? MHD_USE_IPv6 : 0u) | (api->tls ? MHD_USE_TLS : 0u);
-    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, api->cert}, {MHD_OPTION_HTTPS_MEM_KEY, 0, api->key}, {MHD_OPTION_END, 0, NULL}};
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+                     (v6 ? MHD_USE_IPv6 : 0u) | (api->tls ? MHD_USE_TLS : 0u);
+    struct MHD_OptionItem tls[] = {
+        {MHD_OPTION_HTTPS_MEM_CERT, 0, api->cert}, {MHD_OPTION_HTTPS_MEM_KEY, 0, api->key}, {MHD_OPTION_END, 0, NULL}};
     struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
     raise_file_limit(o->connections_max);
     api->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, on_request, api, MHD_OPTION_EXTERNAL_LOGGER, mhd_log, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&addr,
-        MHD_OPTION_THREAD_POOL_SIZE, o->network_threads, MHD_OPTION_CONNECTION_LIMIT, o->connections_max, MHD_OPTION_CONNECTION_TIMEOUT,
-        o->keep_alive_s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, api, MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, NULL,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES_MAX, MHD_OPTION_LISTEN_BACKLOG_SIZE, 2048u, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
+        flags, 0, NULL, NULL, on_request, api, MHD_OPTION_EXTERNAL_LOGGER, mhd_log, NULL, MHD_OPTION_SOCK_ADDR,
+        (struct sockaddr *)&addr, MHD_OPTION_THREAD_POOL_SIZE, o->network_threads, MHD_OPTION_CONNECTION_LIMIT,
+        o->connections_max, MHD_OPTION_CONNECTION_TIMEOUT, o->keep_alive_s, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
+        api, MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HEADER_BYTES_MAX, MHD_OPTION_LISTEN_BACKLOG_SIZE, 2048u, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
         MHD_OPTION_ARRAY, api->tls ? tls : none, MHD_OPTION_END);
     if (!api->daemon)
-        return err_set(err, ERR_IO, "cannot listen on %s: is another server there? (choose another with --addr)", o->address);
+        return err_set(err, ERR_IO, "cannot listen on %s: is another server there? (choose another with --addr)",
+                       o->address);
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(api->daemon, MHD_DAEMON_INFO_BIND_PORT);
     api->port = info ? info->port : 0;
     return ERR_OK;
@@ -580,7 +614,8 @@ static void defaults(struct api_options *o)
     o->keep_alive_s = o->keep_alive_s ? o->keep_alive_s : 5;
 }
 
-enum err_code api_open(struct lake *lake, struct query_pool *pool, const struct api_options *opt, struct api **out, struct err *err)
+enum err_code api_open(struct lake *lake, struct query_pool *pool, const struct api_options *opt, struct api **out,
+                       struct err *err)
 {
     struct api *api = mem_zalloc(sizeof(*api));
     enum err_code rc;
@@ -627,7 +662,8 @@ void api_close(struct api *api)
     work_stop(&api->tails);
     work_stop(&api->queries);
     work_stop(&api->workers);
-    while (atomic_load(&api->ingests)) /* the WAL answers within its sync; a suspended connection must not meet the stop */
+    while (
+        atomic_load(&api->ingests)) /* the WAL answers within its sync; a suspended connection must not meet the stop */
         os_real()->ops->sleep_us(os_real(), 1000);
     if (api->daemon)
         MHD_stop_daemon(api->daemon);

@@ -66,7 +66,9 @@ static void set_text(json_t *o, const char *key, slice s)
 
 static void set_json(json_t *o, const char *key, slice text, const char *otherwise)
 {
-    json_t *v = text.len ? json_loadb((const char *)text.ptr, text.len, 0, NULL) : otherwise ? json_loads(otherwise, 0, NULL) : NULL;
+    json_t *v = text.len    ? json_loadb((const char *)text.ptr, text.len, 0, NULL)
+                : otherwise ? json_loads(otherwise, 0, NULL)
+                            : NULL;
     if (v)
         (void)json_object_set_new(o, key, v);
 }
@@ -130,11 +132,14 @@ static void answer_stats(struct request *r, const struct lake_stats *s)
 
     memcpy(now + n, "Z", 2);
     answer_json(r, 200,
-                json_pack("{s:s%, s:s, s:{s:I, s:I, s:s, s:I, s:I, s:I, s:I}, s:{s:I, s:s, s:I, s:I}}", "stream", r->args[0].ptr, r->args[0].len, "time", now,
-                          "ingestion", "count", (json_int_t)s->rows, "size", (json_int_t)s->raw_bytes, "format", "json", "lifetime_count",
-                          (json_int_t)s->lifetime_rows, "lifetime_size", (json_int_t)s->lifetime_raw_bytes, "deleted_count", (json_int_t)s->deleted_rows,
-                          "deleted_size", (json_int_t)s->deleted_raw_bytes, "storage", "size", (json_int_t)s->file_bytes, "format", "parquet", "lifetime_size",
-                          (json_int_t)s->lifetime_file_bytes, "deleted_size", (json_int_t)s->deleted_file_bytes));
+                json_pack("{s:s%, s:s, s:{s:I, s:I, s:s, s:I, s:I, s:I, s:I}, s:{s:I, s:s, s:I, s:I}}", "stream",
+                          r->args[0].ptr, r->args[0].len, "time", now, "ingestion", "count", (json_int_t)s->rows,
+                          "size", (json_int_t)s->raw_bytes, "format", "json", "lifetime_count",
+                          (json_int_t)s->lifetime_rows, "lifetime_size", (json_int_t)s->lifetime_raw_bytes,
+                          "deleted_count", (json_int_t)s->deleted_rows, "deleted_size",
+                          (json_int_t)s->deleted_raw_bytes, "storage", "size", (json_int_t)s->file_bytes, "format",
+                          "parquet", "lifetime_size", (json_int_t)s->lifetime_file_bytes, "deleted_size",
+                          (json_int_t)s->deleted_file_bytes));
 }
 
 void handle_stream_stats(struct request *r)
@@ -152,14 +157,16 @@ void handle_stream_stats(struct request *r)
         return;
     }
     (void)request_param(r, "date", &date);
-    rc = date.len ? lake_stats_day(r->api->lake, r->args[0], date, day, &err) : lake_stats(r->api->lake, r->args[0], &stats, &err);
+    rc = date.len ? lake_stats_day(r->api->lake, r->args[0], date, day, &err)
+                  : lake_stats(r->api->lake, r->args[0], &stats, &err);
     if (rc == ERR_NOT_FOUND)
         answer_not_found(r);
     else if (rc != ERR_OK)
         answer_err(r, rc, &err);
     else if (date.len)
         answer_json(r, 200,
-                    json_pack("{s:I, s:I, s:I}", "events", (json_int_t)day[0], "ingestion", (json_int_t)day[1], "storage", (json_int_t)day[2]));
+                    json_pack("{s:I, s:I, s:I}", "events", (json_int_t)day[0], "ingestion", (json_int_t)day[1],
+                              "storage", (json_int_t)day[2]));
     else
         answer_stats(r, &stats);
 }
@@ -220,21 +227,27 @@ static slice list_of(struct request *r, slice text, const char *const *known)
 
 bool config_from_headers(struct request *r, struct stream_config *out, bool create)
 {
-    static const char *const tags[] = {"agent-observability", "k8s-observability", "database-observability", "apm", "service-map", NULL};
-    slice source = request_header(r, "X-P-Log-Source"), telemetry = request_header(r, "X-P-Telemetry-Type"), tag = request_header(r, "X-P-Dataset-Tags");
+    static const char *const tags[] = {
+        "agent-observability", "k8s-observability", "database-observability", "apm", "service-map", NULL};
+    slice source = request_header(r, "X-P-Log-Source"), telemetry = request_header(r, "X-P-Telemetry-Type"),
+          tag = request_header(r, "X-P-Dataset-Tags");
     const char *implied = telemetry_of_source(source);
 
     *out = (struct stream_config){.infer_timestamp = true, .created_us = os_wall_us(os_real())};
     out->telemetry_type = implied ? slice_str(implied) : telemetry_name(telemetry);
     if (create && implied && telemetry.len && !slice_eq(telemetry_name(telemetry), out->telemetry_type)) {
-        answer_text(r, 400, "Header x-p-telemetry-type '" SLICE_FMT "' does not match log source '" SLICE_FMT "'. Expected '%s'.", SLICE_ARG(telemetry),
-                    SLICE_ARG(source), implied);
+        answer_text(r, 400,
+                    "Header x-p-telemetry-type '" SLICE_FMT "' does not match log source '" SLICE_FMT
+                    "'. Expected '%s'.",
+                    SLICE_ARG(telemetry), SLICE_ARG(source), implied);
         return false;
     }
-    if (!tag.ptr)
-        tag = request_header(r, "X-P-Dataset-Tag");
-    out->tags = list_of(r, tag, tags);
-    out->labels = list_of(r, request_header(r, "X-P-Dataset-Labels"), NULL);
+    if (create) { /* an ingest request that makes the stream leaves no tags, whatever its headers say: recorded so */
+        if (!tag.ptr)
+            tag = request_header(r, "X-P-Dataset-Tag");
+        out->tags = list_of(r, tag, tags);
+        out->labels = list_of(r, request_header(r, "X-P-Dataset-Labels"), NULL);
+    }
     if (source.len && !slice_eq_nocase(source, slice_lit("json"))) {
         uint8_t *lower = arena_alloc(&r->arena, source.len);
         for (size_t i = 0; i < source.len; i++)
@@ -249,7 +262,8 @@ bool config_from_headers(struct request *r, struct stream_config *out, bool crea
 /* "30d" -> "30"; false: not <positive int>d. */
 static bool days_of(slice text, uint64_t *days)
 {
-    return text.len > 1 && text.ptr[text.len - 1] == 'd' && slice_u64(slice_head(text, text.len - 1), days) && *days > 0;
+    return text.len > 1 && text.ptr[text.len - 1] == 'd' && slice_u64(slice_head(text, text.len - 1), days) &&
+           *days > 0;
 }
 
 /* Options whose faults are 500 in the contract. false: answered. */
@@ -317,7 +331,8 @@ static bool static_schema(struct request *r, struct stream_config *config, struc
     if (!header_is_true(r, "X-P-Static-Schema-Flag"))
         return true;
     if (r->body.len == 0) {
-        answer_text(r, 500, "Please provide schema in the request body for static schema logstream " SLICE_FMT, SLICE_ARG(r->args[0]));
+        answer_text(r, 500, "Please provide schema in the request body for static schema logstream " SLICE_FMT,
+                    SLICE_ARG(r->args[0]));
         return false;
     }
     config->static_schema = true;
@@ -370,7 +385,8 @@ void handle_stream_put(struct request *r)
     if (rc == ERR_OK)
         answer_text(r, 200, "Log stream created");
     else if (rc == ERR_CONFLICT)
-        answer_text(r, 400, "Logstream " SLICE_FMT " already exists, please create a new log stream with unique name", SLICE_ARG(r->args[0]));
+        answer_text(r, 400, "Logstream " SLICE_FMT " already exists, please create a new log stream with unique name",
+                    SLICE_ARG(r->args[0]));
     else
         answer_err(r, rc, &err);
 }
@@ -390,8 +406,10 @@ void handle_stream_delete(struct request *r)
 
 void handle_detect(struct request *r)
 {
-    const struct decode_options opt = {.flatten_level = lake_opts(r->api->lake)->flatten_level, .rows_max = 1000000,
-                                       .bytes_max = 8 * r->api->opt.body_bytes_max, .columns_max = lake_opts(r->api->lake)->columns_max,
+    const struct decode_options opt = {.flatten_level = lake_opts(r->api->lake)->flatten_level,
+                                       .rows_max = 1000000,
+                                       .bytes_max = 8 * r->api->opt.body_bytes_max,
+                                       .columns_max = lake_opts(r->api->lake)->columns_max,
                                        .allow_reserved = true};
     struct decoder *d = decoder_new();
     struct err err = {0};
@@ -425,7 +443,8 @@ void handle_retention_get(struct request *r)
 static const char *check_retention(const json_t *list, uint32_t *days)
 {
     const json_t *first = json_array_get(list, 0);
-    const char *duration = json_string_value(json_object_get(first, "duration")), *action = json_string_value(json_object_get(first, "action"));
+    const char *duration = json_string_value(json_object_get(first, "duration")),
+               *action = json_string_value(json_object_get(first, "action"));
     uint64_t n;
 
     *days = 0;
@@ -489,12 +508,17 @@ void handle_hottier(struct request *r)
         const char *size = json_string_value(json_object_get(o, "size"));
         double n = 0;
         char unit[8] = "";
-        bool small = !size || sscanf(size, "%lf %7s", &n, unit) < 1 || n * (unit[0] == 'T' ? 1024 : unit[0] == 'G' ? 1 : 0) < 10;
+        bool small = !size || sscanf(size, "%lf %7s", &n, unit) < 1 ||
+                     n * (unit[0] == 'T'   ? 1024
+                          : unit[0] == 'G' ? 1
+                                           : 0) <
+                         10;
         json_decref(o);
         if (small) {
             answer_text(r, 400, "Hot tier validation failed: Stream should have atleast 10.00 GiB size");
             return;
         }
     }
-    answer_text(r, 403, "Hot tier is not enabled at the server config, cannot enable hot tier for stream " SLICE_FMT, SLICE_ARG(r->args[0]));
+    answer_text(r, 403, "Hot tier is not enabled at the server config, cannot enable hot tier for stream " SLICE_FMT,
+                SLICE_ARG(r->args[0]));
 }

@@ -1,11 +1,15 @@
 /* system.c: liveness, readiness, about, metrics (contract 3.8, 3.9, 9). */
+#include <dirent.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "api/api_int.h"
 #include "base/log.h"
+#include "base/timetext.h"
 #include "version.h"
 
+#define TENANT "tenant_id=\"DEFAULT_TENANT\""
+#define DATE_TEXT_LEN 10
 #define COMPATIBLE_WITH "v2.9.5" /* the version whose API this is: clients choose features by it */
 
 void handle_liveness(struct request *r)
@@ -30,12 +34,16 @@ void handle_about(struct request *r)
     struct store *store = lake_store(r->api->lake);
 
     answer_json(r, 200,
-                json_pack("{s:s, s:s, s:s, s:s, s:b, s:n, s:b, s:n, s:b, s:{s:s, s:s, s:s, s:s}, s:s, s:s, s:s, s:i, s:{s:s, s:s}, s:{s:n}, s:{s:s, s:s}}",
-                          "version", COMPATIBLE_WITH, "uiVersion", "development", "commit", SLUICE_COMMIT, "deploymentId", o->deployment_id ? o->deployment_id : "",
-                          "updateAvailable", 0, "latestVersion", "llmActive", 0, "llmProvider", "oidcActive", 0, "license", "name", "Apache-2.0", "version", "v1",
-                          "plan", "OSS", "deploymentInfo", "Managed", "mode", "Standalone", "staging", o->staging_dir ? o->staging_dir : "", "hotTier", "Disabled",
-                          "grpcPort", 8001, "store", "type", store->ops->describe(store), "path", o->store_path ? o->store_path : "", "analytics", "clarityTag",
-                          "sluice", "version", SLUICE_VERSION, "engine", SLUICE_DUCKDB_VERSION));
+                json_pack("{s:s, s:s, s:s, s:s, s:b, s:n, s:b, s:n, s:b, s:{s:s, s:s, s:s, s:s}, s:s, s:s, s:s, s:i, "
+                          "s:{s:s, s:s}, s:{s:n}, s:{s:s, s:s}}",
+                          "version", COMPATIBLE_WITH, "uiVersion", "development", "commit", SLUICE_COMMIT,
+                          "deploymentId", o->deployment_id ? o->deployment_id : "", "updateAvailable", 0,
+                          "latestVersion", "llmActive", 0, "llmProvider", "oidcActive", 0, "license", "name",
+                          "Apache-2.0", "version", "v1", "plan", "OSS", "deploymentInfo", "Managed", "mode",
+                          "Standalone", "staging", o->staging_dir ? o->staging_dir : "", "hotTier", "Disabled",
+                          "grpcPort", 8001, "store", "type", store->ops->describe(store), "path",
+                          o->store_path ? o->store_path : "", "analytics", "clarityTag", "sluice", "version",
+                          SLUICE_VERSION, "engine", SLUICE_DUCKDB_VERSION));
 }
 
 /* ---- metrics */
@@ -48,11 +56,13 @@ static void family(struct buf *out, const char *name, const char *kind, const ch
 struct stream_numbers {
     char *labels;
     struct lake_stats stats;
+    uint64_t today[3]; /* rows, JSON bytes, Parquet bytes */
 };
 struct numbers {
     struct request *r;
     struct stream_numbers *list;
     size_t count, cap;
+    char date[DATE_TEXT_LEN + 1]; /* UTC */
 };
 
 static bool collect(void *arg, struct stream_version *v)
@@ -66,9 +76,36 @@ static bool collect(void *arg, struct stream_version *v)
     metric_label(&b, "stream", stream_version_name(v));
     struct stream_numbers *s = ARRAY_PUSH(n->list, n->count, n->cap);
     s->stats = stats;
+    if (lake_stats_day(n->r->api->lake, stream_version_name(v), slice_str(n->date), s->today, NULL) != ERR_OK)
+        memset(s->today, 0, sizeof(s->today));
     s->labels = arena_str(&n->r->arena, buf_view(&b));
     buf_done(&b);
     return true;
+}
+
+/* The contract's counters by day: of today, as earlier days do not move any more. */
+static void print_today(const struct numbers *n, struct buf *out)
+{
+    static const struct {
+        const char *name, *extra, *format, *total;
+    } rows[] = {
+        {"parseable_events_ingested_date", "", "json", "parseable_total_events_ingested_by_date"},
+        {"parseable_events_ingested_size_date", "", "json", "parseable_total_events_ingested_size_by_date"},
+        {"parseable_events_storage_size_date", "type=\"data\",", "parquet",
+         "parseable_total_parquets_stored_size_by_date"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        uint64_t sum = 0;
+        family(out, rows[i].name, "counter", "of one UTC day");
+        for (size_t k = 0; k < n->count; k++) {
+            sum += n->list[k].today[i];
+            buf_fmt(out, "%s{%s%s,format=\"%s\",date=\"%s\"," TENANT "} %llu\n", rows[i].name, rows[i].extra,
+                    n->list[k].labels, rows[i].format, n->date, (unsigned long long)n->list[k].today[i]);
+        }
+        family(out, rows[i].total, "counter", "of one UTC day, all streams");
+        buf_fmt(out, "%s{date=\"%s\"," TENANT "} %llu\n", rows[i].total, n->date, (unsigned long long)sum);
+    }
 }
 
 static void print_streams(struct request *r, struct buf *out)
@@ -81,16 +118,26 @@ static void print_streams(struct request *r, struct buf *out)
         const char *help;
     } rows[] = {
         {"parseable_events_ingested", "", "json", offsetof(struct lake_stats, rows), "rows retained"},
-        {"parseable_events_ingested_size", "", "json", offsetof(struct lake_stats, raw_bytes), "JSON bytes of the rows retained"},
+        {"parseable_events_ingested_size", "", "json", offsetof(struct lake_stats, raw_bytes),
+         "JSON bytes of the rows retained"},
         {"parseable_lifetime_events_ingested", "", "json", offsetof(struct lake_stats, lifetime_rows), "rows ever"},
-        {"parseable_lifetime_events_ingested_size", "", "json", offsetof(struct lake_stats, lifetime_raw_bytes), "JSON bytes ever"},
-        {"parseable_events_deleted", "", "json", offsetof(struct lake_stats, deleted_rows), "rows removed by retention"},
-        {"parseable_events_deleted_size", "", "json", offsetof(struct lake_stats, deleted_raw_bytes), "JSON bytes removed by retention"},
-        {"parseable_storage_size", "type=\"data\",", "parquet", offsetof(struct lake_stats, file_bytes), "Parquet bytes"},
-        {"parseable_lifetime_events_storage_size", "type=\"data\",", "parquet", offsetof(struct lake_stats, lifetime_file_bytes), "Parquet bytes ever"},
-        {"parseable_deleted_events_storage_size", "type=\"data\",", "parquet", offsetof(struct lake_stats, deleted_file_bytes), "Parquet bytes removed"},
+        {"parseable_lifetime_events_ingested_size", "", "json", offsetof(struct lake_stats, lifetime_raw_bytes),
+         "JSON bytes ever"},
+        {"parseable_events_deleted", "", "json", offsetof(struct lake_stats, deleted_rows),
+         "rows removed by retention"},
+        {"parseable_events_deleted_size", "", "json", offsetof(struct lake_stats, deleted_raw_bytes),
+         "JSON bytes removed by retention"},
+        {"parseable_storage_size", "type=\"data\",", "parquet", offsetof(struct lake_stats, file_bytes),
+         "Parquet bytes"},
+        {"parseable_lifetime_events_storage_size", "type=\"data\",", "parquet",
+         offsetof(struct lake_stats, lifetime_file_bytes), "Parquet bytes ever"},
+        {"parseable_deleted_events_storage_size", "type=\"data\",", "parquet",
+         offsetof(struct lake_stats, deleted_file_bytes), "Parquet bytes removed"},
     };
 
+    char now[TIME_TEXT_MAX];
+    (void)time_format(now, os_wall_us(os_real()));
+    memcpy(n.date, now, DATE_TEXT_LEN);
     if (catalog_list(lake_catalog(r->api->lake), collect, &n, &err) != ERR_OK)
         log_warn("api", "metrics without streams: %s", err.msg);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -98,11 +145,24 @@ static void print_streams(struct request *r, struct buf *out)
         for (size_t k = 0; k < n.count; k++) {
             uint64_t value;
             memcpy(&value, (const uint8_t *)&n.list[k].stats + rows[i].offset, sizeof(value));
-            buf_fmt(out, "%s{%s%s,format=\"%s\",tenant_id=\"DEFAULT_TENANT\"} %llu\n", rows[i].name, rows[i].extra, n.list[k].labels, rows[i].format,
-                    (unsigned long long)value);
+            buf_fmt(out, "%s{%s%s,format=\"%s\",tenant_id=\"DEFAULT_TENANT\"} %llu\n", rows[i].name, rows[i].extra,
+                    n.list[k].labels, rows[i].format, (unsigned long long)value);
         }
     }
+    print_today(&n, out);
     free(n.list);
+}
+
+static unsigned long long entries_of(const char *path)
+{
+    unsigned long long n = 0;
+    DIR *d = opendir(path);
+
+    for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d))
+        n += e->d_name[0] != '.';
+    if (d)
+        (void)closedir(d);
+    return n;
 }
 
 static void print_process(struct api *api, struct buf *out)
@@ -125,6 +185,12 @@ static void print_process(struct api *api, struct buf *out)
     buf_fmt(out, "process_cpu_seconds_total %lld.%06ld\n", (long long)cpu.tv_sec, cpu.tv_nsec / 1000);
     family(out, "process_start_time_seconds", "gauge", "start, seconds since 1970");
     buf_fmt(out, "process_start_time_seconds %lld\n", (long long)(api->started_wall_us / 1000000));
+    family(out, "process_open_fds", "gauge", "open files and sockets");
+    buf_fmt(out, "process_open_fds %llu\n", entries_of("/proc/self/fd"));
+    family(out, "process_max_fds", "gauge", "their limit");
+    buf_fmt(out, "process_max_fds %ld\n", sysconf(_SC_OPEN_MAX));
+    family(out, "process_threads", "gauge", "threads");
+    buf_fmt(out, "process_threads %llu\n", entries_of("/proc/self/task"));
 }
 
 static void print_wal(struct api *api, struct buf *out)
@@ -137,13 +203,17 @@ static void print_wal(struct api *api, struct buf *out)
         uint64_t value;
     } rows[] = {
         {"sluice_wal_live_bytes", "gauge", "bytes in the WAL that the catalog does not have yet", s.live_bytes},
-        {"sluice_wal_live_segments", "gauge", "segments in the WAL that the catalog does not have yet", s.live_segments},
+        {"sluice_wal_live_segments", "gauge", "segments in the WAL that the catalog does not have yet",
+         s.live_segments},
         {"sluice_wal_queued_bytes", "gauge", "bytes that wait for a write", s.queued_bytes},
         {"sluice_wal_records_total", "counter", "records appended", s.records},
         {"sluice_wal_syncs_total", "counter", "group commits", s.syncs},
         {"sluice_wal_written_bytes_total", "counter", "bytes written", s.bytes_written},
         {"sluice_wal_poisoned", "gauge", "1 while the disk of the WAL fails", s.poisoned},
     };
+    family(out, "parseable_staging_files", "gauge",
+           "segments of the WAL that the catalog does not have yet; each may hold rows of any stream");
+    buf_fmt(out, "parseable_staging_files{stream=\"\"," TENANT "} %llu\n", (unsigned long long)s.live_segments);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         family(out, rows[i].name, rows[i].kind, rows[i].help);
         buf_fmt(out, "%s %llu\n", rows[i].name, (unsigned long long)rows[i].value);

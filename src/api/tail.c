@@ -81,7 +81,8 @@ static enum err_code send_new(struct follower *f, struct err *err)
 
     if (horizon <= f->cursor + 1)
         return ERR_OK;
-    TRY(query_tail(f->r->api->pool, f->r->args[0], f->where, f->cursor, horizon, ROWS_PER_ROUND, send_row, f, &last, err));
+    TRY(query_tail(f->r->api->pool, f->r->args[0], f->where, f->cursor, horizon, ROWS_PER_ROUND, send_row, f, &last,
+                   err));
     f->cursor = last;
     return chunked_push(f->stream, (slice){NULL, 0}, true, err);
 }

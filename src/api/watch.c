@@ -43,7 +43,9 @@ static void *watch_main(void *arg)
 enum err_code watch_start(struct api *api, struct err *err)
 {
     ASSERT(pthread_mutex_init(&api->watch_mu, NULL) == 0 && pthread_cond_init(&api->watch_wake, NULL) == 0);
-    return pthread_create(&api->watcher, NULL, watch_main, api) == 0 ? ERR_OK : err_set(err, ERR_LIMIT, "no thread for the watcher");
+    return pthread_create(&api->watcher, NULL, watch_main, api) == 0
+               ? ERR_OK
+               : err_set(err, ERR_LIMIT, "no thread for the watcher");
 }
 
 void watch_stop(struct api *api)

@@ -23,8 +23,8 @@ void name_encode(slice name, struct buf *out)
             buf_byte(out, name.ptr[i]);
         } else {
             buf_byte(out, '~');
-            buf_byte(out, (uint8_t)"0123456789abcdef"[name.ptr[i] >> 4]);
-            buf_byte(out, (uint8_t)"0123456789abcdef"[name.ptr[i] & 15]);
+            buf_byte(out, (uint8_t) "0123456789abcdef"[name.ptr[i] >> 4]);
+            buf_byte(out, (uint8_t) "0123456789abcdef"[name.ptr[i] & 15]);
         }
     }
 }
@@ -100,7 +100,8 @@ static bool alnum(uint32_t c)
 
 static bool reserved(slice name)
 {
-    static const char *const words[] = {"select", "from", "where", "group", "by", "order", "limit", "offset", "join", "and", "sql"};
+    static const char *const words[] = {"select", "from",   "where", "group", "by", "order",
+                                        "limit",  "offset", "join",  "and",   "sql"};
 
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
         if (slice_eq(name, slice_str(words[i])))
@@ -108,7 +109,7 @@ static bool reserved(slice name)
     return false;
 }
 
-enum err_code stream_name_check(slice name, struct err *err)
+static enum err_code name_check(slice name, struct err *err)
 {
     _cleanup_(buf_done) struct buf enc = BUF_INIT;
     uint32_t c;
@@ -121,7 +122,7 @@ enum err_code stream_name_check(slice name, struct err *err)
         n = utf8_next(slice_from(name, i), &c);
         if (n == 0)
             return err_set(err, ERR_INVALID, "Stream name cannot contain bytes that are not UTF-8");
-        if (c == ' ')
+        if (c == ' ' || (c >= '\t' && c <= '\r'))
             return err_set(err, ERR_INVALID, "Stream name cannot contain whitespace");
         if (!alnum(c) && c != '-' && c != '_')
             return err_set(err, ERR_INVALID, "Stream name cannot contain special character: " SLICE_FMT,
@@ -131,8 +132,18 @@ enum err_code stream_name_check(slice name, struct err *err)
         return err_set(err, ERR_INVALID, "SQL keyword cannot be used as stream name");
     name_encode(name, &enc);
     if (enc.len > ENC_NAME_BYTES_MAX)
-        return err_set(err, ERR_INVALID, "Stream name cannot be longer than %u bytes as an object's name", ENC_NAME_BYTES_MAX);
+        return err_set(err, ERR_INVALID, "Stream name cannot be longer than %u bytes as an object's name",
+                       ENC_NAME_BYTES_MAX);
     return ERR_OK;
+}
+
+enum err_code stream_name_check(slice name, struct err *err)
+{
+    enum err_code rc = name_check(name, err);
+
+    if (rc != ERR_OK)
+        (void)err_wrap(err, "Stream name validation failed"); /* the beginning that clients look for: contract 3.1 */
+    return rc;
 }
 
 /* ---- keys */
