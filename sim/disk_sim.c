@@ -3,10 +3,10 @@
  * no finding of the other workloads is worth anything. */
 #include <stdio.h>
 
+#include "base/banned.h"
 #include "sim/sim.h"
 #include "sim/sim_disk.h"
 #include "sim/sim_store.h"
-#include "base/banned.h"
 
 #define FILE_BYTES 4096u
 #define ROUNDS 12
@@ -34,7 +34,8 @@ static void scribble(struct machine *m, struct os *os, struct os_file *f, struct
         m->touched[at + i] = true;
     memcpy(m->written + at, bytes, len);
     const struct os_iov iov = {bytes, len};
-    if (os->ops->pwritev(os, f, &iov, 1, at, err) == ERR_OK && rng_chance(r, 400) && os->ops->sync(os, f, err) == ERR_OK) {
+    if (os->ops->pwritev(os, f, &iov, 1, at, err) == ERR_OK && rng_chance(r, 400) &&
+        os->ops->sync(os, f, err) == ERR_OK) {
         memcpy(m->synced, m->written, FILE_BYTES);
         memset(m->touched, 0, sizeof(m->touched));
     }
@@ -87,7 +88,8 @@ static void machine_main(void *arg)
     if (m->node->boots > 1)
         check_file(m, os);
     (void)os->ops->mkdir(os, "dir", &err);
-    if (os->ops->sync_dir(os, "/", &err) != ERR_OK || os->ops->open(os, "dir/file", OS_READ | OS_WRITE | OS_CREATE, &f, &err) != ERR_OK)
+    if (os->ops->sync_dir(os, "/", &err) != ERR_OK ||
+        os->ops->open(os, "dir/file", OS_READ | OS_WRITE | OS_CREATE, &f, &err) != ERR_OK)
         return;
     if (!m->named) {
         memset(m->synced, 0, sizeof(m->synced));
@@ -119,7 +121,8 @@ static void supervise(void *arg)
             node_crash(m->node, m->node->crash_kill);
         m->killed = m->node->crash_kill;
     }
-    WORLD_CHECK(w, machines[0].won + machines[1].won <= sim_store_count(machines[0].shared), "store", "two nodes created one key");
+    WORLD_CHECK(w, machines[0].won + machines[1].won <= sim_store_count(machines[0].shared), "store",
+                "two nodes created one key");
 }
 
 static void run(struct world *w)
@@ -127,8 +130,14 @@ static void run(struct world *w)
     struct machine *machines = mem_zalloc(2 * sizeof(*machines));
     struct sim_store *shared = sim_store_new(w);
 
-    *sim_store_faults(shared) = (struct sim_store_faults){.lost = 50, .held = 50, .stalled = 50, .doubled = 50, .in_flight = 100,
-                                                          .refused = 50, .hold_us_max = SIM_HOUR, .page_max = 10};
+    *sim_store_faults(shared) = (struct sim_store_faults){.lost = 50,
+                                                          .held = 50,
+                                                          .stalled = 50,
+                                                          .doubled = 50,
+                                                          .in_flight = 100,
+                                                          .refused = 50,
+                                                          .hold_us_max = SIM_HOUR,
+                                                          .page_max = 10};
     for (unsigned i = 0; i < 2; i++)
         machines[i] = (struct machine){.node = world_node(w), .shared = shared};
     (void)world_run(w, world_spawn(w, NULL, "supervisor", supervise, machines), 1000000);

@@ -51,7 +51,8 @@ static struct fiber_stack *stack_get(void)
         bool was = pool_pause(true); /* stacks outlive worlds */
         s = calloc(1, sizeof(*s));
         pool_pause(was);
-        uint8_t *p = mmap(NULL, STACK_BYTES + GUARD_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        uint8_t *p = mmap(NULL, STACK_BYTES + GUARD_BYTES, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (!s || p == MAP_FAILED || mprotect(p, GUARD_BYTES, PROT_NONE))
             abort();
         s->low = p + GUARD_BYTES;

@@ -56,7 +56,8 @@ static bool mine(const void *p)
 void pool_begin(void)
 {
     if (!base) {
-        void *p = mmap(POOL_BASE, POOL_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *p =
+            mmap(POOL_BASE, POOL_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED)
             abort();
         base = p;

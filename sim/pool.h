@@ -9,7 +9,8 @@
 
 void pool_begin(void); /* from here on allocations are the world's */
 void pool_end(void);   /* all of them are gone */
-bool pool_pause(bool paused); /* true: use the process heap for a while (what outlives the world); returns the old state */
+bool pool_pause(
+    bool paused); /* true: use the process heap for a while (what outlives the world); returns the old state */
 size_t pool_used(void);
 void *pool_alloc(size_t size); /* for libraries that take allocation functions */
 void pool_free(void *p);

@@ -14,8 +14,8 @@ enum cut { CUT_NONE_KEPT, CUT_ALL_KEPT, CUT_PREFIX_KEPT, CUT_ANY_KEPT };
 
 static enum cut cut_pick(struct rng *r)
 {
-    static const uint8_t often[] = {CUT_NONE_KEPT, CUT_NONE_KEPT, CUT_ALL_KEPT, CUT_PREFIX_KEPT, CUT_PREFIX_KEPT,
-                                    CUT_ANY_KEPT,  CUT_ANY_KEPT,  CUT_ANY_KEPT};
+    static const uint8_t often[] = {CUT_NONE_KEPT,   CUT_NONE_KEPT, CUT_ALL_KEPT, CUT_PREFIX_KEPT,
+                                    CUT_PREFIX_KEPT, CUT_ANY_KEPT,  CUT_ANY_KEPT, CUT_ANY_KEPT};
     return (enum cut)often[rng_below(r, sizeof(often))];
 }
 
@@ -123,14 +123,19 @@ void disk_name_del(struct sim_disk *d, struct sim_inode *dir, const char *name)
         (struct disk_name_op){.kind = NAME_DEL, .dir = dir, .inode = inode, .name = mem_str(slice_str(name))};
 }
 
-void disk_name_move(struct sim_disk *d, struct sim_inode *from_dir, const char *from, struct sim_inode *to_dir, const char *to)
+void disk_name_move(struct sim_disk *d, struct sim_inode *from_dir, const char *from, struct sim_inode *to_dir,
+                    const char *to)
 {
     struct sim_inode *inode = dir_del(&from_dir->now, from);
 
     drop_link(d, dir_set(&to_dir->now, to, inode));
     *ARRAY_PUSH(d->name_ops, d->name_ops_count, d->name_ops_cap) =
-        (struct disk_name_op){.kind = NAME_MOVE, .dir = from_dir, .to_dir = to_dir, .inode = inode,
-                              .name = mem_str(slice_str(from)), .to_name = mem_str(slice_str(to))};
+        (struct disk_name_op){.kind = NAME_MOVE,
+                              .dir = from_dir,
+                              .to_dir = to_dir,
+                              .inode = inode,
+                              .name = mem_str(slice_str(from)),
+                              .to_name = mem_str(slice_str(to))};
 }
 
 static void name_op_apply(const struct disk_name_op *op)
@@ -331,7 +336,9 @@ static void resolve_names(struct sim_disk *d)
 {
     struct rng *r = world_rng(d->world);
     enum cut how = cut_pick(r);
-    size_t keep = how == CUT_ALL_KEPT ? d->name_ops_count : how == CUT_PREFIX_KEPT ? rng_below(r, d->name_ops_count + 1) : 0;
+    size_t keep = how == CUT_ALL_KEPT      ? d->name_ops_count
+                  : how == CUT_PREFIX_KEPT ? rng_below(r, d->name_ops_count + 1)
+                                           : 0;
 
     if (how == CUT_ANY_KEPT)
         resolve_any_names(d);

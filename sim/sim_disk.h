@@ -72,11 +72,12 @@ struct sim_inode *disk_parent(struct sim_disk *d, const char *path, const char *
 struct sim_inode *disk_dir_get(const struct disk_dir *dir, const char *name);
 void disk_name_add(struct sim_disk *d, struct sim_inode *dir, const char *name, struct sim_inode *inode);
 void disk_name_del(struct sim_disk *d, struct sim_inode *dir, const char *name);
-void disk_name_move(struct sim_disk *d, struct sim_inode *from_dir, const char *from, struct sim_inode *to_dir, const char *to);
+void disk_name_move(struct sim_disk *d, struct sim_inode *from_dir, const char *from, struct sim_inode *to_dir,
+                    const char *to);
 void disk_names_sync(struct sim_disk *d, const struct sim_inode *dir);
 bool disk_has_room(const struct sim_disk *d, const struct sim_inode *f, uint64_t end);
 void disk_write(struct sim_disk *d, struct sim_inode *f, const void *p, size_t len, uint64_t offset);
 void disk_resize(struct sim_disk *d, struct sim_inode *f, uint64_t size);
-uint64_t disk_sync_mark(const struct sim_inode *f);                     /* all writes so far */
-void disk_sync(struct sim_inode *f, uint64_t mark);                     /* they are on the platter */
+uint64_t disk_sync_mark(const struct sim_inode *f);                            /* all writes so far */
+void disk_sync(struct sim_inode *f, uint64_t mark);                            /* they are on the platter */
 void disk_sync_failed(struct sim_disk *d, struct sim_inode *f, uint64_t mark); /* or some are, some never will */

@@ -2,8 +2,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "sim/sim_disk.h"
 #include "base/banned.h"
+#include "sim/sim_disk.h"
 
 struct sim_os {
     struct os os;
@@ -126,7 +126,8 @@ static void sim_close(struct os *os, struct os_file *f)
     free(f);
 }
 
-static enum err_code sim_pread(struct os *os, struct os_file *f, void *p, size_t len, uint64_t offset, size_t *got, struct err *err)
+static enum err_code sim_pread(struct os *os, struct os_file *f, void *p, size_t len, uint64_t offset, size_t *got,
+                               struct err *err)
 {
     if (f->owner)
         TRY(begin(self(os), "read", "", err));
@@ -137,7 +138,8 @@ static enum err_code sim_pread(struct os *os, struct os_file *f, void *p, size_t
     return ERR_OK;
 }
 
-static enum err_code sim_pwritev(struct os *os, struct os_file *f, const struct os_iov *iov, int n, uint64_t offset, struct err *err)
+static enum err_code sim_pwritev(struct os *os, struct os_file *f, const struct os_iov *iov, int n, uint64_t offset,
+                                 struct err *err)
 {
     struct sim_os *s = self(os);
     struct rng *r = world_rng(s->world);
@@ -325,8 +327,8 @@ static enum err_code sim_rmdir(struct os *os, const char *path, struct err *err)
     return end(s);
 }
 
-static enum err_code sim_list(struct os *os, const char *path, bool (*fn)(void *arg, const char *name, bool is_dir), void *arg,
-                              struct err *err)
+static enum err_code sim_list(struct os *os, const char *path, bool (*fn)(void *arg, const char *name, bool is_dir),
+                              void *arg, struct err *err)
 {
     struct sim_os *s = self(os);
     struct rng *r = world_rng(s->world);
@@ -374,7 +376,8 @@ static enum err_code sim_lock_file(struct os *os, struct os_file *f, struct err 
     return ERR_OK;
 }
 
-static enum err_code sim_disk_free(struct os *os, const char *path, uint64_t *free_bytes, uint64_t *total_bytes, struct err *err)
+static enum err_code sim_disk_free(struct os *os, const char *path, uint64_t *free_bytes, uint64_t *total_bytes,
+                                   struct err *err)
 {
     const struct sim_disk *d = self(os)->disk;
 
@@ -541,7 +544,8 @@ struct os *sim_os_new(struct sim_node *n)
 {
     struct sim_os *s = mem_zalloc(sizeof(*s));
 
-    *s = (struct sim_os){.os = {&sim_ops}, .node = n, .world = n->world, .disk = n->disk, .attached = n->disk->attached};
+    *s =
+        (struct sim_os){.os = {&sim_ops}, .node = n, .world = n->world, .disk = n->disk, .attached = n->disk->attached};
     return &s->os;
 }
 

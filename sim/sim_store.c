@@ -2,8 +2,8 @@
 
 #include <inttypes.h>
 
-#include "sim/sim_disk.h"
 #include "base/banned.h"
+#include "sim/sim_disk.h"
 
 struct sim_store {
     struct world *world;
@@ -142,8 +142,8 @@ static enum err_code request_apply(const struct request *q)
 
     enum err_code rc = q->kind == REQUEST_CREATE ? do_create(st, q->key, q->bytes, q->is_volatile ? q->node : NULL)
                                                  : do_remove(st, q->key);
-    world_trace(st->world, "  store: %s " SLICE_FMT " %s", q->kind == REQUEST_CREATE ? "PUT" : "DELETE", SLICE_ARG(q->key),
-                rc == ERR_OK ? "done" : "412");
+    world_trace(st->world, "  store: %s " SLICE_FMT " %s", q->kind == REQUEST_CREATE ? "PUT" : "DELETE",
+                SLICE_ARG(q->key), rc == ERR_OK ? "done" : "412");
     world_mix(st->world, (uint64_t)q->kind << 8 | (uint64_t)rc);
     return rc;
 }
@@ -317,8 +317,8 @@ static enum err_code absent(slice key, struct err *err)
     return err_set(err, ERR_NOT_FOUND, SLICE_FMT " does not exist", SLICE_ARG(key));
 }
 
-static enum err_code c_read(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out, struct store_meta *meta,
-                            struct err *err)
+static enum err_code c_read(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out,
+                            struct store_meta *meta, struct err *err)
 {
     TRY(begin_read(self(s), "GET", key, err));
     const struct sim_object *o = sim_store_find(self(s)->shared, key);
@@ -364,7 +364,8 @@ static struct page page_read(const struct sim_store *st, slice prefix, slice cur
                 break;
             }
             *ARRAY_PUSH(p.items, p.count, p.cap) = (struct store_list_item){
-                copy(key), slash != NULL, slash ? (struct store_meta){0} : (struct store_meta){o->bytes.len, o->modified_us}};
+                copy(key), slash != NULL,
+                slash ? (struct store_meta){0} : (struct store_meta){o->bytes.len, o->modified_us}};
             key = p.items[p.count - 1].key;
         }
         for (i++; slash && i < st->count && slice_starts(st->objects[i]->key, key);)
@@ -373,8 +374,8 @@ static struct page page_read(const struct sim_store *st, slice prefix, slice cur
     return p;
 }
 
-static enum err_code c_list(struct store *s, slice prefix, slice start_after, bool delimiter, store_list_fn fn, void *arg,
-                            struct err *err)
+static enum err_code c_list(struct store *s, slice prefix, slice start_after, bool delimiter, store_list_fn fn,
+                            void *arg, struct err *err)
 {
     struct client *c = self(s);
     struct rng *r = world_rng(c->shared->world);
@@ -476,7 +477,8 @@ void sim_store_clock_jump(struct sim_store *st, int64_t by_us)
     st->clock_offset_us += by_us;
 }
 
-void sim_store_watch(struct sim_store *st, void (*fn)(void *arg, enum sim_store_event e, const struct sim_object *o), void *arg)
+void sim_store_watch(struct sim_store *st, void (*fn)(void *arg, enum sim_store_event e, const struct sim_object *o),
+                     void *arg)
 {
     st->watch = fn;
     st->watch_arg = arg;

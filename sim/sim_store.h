@@ -12,19 +12,19 @@
 struct sim_store;
 struct sim_object {
     slice key, bytes;
-    int64_t modified_us;         /* the store's clock */
-    uint64_t number;             /* of its creation, over all objects */
+    int64_t modified_us;                /* the store's clock */
+    uint64_t number;                    /* of its creation, over all objects */
     const struct sim_node *volatile_on; /* published without a sync: a power cut of this node may take it */
 };
-struct sim_store_faults { /* permille of creates and removes */
-    unsigned lost;        /* done, ERR_UNKNOWN */
-    unsigned held;        /* ERR_UNKNOWN now, done later */
-    unsigned stalled;     /* done later, and the caller waits for it */
-    unsigned doubled;     /* done, and once more later */
-    unsigned in_flight;   /* done within a second: its sender may crash meanwhile */
-    unsigned refused;     /* ERR_UNAVAILABLE; of reads and lists too */
-    int64_t hold_us_max;  /* how long held and stalled ones may take */
-    unsigned page_max;    /* keys in a page of a LIST */
+struct sim_store_faults {  /* permille of creates and removes */
+    unsigned lost;         /* done, ERR_UNKNOWN */
+    unsigned held;         /* ERR_UNKNOWN now, done later */
+    unsigned stalled;      /* done later, and the caller waits for it */
+    unsigned doubled;      /* done, and once more later */
+    unsigned in_flight;    /* done within a second: its sender may crash meanwhile */
+    unsigned refused;      /* ERR_UNAVAILABLE; of reads and lists too */
+    int64_t hold_us_max;   /* how long held and stalled ones may take */
+    unsigned page_max;     /* keys in a page of a LIST */
     bool volatile_uploads; /* an upload published without sync may be lost with its node: a store on a local disk */
 };
 struct sim_store *sim_store_new(struct world *w);
@@ -41,5 +41,6 @@ size_t sim_store_count(const struct sim_store *st);
 const struct sim_object *sim_store_at(const struct sim_store *st, size_t index); /* in key order */
 size_t sim_store_lower(const struct sim_store *st, slice key);                   /* first index with key >= */
 enum sim_store_event { SIM_CREATED, SIM_REMOVING /* it is still there */ };
-void sim_store_watch(struct sim_store *st, void (*fn)(void *arg, enum sim_store_event e, const struct sim_object *o), void *arg);
+void sim_store_watch(struct sim_store *st, void (*fn)(void *arg, enum sim_store_event e, const struct sim_object *o),
+                     void *arg);
 void sim_store_damage(struct sim_store *st, slice key, size_t at); /* flips a byte */

@@ -5,18 +5,18 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/banned.h"
 #include "sim/sim.h"
 #include "sim/sim_disk.h"
 #include "store/store.h"
-#include "base/banned.h"
 
 #define KEYS 60
 #define BOOTS 6
 #define CLIENTS 3
 
 struct object {
-    bool sure;    /* must be there */
-    bool removed; /* a remove was tried: may be there or not from now on */
+    bool sure;      /* must be there */
+    bool removed;   /* a remove was tried: may be there or not from now on */
     uint64_t value; /* which of the creators won; 0: nobody knows */
 };
 struct ss {
@@ -41,7 +41,8 @@ static void seen(struct ss *ss, unsigned k, uint64_t value)
 {
     struct object *o = &ss->objects[k];
 
-    WORLD_CHECK(ss->world, !o->value || o->value == value || o->removed, "store", "object %u was %" PRIu64 " and is %" PRIu64, k, o->value, value);
+    WORLD_CHECK(ss->world, !o->value || o->value == value || o->removed, "store",
+                "object %u was %" PRIu64 " and is %" PRIu64, k, o->value, value);
     o->value = value;
     o->sure = !o->removed;
 }
@@ -187,7 +188,8 @@ static void supervise(void *arg)
     for (unsigned i = 0; i <= BOOTS; i++) {
         struct boot *b = mem_zalloc(sizeof(*b));
         b->ss = ss;
-        *sim_disk_faults(ss->node->disk) = (struct sim_disk_faults){.sync_fails = rng_chance(r, 300) && i < BOOTS ? (unsigned)rng_below(r, 60) : 0};
+        *sim_disk_faults(ss->node->disk) =
+            (struct sim_disk_faults){.sync_fails = rng_chance(r, 300) && i < BOOTS ? (unsigned)rng_below(r, 60) : 0};
         node_up(ss->node);
         ss->node->crash_in = i < BOOTS ? rng_below(r, 900) : 0;
         ss->node->crash_kill = rng_chance(r, 300);

@@ -11,10 +11,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/banned.h"
 #include "sim/sim.h"
 #include "sim/sim_disk.h"
 #include "wal/wal.h"
-#include "base/banned.h"
 
 #define APPENDERS 3
 #define BOOTS 6
@@ -38,8 +38,8 @@ struct wal_world {
     struct sim_node *node;
     struct record **records;
     size_t count, cap;
-    uint64_t committed;  /* what the catalog would say */
-    uint64_t segment_max; /* seen so far */
+    uint64_t committed;       /* what the catalog would say */
+    uint64_t segment_max;     /* seen so far */
     struct wal_header header; /* set for sure */
     char lanes_tried[64][24]; /* since then, without success: any of them may be on the disk */
     unsigned tried;
@@ -80,7 +80,8 @@ static void on_done(void *arg, enum err_code rc, const struct err *err)
         lose_relaxed(r->boot->ww);
     else if (r->ack == WAL_SYNC)
         r->boot->ww->id_sure = true;
-    world_trace(w, "record %" PRIu64 " at %" PRIu64 ":%" PRIu64 " answered %s", r->id, r->pos.segment, r->pos.offset, err_name(rc));
+    world_trace(w, "record %" PRIu64 " at %" PRIu64 ":%" PRIu64 " answered %s", r->id, r->pos.segment, r->pos.offset,
+                err_name(rc));
     r->boot->open--;
     waitq_wake(w, &r->boot->answered, true);
 }
@@ -152,7 +153,8 @@ static void flusher(void *arg)
         world_sleep(ww->world, rng_skewed(r, 10000, 5 * SIM_SECOND));
         uint64_t n = wal_seal(b->wal);
         if (n) {
-            WORLD_CHECK(ww->world, n > ww->committed, "I4", "sealed segment %" PRIu64 ", committed are %" PRIu64, n, ww->committed);
+            WORLD_CHECK(ww->world, n > ww->committed, "I4", "sealed segment %" PRIu64 ", committed are %" PRIu64, n,
+                        ww->committed);
             while (!segment_answered(b, n))
                 (void)world_block(ww->world, &b->answered, SIM_SECOND);
             if (rng_chance(r, 700)) {
@@ -182,20 +184,23 @@ static enum err_code on_replay(void *arg, struct wal_pos pos, slice body, struct
     struct world *w = ww->world;
 
     (void)err;
-    WORLD_CHECK(w, body.len >= 8, "wal", "a record of %zu bytes at %" PRIu64 ":%" PRIu64, body.len, pos.segment, pos.offset);
+    WORLD_CHECK(w, body.len >= 8, "wal", "a record of %zu bytes at %" PRIu64 ":%" PRIu64, body.len, pos.segment,
+                pos.offset);
     uint64_t id = le64_get(body.ptr);
     world_trace(w, "replay %" PRIu64 " at %" PRIu64 ":%" PRIu64, id, pos.segment, pos.offset);
     WORLD_CHECK(w, id >= 1 && id <= ww->count, "wal", "record %" PRIu64 " was never appended", id);
     struct record *r = ww->records[id - 1];
     WORLD_CHECK(w, slice_eq(body, slice_of(r->body, r->len)), "wal", "record %" PRIu64 " has other bytes", id);
     WORLD_CHECK(w, !r->seen, "I3", "record %" PRIu64 " replayed twice", id);
-    WORLD_CHECK(w, r->fate != FATE_FAILED, "wal I3", "record %" PRIu64 " was answered with an error and is replayed", id);
-    WORLD_CHECK(w, pos.segment > ww->committed, "wal I5", "record %" PRIu64 " of committed segment %" PRIu64, id, pos.segment);
+    WORLD_CHECK(w, r->fate != FATE_FAILED, "wal I3", "record %" PRIu64 " was answered with an error and is replayed",
+                id);
+    WORLD_CHECK(w, pos.segment > ww->committed, "wal I5", "record %" PRIu64 " of committed segment %" PRIu64, id,
+                pos.segment);
     WORLD_CHECK(w, !r->pos.segment || (r->pos.segment == pos.segment && r->pos.offset == pos.offset), "wal",
-                "record %" PRIu64 " was to stand at %" PRIu64 ":%" PRIu64 ", is at %" PRIu64 ":%" PRIu64, id, r->pos.segment,
-                r->pos.offset, pos.segment, pos.offset);
-    WORLD_CHECK(w, pos.segment > b->last.segment || (pos.segment == b->last.segment && pos.offset > b->last.offset), "wal",
-                "positions go back at record %" PRIu64, id);
+                "record %" PRIu64 " was to stand at %" PRIu64 ":%" PRIu64 ", is at %" PRIu64 ":%" PRIu64, id,
+                r->pos.segment, r->pos.offset, pos.segment, pos.offset);
+    WORLD_CHECK(w, pos.segment > b->last.segment || (pos.segment == b->last.segment && pos.offset > b->last.offset),
+                "wal", "positions go back at record %" PRIu64, id);
     r->seen = true;
     r->pos = pos;
     b->last = pos;
@@ -208,8 +213,9 @@ static void check_replay(struct wal_world *ww)
     for (size_t i = 0; i < ww->count; i++) {
         struct record *r = ww->records[i];
         bool due = r->fate == FATE_ACKED && r->pos.segment > ww->committed && !r->may_be_lost;
-        WORLD_CHECK(ww->world, !due || r->seen, "I4", "record %" PRIu64 " at %" PRIu64 ":%" PRIu64 " was acknowledged and is lost", r->id,
-                    r->pos.segment, r->pos.offset);
+        WORLD_CHECK(ww->world, !due || r->seen, "I4",
+                    "record %" PRIu64 " at %" PRIu64 ":%" PRIu64 " was acknowledged and is lost", r->id, r->pos.segment,
+                    r->pos.offset);
         if (!r->seen && r->fate != FATE_ACKED)
             r->fate = FATE_FAILED; /* cut: it may not come back later */
     }
@@ -230,7 +236,9 @@ static void check_header(struct wal_world *ww, const struct wal_header *h)
 static bool start(struct boot *b)
 {
     struct wal_world *ww = b->ww;
-    const struct wal_options opt = {.segment_bytes = 32 << 10, .queue_bytes_max = 64 << 10, .disk_bytes_max = 512 << 10,
+    const struct wal_options opt = {.segment_bytes = 32 << 10,
+                                    .queue_bytes_max = 64 << 10,
+                                    .disk_bytes_max = 512 << 10,
                                     .disk_free_bytes_min = 64 << 10};
     const struct sim_disk_faults *f = sim_disk_faults(ww->node->disk);
     bool faulty = f->sync_fails || f->write_fails || f->bytes_max;

@@ -22,7 +22,7 @@ struct rng {
     uint64_t s;
 };
 uint64_t rng_next(struct rng *r);
-uint64_t rng_below(struct rng *r, uint64_t n);            /* 0 .. n-1; 0 for n 0 */
+uint64_t rng_below(struct rng *r, uint64_t n);             /* 0 .. n-1; 0 for n 0 */
 int64_t rng_span(struct rng *r, int64_t from, int64_t to); /* from .. to */
 bool rng_chance(struct rng *r, unsigned permille);
 int64_t rng_skewed(struct rng *r, int64_t from, int64_t to); /* each power of two between is as likely as the next */
@@ -34,16 +34,16 @@ struct sim_node {
     struct world *world;
     unsigned id;
     bool up, paused;
-    bool store_cut;        /* partitioned from the store */
-    unsigned boots;        /* how often it was started */
+    bool store_cut;          /* partitioned from the store */
+    unsigned boots;          /* how often it was started */
     int64_t clock_offset_us; /* its wall clock against the truth */
-    int64_t boot_us;       /* when it was started: zero of its monotonic clock */
-    uint64_t crash_in;     /* IOs until it crashes by itself; 0: never */
-    bool crash_kill;       /* and that crash is a kill -9: what was written stays written */
+    int64_t boot_us;         /* when it was started: zero of its monotonic clock */
+    uint64_t crash_in;       /* IOs until it crashes by itself; 0: never */
+    bool crash_kill;         /* and that crash is a kill -9: what was written stays written */
     struct sim_disk *disk;
-    void *user;            /* the workload's */
+    void *user;                                      /* the workload's */
     void (*on_crash)(struct sim_node *n, bool kill); /* told after the disk; must not wait */
-    struct fiber **parked; /* runnable, but the node is paused */
+    struct fiber **parked;                           /* runnable, but the node is paused */
     size_t parked_count, parked_cap;
 };
 struct waitq { /* fibers waiting for one thing */
@@ -53,10 +53,11 @@ struct waitq { /* fibers waiting for one thing */
 
 struct world *world_new(uint64_t seed, bool trace);
 void world_free(struct world *w);
-struct rng *world_rng(struct world *w);      /* schedule and faults */
-struct rng *world_workload(struct world *w); /* what the workload does: another stream, so that faults can be turned off */
-int64_t world_now(const struct world *w);    /* the truth, microseconds since 1970 */
-uint64_t world_hash(const struct world *w);  /* of everything that happened */
+struct rng *world_rng(struct world *w); /* schedule and faults */
+struct rng *world_workload(
+    struct world *w);                     /* what the workload does: another stream, so that faults can be turned off */
+int64_t world_now(const struct world *w); /* the truth, microseconds since 1970 */
+uint64_t world_hash(const struct world *w); /* of everything that happened */
 uint64_t world_steps(const struct world *w);
 void world_mix(struct world *w, uint64_t v); /* counts into the hash */
 bool world_tracing(const struct world *w);
@@ -71,7 +72,7 @@ void node_pause(struct sim_node *n);
 void node_resume(struct sim_node *n);
 
 struct fiber *world_spawn(struct world *w, struct sim_node *n, const char *name, void (*fn)(void *arg), void *arg);
-bool fiber_over(const struct fiber *f); /* returned or crashed */
+bool fiber_over(const struct fiber *f);       /* returned or crashed */
 struct sim_node *world_here(struct world *w); /* node of the running fiber, or NULL */
 void world_yield(struct world *w);
 void world_sleep(struct world *w, int64_t us);

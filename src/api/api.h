@@ -10,19 +10,20 @@
 
 struct api;
 struct api_options {
-    const char *address;      /* "0.0.0.0:8000", "[::]:8000"; port 0: any free one */
+    const char *address;                      /* "0.0.0.0:8000", "[::]:8000"; port 0: any free one */
     const char *tls_cert_path, *tls_key_path; /* both or none; PEM */
     const char *username, *password;
     const char *staging_dir, *store_path; /* shown by /about */
     const char *deployment_id;
-    uint64_t body_bytes_max;  /* of ingest bodies, decoded; 10,485,760 */
-    uint64_t inflight_bytes_max; /* bodies in memory at one time; 512 MiB: beyond it 503 */
-    unsigned network_threads; /* default: cores */
-    unsigned connections_max; /* 25,000 */
+    uint64_t body_bytes_max;                  /* of ingest bodies, decoded; 10,485,760 */
+    uint64_t inflight_bytes_max;              /* bodies in memory at one time; 512 MiB: beyond it 503 */
+    unsigned network_threads;                 /* default: cores */
+    unsigned connections_max;                 /* 25,000 */
     unsigned request_timeout_s, keep_alive_s; /* idle connections; default 5 each */
-    bool cors;                /* true (the contract's default): no origin is allowed; false: any */
+    bool cors;                                /* true (the contract's default): no origin is allowed; false: any */
 };
-MUST_CHECK enum err_code api_open(struct lake *lake, struct query_pool *pool, const struct api_options *opt, struct api **out, struct err *err);
+MUST_CHECK enum err_code api_open(struct lake *lake, struct query_pool *pool, const struct api_options *opt,
+                                  struct api **out, struct err *err);
 uint16_t api_port(const struct api *api);
 void api_drain(struct api *api); /* from now on every request answers 503 */
 void api_close(struct api *api); /* lets running requests end (queries are cancelled), then joins */

@@ -22,9 +22,22 @@
 
 struct request;
 struct chunked; /* chunked.c: a streamed answer */
-enum method { M_GET = 1, M_HEAD = 2, M_POST = 4, M_PUT = 8, M_DELETE = 16, M_PATCH = 32, M_OPTIONS = 64, M_OTHER = 128 };
-enum handler_kind { HANDLER_INLINE, HANDLER_WORKER, HANDLER_QUERY, /* on the query workers: may take minutes */
-                    HANDLER_TAIL /* a thread each, for hours */ };
+enum method {
+    M_GET = 1,
+    M_HEAD = 2,
+    M_POST = 4,
+    M_PUT = 8,
+    M_DELETE = 16,
+    M_PATCH = 32,
+    M_OPTIONS = 64,
+    M_OTHER = 128
+};
+enum handler_kind {
+    HANDLER_INLINE,
+    HANDLER_WORKER,
+    HANDLER_QUERY, /* on the query workers: may take minutes */
+    HANDLER_TAIL   /* a thread each, for hours */
+};
 enum body_kind { BODY_NONE, BODY_JSON, BODY_EVENTS, BODY_RAW };
 struct route {
     const char *pattern; /* below /api/v1; {s} is one path element */
@@ -38,7 +51,7 @@ struct answer {
     unsigned status;
     const char *content_type; /* NULL: none */
     struct buf body;
-    const char *allow;        /* 405 */
+    const char *allow; /* 405 */
     const char *retry_after;
     char query_id[64];
     char elapsed[48];
@@ -49,15 +62,15 @@ struct request { /* owners: the connection, and the worker that runs its handler
     struct MHD_Connection *conn;
     const struct route *route;
     struct arena arena;
-    slice path;           /* undecoded */
-    slice args[2];        /* the pattern's {s}, percent-decoded */
+    slice path;    /* undecoded */
+    slice args[2]; /* the pattern's {s}, percent-decoded */
     enum method method;
     struct auth_user user;
-    struct buf body;      /* as received, then decoded */
+    struct buf body; /* as received, then decoded */
     uint64_t body_max;
     bool drop_body, body_decoded;
     uint64_t dropped_bytes;
-    bool handled;         /* the handler ran (or the answer was decided before) */
+    bool handled; /* the handler ran (or the answer was decided before) */
     struct answer answer;
     struct chunked *stream;
     struct request *next; /* worker queue */
@@ -116,13 +129,14 @@ slice percent_decode(struct arena *arena, slice s, bool plus);
 
 /* answers: text, JSON, error */
 void answer_text(struct request *r, unsigned status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-void answer_json(struct request *r, unsigned status, json_t *value); /* takes value */
+void answer_json(struct request *r, unsigned status, json_t *value);         /* takes value */
 void answer_err(struct request *r, enum err_code rc, const struct err *err); /* the one table of codes and statuses */
 unsigned status_of(enum err_code rc);
 
 /* chunked.c */
 struct chunked *chunked_new(struct request *r, const char *content_type);
-enum err_code chunked_push(struct chunked *s, slice bytes, bool flush, struct err *err); /* waits while the client is slow; ERR_CANCELLED: it left */
+enum err_code chunked_push(struct chunked *s, slice bytes, bool flush,
+                           struct err *err);     /* waits while the client is slow; ERR_CANCELLED: it left */
 void chunked_end(struct chunked *s, bool whole); /* whole false: the connection is cut */
 struct MHD_Response *chunked_response(struct request *r);
 void chunked_client_gone(struct chunked *s); /* the connection ended */
@@ -144,13 +158,13 @@ void watch_del(struct api *api, struct watched *slot);
 const struct route *route_find(struct request *r, unsigned *status, const char **allow);
 
 /* handlers */
-void handle_ingest(struct request *r);        /* ingest.c */
+void handle_ingest(struct request *r); /* ingest.c */
 void handle_ingest_stream(struct request *r);
-void handle_liveness(struct request *r);      /* system.c */
+void handle_liveness(struct request *r); /* system.c */
 void handle_readiness(struct request *r);
 void handle_about(struct request *r);
 void handle_metrics(struct request *r);
-void handle_streams(struct request *r);       /* streams.c */
+void handle_streams(struct request *r); /* streams.c */
 void handle_stream_put(struct request *r);
 void handle_stream_delete(struct request *r);
 void handle_stream_info(struct request *r);
@@ -160,11 +174,11 @@ void handle_detect(struct request *r);
 void handle_retention_get(struct request *r);
 void handle_retention_put(struct request *r);
 void handle_hottier(struct request *r);
-void handle_query(struct request *r);         /* query.c */
+void handle_query(struct request *r); /* query.c */
 void handle_counts(struct request *r);
 void handle_queries(struct request *r);
 void handle_query_cancel(struct request *r);
-void handle_tail(struct request *r);          /* tail.c */
+void handle_tail(struct request *r); /* tail.c */
 /* streams.c, for ingest.c: what headers say about a stream to create. false: answered. */
 bool config_from_headers(struct request *r, struct stream_config *out, bool create);
 bool log_source_known(slice name);

@@ -15,12 +15,12 @@ static void test_check(void **state)
         enum auth_result want;
     } rows[] = {
         {NULL, AUTH_NONE},
-        {"Basic YWRtaW46YWRtaW4=", AUTH_OK},      /* admin:admin */
-        {"Basic YWRtaW46YWRtaW4", AUTH_OK},       /* padding left out */
-        {"Basic IGFkbWluIDogYWRtaW4g", AUTH_OK},  /* " admin : admin " */
+        {"Basic YWRtaW46YWRtaW4=", AUTH_OK},     /* admin:admin */
+        {"Basic YWRtaW46YWRtaW4", AUTH_OK},      /* padding left out */
+        {"Basic IGFkbWluIDogYWRtaW4g", AUTH_OK}, /* " admin : admin " */
         {"basic YWRtaW46YWRtaW4=", AUTH_NONE},
         {"Bearer YWRtaW46YWRtaW4=", AUTH_NONE},
-        {"Basic YWRtaW4=", AUTH_NONE},            /* admin */
+        {"Basic YWRtaW4=", AUTH_NONE}, /* admin */
         {"Basic !!!", AUTH_NONE},
         {"Basic ", AUTH_NONE},
         {"Basic YWRtaW46YWRtaW5h", AUTH_REFUSED}, /* admin:admina */

@@ -38,8 +38,8 @@ enum err_code err_wrap(struct err *err, const char *fmt, ...)
 
 const char *err_name(enum err_code code)
 {
-    static const char *const names[] = {"ok",       "limit",       "invalid", "corrupt", "io",     "not_found", "cancelled",
-                                        "conflict", "unavailable", "unknown", "denied",  "timeout"};
+    static const char *const names[] = {"ok",        "limit",    "invalid",     "corrupt", "io",     "not_found",
+                                        "cancelled", "conflict", "unavailable", "unknown", "denied", "timeout"};
     return (unsigned)code < sizeof(names) / sizeof(names[0]) ? names[code] : "?";
 }
 

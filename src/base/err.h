@@ -30,11 +30,11 @@ enum err_code err_wrap(struct err *err, const char *fmt, ...) __attribute__((for
 const char *err_name(enum err_code code);
 
 #define MUST_CHECK __attribute__((warn_unused_result))
-#define TRY(expr)                      \
-    do {                               \
+#define TRY(expr)                       \
+    do {                                \
         enum err_code try_rc_ = (expr); \
-        if (try_rc_ != ERR_OK)         \
-            return try_rc_;            \
+        if (try_rc_ != ERR_OK)          \
+            return try_rc_;             \
     } while (0)
 
 /* For our own mistakes only, on in release too. Bytes from outside are never asserted on. */

@@ -20,11 +20,11 @@ char *mem_fmt(const char *fmt, ...) __attribute__((format(printf, 1, 2), returns
     {                                   \
         fn(*ptr);                       \
     }
-#define move_ptr(p)                  \
-    ({                               \
-        __typeof__(p) moved_ = (p);  \
-        (p) = NULL;                  \
-        moved_;                      \
+#define move_ptr(p)                 \
+    ({                              \
+        __typeof__(p) moved_ = (p); \
+        (p) = NULL;                 \
+        moved_;                     \
     })
 static inline void freep(void *ptr)
 {
@@ -36,12 +36,12 @@ static inline void freep(void *ptr)
 
 /* Growable array in three fields of the caller: ptr, count, cap. Makes room for one more and yields its address. */
 void mem_grow(void **ptr, size_t *cap, size_t need, size_t item_size);
-#define ARRAY_PUSH(ptr, count, cap)                                                        \
-    ({                                                                                     \
-        if ((count) == (cap))                                                              \
-            mem_grow((void **)&(ptr), &(cap), (count) + 1, sizeof(*(ptr)));                \
-        memset(&(ptr)[(count)], 0, sizeof(*(ptr)));                                        \
-        &(ptr)[(count)++];                                                                 \
+#define ARRAY_PUSH(ptr, count, cap)                                         \
+    ({                                                                      \
+        if ((count) == (cap))                                               \
+            mem_grow((void **)&(ptr), &(cap), (count) + 1, sizeof(*(ptr))); \
+        memset(&(ptr)[(count)], 0, sizeof(*(ptr)));                         \
+        &(ptr)[(count)++];                                                  \
     })
 
 /* Little-endian integers on disk and wire. */

@@ -91,7 +91,8 @@ struct metric *metric_get(enum metric_kind kind, const char *name, const char *h
 void metric_add(struct metric *m, double by)
 {
     double old = atomic_load_explicit(&m->value, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&m->value, &old, old + by, memory_order_relaxed, memory_order_relaxed))
+    while (
+        !atomic_compare_exchange_weak_explicit(&m->value, &old, old + by, memory_order_relaxed, memory_order_relaxed))
         ;
 }
 
@@ -150,12 +151,14 @@ static void print_series(struct buf *out, const struct family *f, struct metric 
     for (size_t i = 0; i <= BOUNDS; i++) {
         sum += atomic_load_explicit(&m->counts[i], memory_order_relaxed);
         if (i < BOUNDS)
-            buf_fmt(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", f->name, m->labels, sep, bounds[i], (unsigned long long)sum);
+            buf_fmt(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", f->name, m->labels, sep, bounds[i],
+                    (unsigned long long)sum);
         else
             buf_fmt(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", f->name, m->labels, sep, (unsigned long long)sum);
     }
     buf_fmt(out, m->labels[0] ? "%s_sum{%s} %.9g\n" : "%s_sum%s %.9g\n", f->name, m->labels, metric_value(m));
-    buf_fmt(out, m->labels[0] ? "%s_count{%s} %llu\n" : "%s_count%s %llu\n", f->name, m->labels, (unsigned long long)sum);
+    buf_fmt(out, m->labels[0] ? "%s_count{%s} %llu\n" : "%s_count%s %llu\n", f->name, m->labels,
+            (unsigned long long)sum);
 }
 
 void metrics_print(struct buf *out)

@@ -39,7 +39,8 @@ static inline bool slice_starts(slice s, slice prefix)
 }
 static inline bool slice_ends(slice s, slice suffix)
 {
-    return s.len >= suffix.len && (suffix.len == 0 || memcmp(s.ptr + (s.len - suffix.len), suffix.ptr, suffix.len) == 0);
+    return s.len >= suffix.len &&
+           (suffix.len == 0 || memcmp(s.ptr + (s.len - suffix.len), suffix.ptr, suffix.len) == 0);
 }
 /* Bytes [from, end), clamped to the slice. */
 static inline slice slice_from(slice s, size_t from)

@@ -1,5 +1,6 @@
 /* alnum_table.h: code points above ASCII that are Alphabetic or numbers (Unicode 14.0), as closed ranges; made from the Unicode
  * property tables of perl 5.36. What Rust calls char::is_alphanumeric: contract 3.1. Included by names.c only. */
+/* clang-format off */
 static const struct {
     uint32_t from, to;
 } alnum_ranges[] = {
@@ -143,3 +144,4 @@ static const struct {
     {0x20000, 0x2a6df}, {0x2a700, 0x2b738}, {0x2b740, 0x2b81d}, {0x2b820, 0x2cea1}, {0x2ceb0, 0x2ebe0},
     {0x2f800, 0x2fa1d}, {0x30000, 0x3134a},
 };
+/* clang-format on */

@@ -63,7 +63,8 @@ enum err_code seq_find_tail(const struct seq_io *io, slice seq, uint64_t after, 
     return ERR_OK;
 }
 
-enum err_code seq_read(const struct seq_io *io, slice seq, enum slot_type type, uint64_t slot, struct slot *out, struct err *err)
+enum err_code seq_read(const struct seq_io *io, slice seq, enum slot_type type, uint64_t slot, struct slot *out,
+                       struct err *err)
 {
     _cleanup_(buf_done) struct buf key = BUF_INIT;
     _cleanup_(buf_done) struct buf bytes = BUF_INIT;
@@ -93,7 +94,8 @@ enum err_code seq_read_tail(const struct seq_io *io, slice seq, enum slot_type t
 }
 
 /* Does slot `slot` hold our nonce (or, for the slot after ours, name it as its predecessor)? */
-static enum err_code look(const struct seq_io *io, const struct append *a, uint64_t slot, bool as_prev, bool *mine, struct err *err)
+static enum err_code look(const struct seq_io *io, const struct append *a, uint64_t slot, bool as_prev, bool *mine,
+                          struct err *err)
 {
     struct slot s;
 
@@ -108,7 +110,8 @@ static enum err_code look(const struct seq_io *io, const struct append *a, uint6
 }
 
 /* The tail is above our slot: is our record on the chain that leads to it? */
-static enum err_code decide_below(const struct seq_io *io, const struct append *a, uint64_t slot, uint64_t tail, bool *ours, struct err *err)
+static enum err_code decide_below(const struct seq_io *io, const struct append *a, uint64_t slot, uint64_t tail,
+                                  bool *ours, struct err *err)
 {
     struct slot s;
 
@@ -126,8 +129,8 @@ static enum err_code decide_below(const struct seq_io *io, const struct append *
 }
 
 /* LIST decides (R2). *again: nothing is there, PUT once more. */
-static enum err_code decide(const struct seq_io *io, const struct append *a, uint64_t slot, bool created, bool *again, bool *ours,
-                            struct err *err)
+static enum err_code decide(const struct seq_io *io, const struct append *a, uint64_t slot, bool created, bool *again,
+                            bool *ours, struct err *err)
 {
     uint64_t tail;
 
@@ -158,7 +161,8 @@ static void back_off(const struct seq_io *io, int64_t *span)
 }
 
 /* Repeats until the store answered 2xx or 412 (*created says which), or nothing can have happened for too long. */
-static enum err_code put(const struct seq_io *io, const struct append *a, slice key, slice bytes, bool *undecided, bool *created, struct err *err)
+static enum err_code put(const struct seq_io *io, const struct append *a, slice key, slice bytes, bool *undecided,
+                         bool *created, struct err *err)
 {
     int64_t span = BACKOFF_US_MIN, until = os_mono_us(io->os) + GIVE_UP_US;
 

@@ -37,9 +37,12 @@ struct append {
 };
 void seq_nonce(const struct seq_io *io, struct nonce *out);
 /* Highest slot after `after` (SLOT_NONE: of all); *out SLOT_NONE when there is none. */
-MUST_CHECK enum err_code seq_find_tail(const struct seq_io *io, slice seq, uint64_t after, uint64_t *out, struct err *err);
-MUST_CHECK enum err_code seq_read(const struct seq_io *io, slice seq, enum slot_type type, uint64_t slot, struct slot *out, struct err *err);
+MUST_CHECK enum err_code seq_find_tail(const struct seq_io *io, slice seq, uint64_t after, uint64_t *out,
+                                       struct err *err);
+MUST_CHECK enum err_code seq_read(const struct seq_io *io, slice seq, enum slot_type type, uint64_t slot,
+                                  struct slot *out, struct err *err);
 /* Tail and its contents; out->body NULL and seq SLOT_NONE when the sequence is empty. */
-MUST_CHECK enum err_code seq_read_tail(const struct seq_io *io, slice seq, enum slot_type type, struct slot *out, struct err *err);
+MUST_CHECK enum err_code seq_read_tail(const struct seq_io *io, slice seq, enum slot_type type, struct slot *out,
+                                       struct err *err);
 /* ERR_OK: committed at tail.slot + 1. ERR_CONFLICT: lost. Others: see R1. */
 MUST_CHECK enum err_code seq_append(const struct seq_io *io, const struct append *a, struct err *err);

@@ -304,7 +304,8 @@ enum err_code name_state_get(const struct slot *s, struct name_state *out, struc
 }
 
 /* Head 0 follows from the bytes of the name slot, nonce included, so that every helper writes the same object. */
-static enum err_code head_first(slice name, const struct slot *slot, const struct sid *sid, struct head **out, struct err *err)
+static enum err_code head_first(slice name, const struct slot *slot, const struct sid *sid, struct head **out,
+                                struct err *err)
 {
     _cleanup_(head_unrefp) struct head *h = head_new(name, sid);
 
@@ -369,8 +370,8 @@ static struct stream *stream_intern(struct catalog *cat, struct stream *s)
 }
 
 /* The stream of a LIVE name slot, with its tail head; helps where head 0 is missing. *out NULL: its head is DEAD. */
-static enum err_code stream_load(struct catalog *cat, slice name, const struct slot *slot, const struct sid *sid, struct stream **out,
-                                 struct err *err)
+static enum err_code stream_load(struct catalog *cat, slice name, const struct slot *slot, const struct sid *sid,
+                                 struct stream **out, struct err *err)
 {
     struct stream *have = stream_get(cat, sid);
     _cleanup_(head_unrefp) struct head *first = NULL;
@@ -401,7 +402,8 @@ static enum err_code stream_load(struct catalog *cat, slice name, const struct s
 }
 
 /* Reads the name's tail; LIVE: loads the stream. *out NULL: the name is free. */
-static enum err_code name_pull(struct catalog *cat, slice name, struct name_state *state, struct stream **out, struct err *err)
+static enum err_code name_pull(struct catalog *cat, slice name, struct name_state *state, struct stream **out,
+                               struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
     _cleanup_(slot_done) struct slot slot = {0};
@@ -413,7 +415,8 @@ static enum err_code name_pull(struct catalog *cat, slice name, struct name_stat
     return state->live ? stream_load(cat, name, &slot, &state->sid, out, err) : ERR_OK;
 }
 
-enum err_code stream_of_record(struct catalog *cat, slice name, const struct sid *sid, struct stream **out, struct err *err)
+enum err_code stream_of_record(struct catalog *cat, slice name, const struct sid *sid, struct stream **out,
+                               struct err *err)
 {
     struct name_state state;
 
@@ -476,8 +479,9 @@ enum err_code catalog_by_sid(struct catalog *cat, const struct sid *sid, struct 
     return catalog_snapshot(cat, sid, NULL, NULL, out, err);
 }
 
-enum err_code catalog_snapshot(struct catalog *cat, const struct sid *sid, void (*pin)(void *arg, struct stream_version *v), void *arg,
-                               struct stream_version **out, struct err *err)
+enum err_code catalog_snapshot(struct catalog *cat, const struct sid *sid,
+                               void (*pin)(void *arg, struct stream_version *v), void *arg, struct stream_version **out,
+                               struct err *err)
 {
     struct stream_version *v = NULL;
 
@@ -497,10 +501,12 @@ enum err_code catalog_snapshot(struct catalog *cat, const struct sid *sid, void 
 
 static int by_version_name(const void *a, const void *b)
 {
-    return slice_cmp(stream_version_name(*(struct stream_version *const *)a), stream_version_name(*(struct stream_version *const *)b));
+    return slice_cmp(stream_version_name(*(struct stream_version *const *)a),
+                     stream_version_name(*(struct stream_version *const *)b));
 }
 
-enum err_code catalog_list(struct catalog *cat, bool (*fn)(void *arg, struct stream_version *v), void *arg, struct err *err)
+enum err_code catalog_list(struct catalog *cat, bool (*fn)(void *arg, struct stream_version *v), void *arg,
+                           struct err *err)
 {
     struct map_entry *e;
     size_t n = 0;
@@ -536,8 +542,8 @@ static void sid_make(struct catalog *cat, struct sid *out)
     memcpy(out->text, u.text, sizeof(out->text));
 }
 
-static void live_body(struct catalog *cat, slice name, const struct sid *sid, const struct nonce *op, const struct stream_config *config,
-                      const struct schema *schema, struct buf *out)
+static void live_body(struct catalog *cat, slice name, const struct sid *sid, const struct nonce *op,
+                      const struct stream_config *config, const struct schema *schema, struct buf *out)
 {
     _cleanup_(schema_unrefp) struct schema *empty = schema_empty(), *numbered = NULL;
     struct jobject o = {0};
@@ -556,8 +562,8 @@ static void live_body(struct catalog *cat, slice name, const struct sid *sid, co
     jobject_end(&o, out);
 }
 
-static enum err_code name_append(struct catalog *cat, slice seq, const struct name_state *state, const struct nonce *nonce, slice body,
-                                 struct err *err)
+static enum err_code name_append(struct catalog *cat, slice seq, const struct name_state *state,
+                                 const struct nonce *nonce, slice body, struct err *err)
 {
     struct append a = {.seq = seq,
                        .kind = APPEND_NAME,
@@ -569,8 +575,8 @@ static enum err_code name_append(struct catalog *cat, slice seq, const struct na
 }
 
 /* Of the body of a name slot that we committed: head 0 and the tables. */
-static enum err_code adopt_created(struct catalog *cat, slice name, slice body, uint64_t seq, const struct nonce *nonce, const struct sid *sid,
-                                   struct stream **out, struct err *err)
+static enum err_code adopt_created(struct catalog *cat, slice name, slice body, uint64_t seq, const struct nonce *nonce,
+                                   const struct sid *sid, struct stream **out, struct err *err)
 {
     _cleanup_(slot_done) struct slot slot = {.type = SLOT_NAME, .seq = seq, .nonce = *nonce};
 
@@ -581,7 +587,8 @@ static enum err_code adopt_created(struct catalog *cat, slice name, slice body, 
 }
 
 /* Mutant 13: an object of an incarnation that no name slot names yet. */
-static enum err_code create_early(struct catalog *cat, slice name, slice body, const struct nonce *nonce, const struct sid *sid, struct err *err)
+static enum err_code create_early(struct catalog *cat, slice name, slice body, const struct nonce *nonce,
+                                  const struct sid *sid, struct err *err)
 {
     _cleanup_(slot_done) struct slot slot = {.nonce = *nonce};
     _cleanup_(head_unrefp) struct head *h = NULL;
@@ -624,8 +631,8 @@ static enum err_code create_in_gate(struct catalog *cat, slice seq, slice name, 
     }
 }
 
-enum err_code catalog_create(struct catalog *cat, slice name, const struct stream_config *config, const struct schema *schema,
-                             struct stream_version **out, struct err *err)
+enum err_code catalog_create(struct catalog *cat, slice name, const struct stream_config *config,
+                             const struct schema *schema, struct stream_version **out, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
     struct stream_version *v = version_by_name(cat, name);
@@ -656,7 +663,8 @@ static bool count_node(void *arg, const struct store_list_item *item)
     size_t *n = ((void **)arg)[1];
     slice name = slice_from(item->key, sizeof(".sluice/nodes/") - 1);
 
-    if (!item->is_prefix && slice_ends(name, slice_lit(".json")) && !slice_eq(slice_head(name, name.len - 5), slice_str(cat->node_id)))
+    if (!item->is_prefix && slice_ends(name, slice_lit(".json")) &&
+        !slice_eq(slice_head(name, name.len - 5), slice_str(cat->node_id)))
         ++*n;
     return true;
 }
@@ -744,7 +752,8 @@ static enum err_code edit_config(void *arg, struct stream *s, struct head *h, bo
     return ERR_OK;
 }
 
-enum err_code catalog_configure(struct catalog *cat, const struct sid *sid, const struct stream_config *config, struct err *err)
+enum err_code catalog_configure(struct catalog *cat, const struct sid *sid, const struct stream_config *config,
+                                struct err *err)
 {
     struct stream *s = stream_get(cat, sid);
 
@@ -788,7 +797,8 @@ static enum err_code edit_evolve(void *arg, struct stream *s, struct head *h, bo
     return ERR_OK;
 }
 
-enum err_code catalog_evolve(struct catalog *cat, const struct sid *sid, const struct schema *want, struct schema **out, struct err *err)
+enum err_code catalog_evolve(struct catalog *cat, const struct sid *sid, const struct schema *want, struct schema **out,
+                             struct err *err)
 {
     struct stream *s = stream_get(cat, sid);
     struct evolve e = {.want = want};
@@ -831,7 +841,8 @@ static enum err_code cluster_read(struct catalog *cat, const struct slot *slot, 
     (void)json_get_u64(slot->body, "min_reader", &reader);
     (void)json_get_u64(slot->body, "min_writer", &writer);
     if (reader > 1 || writer > 1)
-        return err_set(err, ERR_INVALID, "this store needs a newer Sluice (reader %" PRIu64 ", writer %" PRIu64 ")", reader, writer);
+        return err_set(err, ERR_INVALID, "this store needs a newer Sluice (reader %" PRIu64 ", writer %" PRIu64 ")",
+                       reader, writer);
     if (!json_get_u64(slot->body, "shards", &shards) || shards == 0 || shards > SHARDS_MAX)
         return err_set(err, ERR_CORRUPT, "cluster slot without a number of shards");
     cat->shards_count = (uint32_t)shards;
@@ -908,7 +919,8 @@ static bool name_item(void *arg, const struct store_list_item *item)
 static enum err_code names_load(struct catalog *cat, struct err *err)
 {
     struct name_scan scan = {.cat = cat};
-    enum err_code rc = cat->store->ops->list(cat->store, slice_lit(".sluice/names/"), slice_lit(""), false, name_item, &scan, err);
+    enum err_code rc =
+        cat->store->ops->list(cat->store, slice_lit(".sluice/names/"), slice_lit(""), false, name_item, &scan, err);
 
     for (size_t i = 0; i < scan.count; i++) {
         _cleanup_(buf_done) struct buf name = BUF_INIT;
@@ -940,7 +952,8 @@ static enum err_code load_all(struct catalog *cat, const struct catalog_options 
     return lanes_load(cat, err);
 }
 
-enum err_code catalog_open(struct os *os, struct store *store, const struct catalog_options *opt, struct catalog **out, struct err *err)
+enum err_code catalog_open(struct os *os, struct store *store, const struct catalog_options *opt, struct catalog **out,
+                           struct err *err)
 {
     struct catalog *cat = mem_zalloc(sizeof(*cat));
 

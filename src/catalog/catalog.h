@@ -17,26 +17,26 @@ struct sid {
     char text[27]; /* ULID, lower case */
 };
 struct catalog_options {
-    uint32_t shards;              /* 4; fixed in .sluice/cluster by the first start */
+    uint32_t shards;               /* 4; fixed in .sluice/cluster by the first start */
     int64_t snapshot_retention_us; /* 1 h: superseded versions stay readable */
-    int64_t fence_us;             /* T_fence; 0 with no other node registered */
-    const char *node_id;          /* ULID from the data directory */
+    int64_t fence_us;              /* T_fence; 0 with no other node registered */
+    const char *node_id;           /* ULID from the data directory */
     const char *endpoint;
 };
-MUST_CHECK enum err_code catalog_open(struct os *os, struct store *store, const struct catalog_options *opt, struct catalog **out,
-                                      struct err *err);
+MUST_CHECK enum err_code catalog_open(struct os *os, struct store *store, const struct catalog_options *opt,
+                                      struct catalog **out, struct err *err);
 void catalog_close(struct catalog *cat);
 
 /* ---- streams */
 struct stream_config { /* what contract 3.1, 3.3, 3.5 keep per stream; strings owned; kept as canonical JSON in slots */
-    slice custom_partition;        /* "" none */
-    slice time_partition_limit;    /* "30" days, "" none */
+    slice custom_partition;     /* "" none */
+    slice time_partition_limit; /* "30" days, "" none */
     bool static_schema, internal, infer_timestamp;
-    slice telemetry_type;          /* "logs" */
-    slice log_source;              /* JSON array text of {log_source_format, fields} */
-    slice tags, labels;            /* JSON array text */
-    slice retention;               /* JSON array text as set; "" none */
-    uint32_t retention_days;       /* 0 none */
+    slice telemetry_type;    /* "logs" */
+    slice log_source;        /* JSON array text of {log_source_format, fields} */
+    slice tags, labels;      /* JSON array text */
+    slice retention;         /* JSON array text as set; "" none */
+    uint32_t retention_days; /* 0 none */
     int64_t created_us;
 };
 struct stream_stats { /* committed in the tail head and unfolded records */
@@ -61,24 +61,28 @@ void stream_version_day(const struct stream_version *v, slice day, uint64_t out[
 MUST_CHECK enum err_code stream_name_check(slice name, struct err *err); /* contract 3.1 */
 /* Cached; a miss pulls. ERR_NOT_FOUND. */
 MUST_CHECK enum err_code catalog_resolve(struct catalog *cat, slice name, struct stream_version **out, struct err *err);
-MUST_CHECK enum err_code catalog_by_sid(struct catalog *cat, const struct sid *sid, struct stream_version **out, struct err *err);
+MUST_CHECK enum err_code catalog_by_sid(struct catalog *cat, const struct sid *sid, struct stream_version **out,
+                                        struct err *err);
 /* `schema` NULL: empty. ERR_CONFLICT: it exists, *out is the winner. */
-MUST_CHECK enum err_code catalog_create(struct catalog *cat, slice name, const struct stream_config *config, const struct schema *schema,
-                                        struct stream_version **out, struct err *err);
-MUST_CHECK enum err_code catalog_drop(struct catalog *cat, slice name, struct err *err); /* returns after the fence; sweep is later */
-MUST_CHECK enum err_code catalog_configure(struct catalog *cat, const struct sid *sid, const struct stream_config *config, struct err *err);
+MUST_CHECK enum err_code catalog_create(struct catalog *cat, slice name, const struct stream_config *config,
+                                        const struct schema *schema, struct stream_version **out, struct err *err);
+MUST_CHECK enum err_code catalog_drop(struct catalog *cat, slice name,
+                                      struct err *err); /* returns after the fence; sweep is later */
+MUST_CHECK enum err_code catalog_configure(struct catalog *cat, const struct sid *sid,
+                                           const struct stream_config *config, struct err *err);
 /* Gives ids to the fields of `want` that lack one (matching by name). *out: the head's schema afterwards. Where another node
  * took the name with another type, the caller's field comes back missing: it must use the sibling name. */
-MUST_CHECK enum err_code catalog_evolve(struct catalog *cat, const struct sid *sid, const struct schema *want, struct schema **out,
-                                        struct err *err);
+MUST_CHECK enum err_code catalog_evolve(struct catalog *cat, const struct sid *sid, const struct schema *want,
+                                        struct schema **out, struct err *err);
 /* Names of live streams, sorted; fn returns false to stop. */
-MUST_CHECK enum err_code catalog_list(struct catalog *cat, bool (*fn)(void *arg, struct stream_version *v), void *arg, struct err *err);
+MUST_CHECK enum err_code catalog_list(struct catalog *cat, bool (*fn)(void *arg, struct stream_version *v), void *arg,
+                                      struct err *err);
 
 /* ---- commits: one lane, one session */
 struct catalog_file {
     struct sid sid;
-    slice stream;     /* name, for people */
-    slice path;       /* below <enc-name>/<sid>/ */
+    slice stream; /* name, for people */
+    slice path;   /* below <enc-name>/<sid>/ */
     struct segment_stats stats;
     uint64_t raw_bytes; /* JSON bytes of its rows */
     uint32_t schema_version;
@@ -89,21 +93,25 @@ struct lane_identity { /* from and for the WAL header: the caller writes it back
 /* R3: OPENs the lane named in `id` first; else takes one. `id` is updated after OPEN is committed. *committed: highest segment of this
  * wal id that is committed. `header` is called to persist `id` before the first DATA (R4). */
 MUST_CHECK enum err_code catalog_session_open(struct catalog *cat, struct lane_identity *id,
-                                              enum err_code (*header)(void *arg, const struct lane_identity *id, struct err *err),
+                                              enum err_code (*header)(void *arg, const struct lane_identity *id,
+                                                                      struct err *err),
                                               void *arg, uint64_t *committed, struct err *err);
 /* Where the next DATA would stand; names of its files need it: "<lane>-<slot>-<session8>". */
 void catalog_next_file_stem(struct catalog *cat, struct buf *out);
-slice catalog_stream_dir(struct catalog *cat, slice name, const struct sid *sid, struct buf *out); /* "<enc-name>/<sid>/" */
+slice catalog_stream_dir(struct catalog *cat, slice name, const struct sid *sid,
+                         struct buf *out); /* "<enc-name>/<sid>/" */
 /* Appends DATA for WAL segments [from, to] with these files. ERR_OK: committed, and cached versions already show the files.
  * ERR_CONFLICT: fenced; a new lane was taken (header called): upload again under new names unless *committed >= to. */
-MUST_CHECK enum err_code catalog_commit(struct catalog *cat, uint64_t from, uint64_t to, const struct catalog_file *files, size_t count,
-                                        void (*on_visible)(void *arg), void *arg, uint64_t *committed, struct err *err);
+MUST_CHECK enum err_code catalog_commit(struct catalog *cat, uint64_t from, uint64_t to,
+                                        const struct catalog_file *files, size_t count, void (*on_visible)(void *arg),
+                                        void *arg, uint64_t *committed, struct err *err);
 /*  on_visible is called under the lock that catalog_snapshot() takes, in the moment the files become part of versions: the
  *  stage drops the rows there, so that no cut sees both or neither (I10). */
 MUST_CHECK enum err_code catalog_seal(struct catalog *cat, struct err *err); /* clean stop */
 /* One cut: under the same lock `pin` is called with the version. Missing name: ERR_NOT_FOUND (from the cache; call catalog_resolve() before). */
-MUST_CHECK enum err_code catalog_snapshot(struct catalog *cat, const struct sid *sid, void (*pin)(void *arg, struct stream_version *v),
-                                          void *arg, struct stream_version **out, struct err *err);
+MUST_CHECK enum err_code catalog_snapshot(struct catalog *cat, const struct sid *sid,
+                                          void (*pin)(void *arg, struct stream_version *v), void *arg,
+                                          struct stream_version **out, struct err *err);
 
 /* ---- planning */
 struct plan_range {
@@ -111,7 +119,7 @@ struct plan_range {
     uint64_t min, max; /* order-preserving; rows outside can not match */
 };
 struct plan_file {
-    slice key;        /* whole key in the store, in the plan's arena */
+    slice key; /* whole key in the store, in the plan's arena */
     uint64_t rows, bytes;
     int64_t tmin_us, tmax_us;
     uint32_t crc32c;
@@ -120,10 +128,11 @@ struct plan {
     struct arena arena;
     struct plan_file *files; /* newest first (by tmax) */
     size_t count;
-    uint64_t total;          /* files before pruning */
+    uint64_t total; /* files before pruning */
 };
-MUST_CHECK enum err_code stream_version_plan(struct stream_version *v, int64_t tmin_us, int64_t tmax_us, const struct plan_range *ranges,
-                                             size_t ranges_count, struct plan *out, struct err *err); /* [tmin, tmax) */
+MUST_CHECK enum err_code stream_version_plan(struct stream_version *v, int64_t tmin_us, int64_t tmax_us,
+                                             const struct plan_range *ranges, size_t ranges_count, struct plan *out,
+                                             struct err *err); /* [tmin, tmax) */
 void plan_done(struct plan *p);
 
 /* ---- maintenance: each call is one round, safe on any node at any time, and says what it did */
@@ -132,21 +141,24 @@ struct catalog_work {
     uint64_t inputs_compacted, outputs_compacted, bytes_compacted, streams_swept;
 };
 MUST_CHECK enum err_code catalog_fold(struct catalog *cat, struct catalog_work *out, struct err *err);
-MUST_CHECK enum err_code catalog_gc(struct catalog *cat, struct catalog_work *out, struct err *err);        /* gc_files, gc_meta, slots */
+MUST_CHECK enum err_code catalog_gc(struct catalog *cat, struct catalog_work *out,
+                                    struct err *err); /* gc_files, gc_meta, slots */
 MUST_CHECK enum err_code catalog_reconcile(struct catalog *cat, struct catalog_work *out, struct err *err); /* R9 */
-MUST_CHECK enum err_code catalog_expire(struct catalog *cat, struct catalog_work *out, struct err *err);    /* retention */
+MUST_CHECK enum err_code catalog_expire(struct catalog *cat, struct catalog_work *out, struct err *err); /* retention */
 /* One claim, merge, commit, if any directory is worth it. `merge` writes the output (segment_merge over store paths). */
 MUST_CHECK enum err_code catalog_compact(struct catalog *cat,
-                                         enum err_code (*merge)(void *arg, const struct schema *schema, const slice *keys, size_t count,
-                                                                struct os_file *out, struct segment_stats *stats, struct err *err),
+                                         enum err_code (*merge)(void *arg, const struct schema *schema,
+                                                                const slice *keys, size_t count, struct os_file *out,
+                                                                struct segment_stats *stats, struct err *err),
                                          void *arg, struct catalog_work *out, struct err *err);
 /* Verifies crc32c of some files (a scrub step), calling bad() for each damaged one. */
-MUST_CHECK enum err_code catalog_scrub(struct catalog *cat, uint64_t bytes_max, void (*bad)(void *arg, slice key, const char *why), void *arg,
-                                       struct err *err);
+MUST_CHECK enum err_code catalog_scrub(struct catalog *cat, uint64_t bytes_max,
+                                       void (*bad)(void *arg, slice key, const char *why), void *arg, struct err *err);
 struct storage_class {
     uint64_t objects, bytes;
 };
 struct storage_report {
     struct storage_class live, retained, limbo, garbage, system, unknown;
 };
-MUST_CHECK enum err_code catalog_report(struct catalog *cat, struct storage_report *out, struct buf *json, struct err *err);
+MUST_CHECK enum err_code catalog_report(struct catalog *cat, struct storage_report *out, struct buf *json,
+                                        struct err *err);

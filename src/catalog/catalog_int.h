@@ -83,7 +83,7 @@ struct catalog {
     size_t lanes_count, lanes_cap;
     struct session session;
     struct shard *shards; /* inside the gate "fold" */
-    size_t compact_at; /* one task at a time calls catalog_compact(), catalog_scrub(), catalog_gc() */
+    size_t compact_at;    /* one task at a time calls catalog_compact(), catalog_scrub(), catalog_gc() */
     size_t scrub_stream, scrub_file;
     struct sid gc_after;
 };
@@ -102,14 +102,17 @@ void streams_release(struct catalog *cat, struct stream **all, size_t count);
 void stream_rebuild(struct catalog *cat, struct stream *s);
 /* Takes over the reference when the head is newer than the known one. */
 void stream_install(struct catalog *cat, struct stream *s, struct head *h);
-MUST_CHECK enum err_code stream_reload(struct catalog *cat, struct stream *s, struct err *err); /* the tail head, from the store */
+MUST_CHECK enum err_code stream_reload(struct catalog *cat, struct stream *s,
+                                       struct err *err); /* the tail head, from the store */
 /* The stream of a record: cached, or its name is LIVE with this sid. *out NULL: neither. */
-MUST_CHECK enum err_code stream_of_record(struct catalog *cat, slice name, const struct sid *sid, struct stream **out, struct err *err);
+MUST_CHECK enum err_code stream_of_record(struct catalog *cat, slice name, const struct sid *sid, struct stream **out,
+                                          struct err *err);
 void stream_forget(struct catalog *cat, struct stream *s);
 /* Edits a copy of the tail head and appends it; again when another was first. `edit` may do IO; leaves *changed false: nothing to do.
  * ERR_NOT_FOUND: the incarnation is dead. */
 typedef enum err_code (*head_edit_fn)(void *arg, struct stream *s, struct head *h, bool *changed, struct err *err);
-MUST_CHECK enum err_code head_update(struct catalog *cat, struct stream *s, head_edit_fn edit, void *arg, struct err *err);
+MUST_CHECK enum err_code head_update(struct catalog *cat, struct stream *s, head_edit_fn edit, void *arg,
+                                     struct err *err);
 void stream_dir_put(struct buf *out, slice name, const struct sid *sid); /* "<enc-name>/<sid>/" */
 /* The newest names: the tail slot's state. */
 struct name_state {
@@ -119,7 +122,8 @@ struct name_state {
     struct sid sid;
 };
 MUST_CHECK enum err_code name_state_get(const struct slot *s, struct name_state *out, struct err *err);
-MUST_CHECK enum err_code nodes_others(struct catalog *cat, size_t *out, struct err *err); /* registered nodes but for us */
+MUST_CHECK enum err_code nodes_others(struct catalog *cat, size_t *out,
+                                      struct err *err); /* registered nodes but for us */
 /* Appends the DEAD head of an incarnation that is dead by name. */
 MUST_CHECK enum err_code head_kill(struct catalog *cat, struct stream *s, struct err *err);
 
@@ -153,7 +157,8 @@ struct lane *lane_get(struct catalog *cat, slice name); /* under mu; made when n
 /* Decodes one lane record. */
 MUST_CHECK enum err_code record_get(struct catalog *cat, const struct slot *s, struct record *out, struct err *err);
 /* Reads the records of (lane->pos, upto], or as long as they follow one another. */
-MUST_CHECK enum err_code lane_read(struct catalog *cat, struct lane *lane, uint64_t upto, struct records *out, struct err *err);
+MUST_CHECK enum err_code lane_read(struct catalog *cat, struct lane *lane, uint64_t upto, struct records *out,
+                                   struct err *err);
 /* Under mu: adds them to their streams, moves pos, makes versions. */
 void records_apply(struct catalog *cat, struct lane *lane, const struct records *r);
 /* All lanes of the bucket, read as far as they go, with the check that what was read is genuine (R11). Inside the gate "fold". */
@@ -173,4 +178,5 @@ MUST_CHECK enum err_code head_spill(struct catalog *cat, struct head *h, struct 
 /* ---- reconcile.c: "<enc-name>/<sid>/", and what the sequence of the name says of it */
 enum name_fate { FATE_UNKNOWN, FATE_LIVE, FATE_DEAD };
 bool incarnation_parse(slice prefix, struct buf *name, struct sid *sid);
-MUST_CHECK enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid *sid, enum name_fate *out, struct err *err);
+MUST_CHECK enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid *sid, enum name_fate *out,
+                                          struct err *err);

@@ -58,7 +58,8 @@ static struct os *os_skewed(void)
 
 static void node_start(struct node *n, bool session)
 {
-    const struct catalog_options opt = {.shards = 4, .snapshot_retention_us = 0, .node_id = "01kjvktcgre5t2x7w4c6h0ryaq", .endpoint = ""};
+    const struct catalog_options opt = {
+        .shards = 4, .snapshot_retention_us = 0, .node_id = "01kjvktcgre5t2x7w4c6h0ryaq", .endpoint = ""};
     struct err err = {0};
 
     n->os = os_skewed();
@@ -122,8 +123,10 @@ static enum err_code commit(struct node *n, const struct sid *sid, const char *n
     for (unsigned i = 0; i < count; i++) {
         char *path = malloc(200);
         (void)snprintf(path, 200, "date=2026-02-16/hour=%02d/%s-%u.parquet", hour, buf_cstr(&stem), i);
-        files[i] = (struct catalog_file){.sid = *sid, .stream = slice_str(name), .path = slice_str(path), .raw_bytes = 100, .schema_version = 1};
-        files[i].stats = (struct segment_stats){.rows = 1, .bytes = 7, .tmin_us = T0 + hour * HOUR + i, .tmax_us = T0 + hour * HOUR + i, .cols_count = 1};
+        files[i] = (struct catalog_file){
+            .sid = *sid, .stream = slice_str(name), .path = slice_str(path), .raw_bytes = 100, .schema_version = 1};
+        files[i].stats = (struct segment_stats){
+            .rows = 1, .bytes = 7, .tmin_us = T0 + hour * HOUR + i, .tmax_us = T0 + hour * HOUR + i, .cols_count = 1};
         files[i].stats.crc32c = crc32c(0, "parquet", 7);
         files[i].stats.cols[0] = (struct segment_stat){.field_id = 1, .min = i, .max = i, .has_minmax = true};
         struct buf key = BUF_INIT;
@@ -285,7 +288,8 @@ static unsigned objects(struct node *n, const char *prefix, bool data)
     struct found f = {n, 0, 0};
     struct err err;
 
-    assert_int_equal(n->store->ops->list(n->store, slice_str(prefix), slice_lit(""), false, found_item, &f, &err), ERR_OK);
+    assert_int_equal(n->store->ops->list(n->store, slice_str(prefix), slice_lit(""), false, found_item, &f, &err),
+                     ERR_OK);
     return data ? f.data : f.all;
 }
 
@@ -314,9 +318,11 @@ static void test_gc(void **state)
         if (i < 3)
             assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
     }
-    put_file(n, &sid, "gc", "date=2026-02-16/hour=01/n00001-00000000000000000001-00000000-7.parquet"); /* decided without it */
+    put_file(n, &sid, "gc",
+             "date=2026-02-16/hour=01/n00001-00000000000000000001-00000000-7.parquet"); /* decided without it */
     put_file(n, &sid, "gc", "date=2026-02-16/hour=01/n00001-00000000000000000099-00000000-0.parquet"); /* limbo */
-    put_file(n, &sid, "gc", "date=2026-02-16/hour=01/c00000000000000000001-00000000-0.parquet");       /* of no active claim */
+    put_file(n, &sid, "gc",
+             "date=2026-02-16/hour=01/c00000000000000000001-00000000-0.parquet"); /* of no active claim */
     put_file(n, &sid, "gc", "date=2026-02-16/hour=01/foreign");
     assert_int_equal(catalog_report(n->cat, &r, &json, &err), ERR_OK);
     assert_int_equal(r.limbo.objects, 1);
@@ -370,8 +376,8 @@ static void test_reconcile(void **state)
     assert_int_equal(planned(n, &b, INT64_MIN, INT64_MAX, NULL), 2);
 }
 
-static enum err_code fake_merge(void *arg, const struct schema *schema, const slice *keys, size_t count, struct os_file *out,
-                                struct segment_stats *stats, struct err *err)
+static enum err_code fake_merge(void *arg, const struct schema *schema, const slice *keys, size_t count,
+                                struct os_file *out, struct segment_stats *stats, struct err *err)
 {
     struct node *n = arg;
     const struct os_iov iov = {"merged", 6};
@@ -381,12 +387,13 @@ static enum err_code fake_merge(void *arg, const struct schema *schema, const sl
         struct store_meta meta;
         assert_int_equal(n->store->ops->stat(n->store, keys[i], &meta, err), ERR_OK);
     }
-    *stats = (struct segment_stats){.rows = count, .bytes = 6, .crc32c = crc32c(0, "merged", 6), .tmin_us = T0 + HOUR, .tmax_us = T0 + HOUR + 100};
+    *stats = (struct segment_stats){
+        .rows = count, .bytes = 6, .crc32c = crc32c(0, "merged", 6), .tmin_us = T0 + HOUR, .tmax_us = T0 + HOUR + 100};
     return n->os->ops->pwritev(n->os, out, &iov, 1, 0, err);
 }
 
-static enum err_code failing_merge(void *arg, const struct schema *schema, const slice *keys, size_t count, struct os_file *out,
-                                   struct segment_stats *stats, struct err *err)
+static enum err_code failing_merge(void *arg, const struct schema *schema, const slice *keys, size_t count,
+                                   struct os_file *out, struct segment_stats *stats, struct err *err)
 {
     (void)arg, (void)schema, (void)keys, (void)count, (void)out, (void)stats;
     return err_set(err, ERR_IO, "no");
@@ -424,8 +431,8 @@ static void test_compact(void **state)
 
 /* Retention drops an input while the merge runs: the commit's check fails, the output is garbage, nothing comes back. */
 static struct sid racing;
-static enum err_code racing_merge(void *arg, const struct schema *schema, const slice *keys, size_t count, struct os_file *out,
-                                  struct segment_stats *stats, struct err *err)
+static enum err_code racing_merge(void *arg, const struct schema *schema, const slice *keys, size_t count,
+                                  struct os_file *out, struct segment_stats *stats, struct err *err)
 {
     struct node *n = arg;
     struct catalog_work w = {0};
@@ -498,7 +505,8 @@ static void test_scrub(void **state)
     assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
     assert_int_equal(catalog_scrub(n->cat, UINT64_MAX, count_bad, &bad, &err), ERR_OK);
     assert_int_equal(bad, 0);
-    (void)snprintf(cmd, sizeof(cmd), "f=$(find %s/scrub -name '*-3.parquet'); printf X | dd of=$f conv=notrunc status=none", n->dir);
+    (void)snprintf(cmd, sizeof(cmd),
+                   "f=$(find %s/scrub -name '*-3.parquet'); printf X | dd of=$f conv=notrunc status=none", n->dir);
     assert_int_equal(system(cmd), 0);
     for (int i = 0; i < 8; i++) /* a few bytes at a time: every file once a round */
         assert_int_equal(catalog_scrub(n->cat, 8, count_bad, &bad, &err), ERR_OK);

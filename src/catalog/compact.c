@@ -13,11 +13,11 @@
 #include "base/banned.h"
 
 #define TARGET_BYTES (UINT64_C(128) << 20)
-#define SMALL_BYTES (TARGET_BYTES / 2)    /* larger files are left alone */
+#define SMALL_BYTES (TARGET_BYTES / 2) /* larger files are left alone */
 #define INPUTS_MAX 512u
 #define HOUR_US INT64_C(3600000000)
-#define SETTLE_US INT64_C(600000000)      /* an hour is left alone until so long after its end, */
-#define BUSY_FILES 64u                    /* unless it has more files than this */
+#define SETTLE_US INT64_C(600000000) /* an hour is left alone until so long after its end, */
+#define BUSY_FILES 64u               /* unless it has more files than this */
 #define CLAIM_US HOUR_US
 
 struct group { /* small files of one directory */
@@ -131,7 +131,8 @@ static enum err_code pick(struct catalog *cat, struct head *h, int64_t now_us, s
         struct group *g = e->value;
         if (g->files.count < 2 || !settled(g, now_us))
             continue;
-        if (!best || g->files.count > best->files.count || (g->files.count == best->files.count && slice_cmp(g->dir, best->dir) < 0)) {
+        if (!best || g->files.count > best->files.count ||
+            (g->files.count == best->files.count && slice_cmp(g->dir, best->dir) < 0)) {
             struct entry_list trial = {0};
             qsort(g->files.items, g->files.count, sizeof(*g->files.items), newest_first);
             if (choose(g, &trial))
@@ -285,10 +286,11 @@ static enum err_code edit_commit(void *arg, struct stream *s, struct head *h, bo
 
 /* ---- (2) the output */
 
-typedef enum err_code (*merge_fn)(void *arg, const struct schema *schema, const slice *keys, size_t count, struct os_file *out,
-                                  struct segment_stats *stats, struct err *err);
+typedef enum err_code (*merge_fn)(void *arg, const struct schema *schema, const slice *keys, size_t count,
+                                  struct os_file *out, struct segment_stats *stats, struct err *err);
 
-static enum err_code publish(struct job *j, struct os_file *f, const struct segment_stats *stats, uint64_t raw, struct err *err)
+static enum err_code publish(struct job *j, struct os_file *f, const struct segment_stats *stats, uint64_t raw,
+                             struct err *err)
 {
     struct store *store = j->cat->store;
     struct file_name name;
@@ -332,7 +334,8 @@ static enum err_code merge_inputs(struct job *j, merge_fn merge, void *arg, stru
     if (rc == ERR_OK)
         rc = merge(arg, j->schema, keys, j->inputs.count, f, &stats, err);
     if (rc == ERR_OK && stats.rows != rows)
-        rc = err_set(err, ERR_CORRUPT, "merging %zu files of %" PRIu64 " rows gave %" PRIu64, j->inputs.count, rows, stats.rows);
+        rc = err_set(err, ERR_CORRUPT, "merging %zu files of %" PRIu64 " rows gave %" PRIu64, j->inputs.count, rows,
+                     stats.rows);
     if (rc == ERR_OK)
         rc = publish(j, f, &stats, raw, err);
     if (rc != ERR_OK && f)
@@ -355,7 +358,8 @@ static enum err_code job_run(struct job *j, merge_fn merge, void *arg, struct ca
         rc = head_update(cat, j->stream, edit_commit, j, err);
     if (rc != ERR_OK || !j->done) {
         struct err ignored;
-        enum err_code cancelled = head_update(cat, j->stream, edit_uncommit, j, &ignored); /* else its deadline does it */
+        enum err_code cancelled =
+            head_update(cat, j->stream, edit_uncommit, j, &ignored); /* else its deadline does it */
         (void)cancelled;
         return rc;
     }
@@ -366,15 +370,17 @@ static enum err_code job_run(struct job *j, merge_fn merge, void *arg, struct ca
     return ERR_OK;
 }
 
-static enum err_code compact_stream(struct catalog *cat, struct stream *s, int64_t now_us, merge_fn merge, void *arg, bool *did,
-                                    struct catalog_work *out, struct err *err)
+static enum err_code compact_stream(struct catalog *cat, struct stream *s, int64_t now_us, merge_fn merge, void *arg,
+                                    bool *did, struct catalog_work *out, struct err *err)
 {
     struct job j = {.cat = cat, .stream = s, .now_us = now_us};
     _cleanup_(head_unrefp) struct head *h = NULL;
     bool old = false;
 
     os_lock(cat->os, cat->mu);
-    h = s->head && !s->head->dead && (s->compact_slot != s->head->slot || now_us >= s->compact_after_us) ? head_ref(s->head) : NULL;
+    h = s->head && !s->head->dead && (s->compact_slot != s->head->slot || now_us >= s->compact_after_us)
+            ? head_ref(s->head)
+            : NULL;
     os_unlock(cat->os, cat->mu);
     if (!h)
         return ERR_OK;

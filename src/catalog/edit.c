@@ -54,8 +54,8 @@ static enum err_code remove_in_manifest(const struct removal *r, struct manifest
     return ERR_OK;
 }
 
-enum err_code head_remove(struct catalog *cat, struct head *h, int64_t from_us, int64_t to_us, file_match_fn match, void *arg,
-                          struct entry_list *removed, struct err *err)
+enum err_code head_remove(struct catalog *cat, struct head *h, int64_t from_us, int64_t to_us, file_match_fn match,
+                          void *arg, struct entry_list *removed, struct err *err)
 {
     _cleanup_(buf_done) struct buf dir = BUF_INIT;
     struct removal r = {cat, h, {0}, from_us, to_us, match, arg, removed};
@@ -78,8 +78,8 @@ enum err_code head_remove(struct catalog *cat, struct head *h, int64_t from_us, 
     return rc; /* after an error the copy of the head is thrown away */
 }
 
-enum err_code head_each(struct catalog *cat, struct head *h, enum err_code (*fn)(void *arg, struct entry *e, struct err *err), void *arg,
-                        struct err *err)
+enum err_code head_each(struct catalog *cat, struct head *h,
+                        enum err_code (*fn)(void *arg, struct entry *e, struct err *err), void *arg, struct err *err)
 {
     _cleanup_(buf_done) struct buf dir = BUF_INIT;
     const struct slm *m;

@@ -11,7 +11,8 @@ static int by_field(const void *a, const void *b)
     return (x->field_id > y->field_id) - (x->field_id < y->field_id);
 }
 
-struct entry *entry_new(slice path, const struct segment_stats *stats, uint64_t raw_bytes, uint32_t schema, uint64_t added)
+struct entry *entry_new(slice path, const struct segment_stats *stats, uint64_t raw_bytes, uint32_t schema,
+                        uint64_t added)
 {
     uint32_t n = MIN(stats->cols_count, ENTRY_COLS_MAX);
     size_t cols_bytes = n * sizeof(struct segment_stat);
@@ -41,8 +42,12 @@ struct entry *entry_new(slice path, const struct segment_stats *stats, uint64_t 
 
 static struct segment_stats stats_of(const struct entry *e)
 {
-    struct segment_stats s = {
-        .rows = e->rows, .bytes = e->bytes, .crc32c = e->crc32c, .tmin_us = e->tmin_us, .tmax_us = e->tmax_us, .cols_count = e->cols_count};
+    struct segment_stats s = {.rows = e->rows,
+                              .bytes = e->bytes,
+                              .crc32c = e->crc32c,
+                              .tmin_us = e->tmin_us,
+                              .tmax_us = e->tmax_us,
+                              .cols_count = e->cols_count};
 
     memcpy(s.cols, e->cols, e->cols_count * sizeof(*e->cols));
     return s;
@@ -181,8 +186,8 @@ static bool col_get(const char *key, const json_t *v, struct segment_stat *out)
     uint64_t id;
     json_int_t nulls = json_integer_value(json_array_get(v, 2));
 
-    if (!slice_u64(slice_str(key), &id) || id == 0 || id > UINT32_MAX || json_array_size(v) != 3 || !json_is_integer(json_array_get(v, 2)) ||
-        nulls < 0 || nulls > UINT32_MAX)
+    if (!slice_u64(slice_str(key), &id) || id == 0 || id > UINT32_MAX || json_array_size(v) != 3 ||
+        !json_is_integer(json_array_get(v, 2)) || nulls < 0 || nulls > UINT32_MAX)
         return false;
     *out = (struct segment_stat){.field_id = (uint32_t)id, .nulls = (uint32_t)nulls};
     if (json_is_null(json_array_get(v, 0)) && json_is_null(json_array_get(v, 1)))
@@ -205,9 +210,10 @@ enum err_code entry_get(const json_t *o, struct entry **out, struct err *err)
     const char *key;
     slice path;
 
-    if (!json_get_text(o, "path", &path) || !path_valid(path) || !json_get_u64(o, "rows", &s.rows) || !json_get_u64(o, "bytes", &s.bytes) ||
-        !json_get_u64(o, "crc32c", &crc) || crc > UINT32_MAX || !json_get_i64(o, "tmin", &s.tmin_us) || !json_get_i64(o, "tmax", &s.tmax_us) ||
-        s.tmin_us > s.tmax_us || s.rows == 0 || s.rows > UINT32_MAX || !json_get_u64(o, "schema", &schema) || schema > UINT32_MAX)
+    if (!json_get_text(o, "path", &path) || !path_valid(path) || !json_get_u64(o, "rows", &s.rows) ||
+        !json_get_u64(o, "bytes", &s.bytes) || !json_get_u64(o, "crc32c", &crc) || crc > UINT32_MAX ||
+        !json_get_i64(o, "tmin", &s.tmin_us) || !json_get_i64(o, "tmax", &s.tmax_us) || s.tmin_us > s.tmax_us ||
+        s.rows == 0 || s.rows > UINT32_MAX || !json_get_u64(o, "schema", &schema) || schema > UINT32_MAX)
         return err_set(err, ERR_CORRUPT, "bad file entry");
     (void)json_get_u64(o, "raw", &raw);     /* absent in entries of others: unknown, counted as nothing */
     (void)json_get_u64(o, "added", &added); /* only in heads */

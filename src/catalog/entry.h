@@ -15,7 +15,8 @@ struct entry {
     slice path;                             /* below "<enc-name>/<sid>/" */
     const struct segment_stat *cols;        /* ascending field_id */
 };
-struct entry *entry_new(slice path, const struct segment_stats *stats, uint64_t raw_bytes, uint32_t schema, uint64_t added);
+struct entry *entry_new(slice path, const struct segment_stats *stats, uint64_t raw_bytes, uint32_t schema,
+                        uint64_t added);
 struct entry *entry_with_added(const struct entry *e, uint64_t added);
 struct entry *entry_ref(struct entry *e);
 void entry_unref(struct entry *e);

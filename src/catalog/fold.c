@@ -10,8 +10,8 @@
 #include "base/banned.h"
 
 #define FOLD_TRIES_MAX 5
-#define MANIFEST_MERGE_MIN 8u     /* so many small manifests become one */
-#define MANIFEST_SMALL_MAX 4096u  /* files of a small one */
+#define MANIFEST_MERGE_MIN 8u    /* so many small manifests become one */
+#define MANIFEST_SMALL_MAX 4096u /* files of a small one */
 
 /* ---- spilling: inline entries that overflow move into a manifest */
 
@@ -80,14 +80,18 @@ static enum err_code manifest_write(struct spill *s, struct entry *const *e, siz
     buf_slice(&key, s->dir);
     buf_slice(&key, buf_view(&path));
     enum err_code rc = s->cat->store->ops->create(s->cat->store, buf_view(&key), buf_view(&image), err);
-    if (rc == ERR_UNKNOWN || rc == ERR_CONFLICT) { /* reading back decides; a foreign object under a random name is none of ours */
+    if (rc == ERR_UNKNOWN ||
+        rc == ERR_CONFLICT) { /* reading back decides; a foreign object under a random name is none of ours */
         _cleanup_(buf_done) struct buf back = BUF_INIT;
         TRY(s->cat->store->ops->read(s->cat->store, buf_view(&key), 0, UINT64_MAX, &back, NULL, err));
-        rc = slice_eq(buf_view(&back), buf_view(&image)) ? ERR_OK : err_set(err, ERR_UNAVAILABLE, "%s holds other bytes", buf_cstr(&key));
+        rc = slice_eq(buf_view(&back), buf_view(&image))
+                 ? ERR_OK
+                 : err_set(err, ERR_UNAVAILABLE, "%s holds other bytes", buf_cstr(&key));
     }
     TRY(rc);
     struct head *h = s->h;
-    *ARRAY_PUSH(h->manifests, h->manifests_count, h->manifests_cap) = manifest_of(buf_view(&path), buf_view(&image), e, count);
+    *ARRAY_PUSH(h->manifests, h->manifests_count, h->manifests_cap) =
+        manifest_of(buf_view(&path), buf_view(&image), e, count);
     return ERR_OK;
 }
 
@@ -104,7 +108,8 @@ static enum err_code head_spill_run(struct spill *s, struct err *err)
     s->all = inline_files;
     s->h->files = (struct entry_list){0};
     TRY(take_small(s, err));
-    qsort(s->all.items, s->all.count, sizeof(*s->all.items), oldest_first); /* so that manifests do not overlap in time */
+    qsort(s->all.items, s->all.count, sizeof(*s->all.items),
+          oldest_first); /* so that manifests do not overlap in time */
     for (size_t at = 0; at < s->all.count; at += MANIFEST_FILES_MAX)
         TRY(manifest_write(s, s->all.items + at, MIN(s->all.count - at, MANIFEST_FILES_MAX), err));
     return ERR_OK;
@@ -215,7 +220,8 @@ static void checkpoint_body(const struct shard *s, const struct positions *p, st
 
     for (size_t i = 0; i < p->count; i++) {
         uint64_t pos = shard_pos(s, slice_str(p->items[i].lane));
-        int_put(jobject_put(&lanes, p->items[i].lane), (int64_t)(pos == SLOT_NONE ? p->items[i].slot : MAX(pos, p->items[i].slot)));
+        int_put(jobject_put(&lanes, p->items[i].lane),
+                (int64_t)(pos == SLOT_NONE ? p->items[i].slot : MAX(pos, p->items[i].slot)));
     }
     for (size_t i = 0; i < s->pos_count; i++) { /* lanes that this process never saw: positions never go back (I5) */
         bool have = false;
@@ -231,7 +237,8 @@ static void checkpoint_body(const struct shard *s, const struct positions *p, st
     jobject_end(&o, out);
 }
 
-static enum err_code checkpoint_append(struct catalog *cat, uint32_t shard, const struct positions *p, bool *lost, struct err *err)
+static enum err_code checkpoint_append(struct catalog *cat, uint32_t shard, const struct positions *p, bool *lost,
+                                       struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
     struct shard *s = &cat->shards[shard];
@@ -241,7 +248,8 @@ static enum err_code checkpoint_append(struct catalog *cat, uint32_t shard, cons
         return ERR_OK;
     seq_shard(&seq, shard);
     checkpoint_body(s, p, &body);
-    struct append a = {.seq = buf_view(&seq), .kind = APPEND_OTHER, .type = SLOT_CHECKPOINT, .tail = s->tail, .body = buf_view(&body)};
+    struct append a = {
+        .seq = buf_view(&seq), .kind = APPEND_OTHER, .type = SLOT_CHECKPOINT, .tail = s->tail, .body = buf_view(&body)};
     seq_nonce(&cat->io, &a.nonce);
     enum err_code rc = seq_append(&cat->io, &a, err);
     *lost = rc == ERR_CONFLICT;
@@ -252,8 +260,8 @@ static enum err_code checkpoint_append(struct catalog *cat, uint32_t shard, cons
     return ERR_OK;
 }
 
-static enum err_code fold_shard(struct catalog *cat, uint32_t shard, struct stream **all, size_t count, const struct positions *p, bool *lost,
-                                struct catalog_work *out, struct err *err)
+static enum err_code fold_shard(struct catalog *cat, uint32_t shard, struct stream **all, size_t count,
+                                const struct positions *p, bool *lost, struct catalog_work *out, struct err *err)
 {
     if (!MUTANT(6)) {
         TRY(shard_refresh(cat, shard, lost, err)); /* R11 */

@@ -38,10 +38,11 @@ static bool slots_item(void *arg, const struct store_list_item *item)
 }
 
 /* Deletes slots <= upto that were superseded before `before_us`. */
-static enum err_code slots_delete(struct catalog *cat, struct slots *s, uint64_t upto, int64_t before_us, struct catalog_work *out,
-                                  struct err *err)
+static enum err_code slots_delete(struct catalog *cat, struct slots *s, uint64_t upto, int64_t before_us,
+                                  struct catalog_work *out, struct err *err)
 {
-    size_t end = s->count && !(MUTANT(4) && slice_starts(s->seq, slice_lit(".sluice/lanes/"))) ? s->count - 1 : s->count; /* R5 */
+    size_t end = s->count && !(MUTANT(4) && slice_starts(s->seq, slice_lit(".sluice/lanes/"))) ? s->count - 1
+                                                                                               : s->count; /* R5 */
 
     for (size_t i = 0; i < end; i++) {
         int64_t superseded_us = i + 1 < s->count ? s->items[i + 1].modified_us : s->items[i].modified_us;
@@ -56,7 +57,8 @@ static enum err_code slots_delete(struct catalog *cat, struct slots *s, uint64_t
     return ERR_OK;
 }
 
-static enum err_code seq_gc(struct catalog *cat, slice seq, uint64_t upto, int64_t before_us, struct catalog_work *out, struct err *err)
+static enum err_code seq_gc(struct catalog *cat, slice seq, uint64_t upto, int64_t before_us, struct catalog_work *out,
+                            struct err *err)
 {
     struct slots s = {.seq = seq};
     enum err_code rc = cat->store->ops->list(cat->store, seq, slice_lit(""), true, slots_item, &s, err);
@@ -104,7 +106,8 @@ static void folded_note(struct catalog *cat, struct lane_gcs *l)
             g->folded = x == 0 ? pos : MIN(g->folded, pos);
         }
         os_lock(cat->os, cat->mu);
-        g->own = cat->session.lane && cat->session.open && slice_eq(slice_str(cat->session.lane->name), slice_str(g->name));
+        g->own =
+            cat->session.lane && cat->session.open && slice_eq(slice_str(cat->session.lane->name), slice_str(g->name));
         os_unlock(cat->os, cat->mu);
     }
     gate_leave(cat, slice_lit("fold"));
@@ -134,8 +137,8 @@ static enum err_code lane_seal(struct catalog *cat, slice seq, struct err *err)
     return rc == ERR_CONFLICT ? ERR_OK : rc;
 }
 
-static enum err_code lane_round(struct catalog *cat, const struct lane_gc *g, int64_t now_us, bool alone, struct catalog_work *out,
-                                struct err *err)
+static enum err_code lane_round(struct catalog *cat, const struct lane_gc *g, int64_t now_us, bool alone,
+                                struct catalog_work *out, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
     struct slots s = {0};
@@ -218,7 +221,8 @@ static void skip_version(struct catalog *cat, struct stream *s, struct skipping 
     stream_version_unref(v);
 }
 
-static enum err_code objects_delete(struct catalog *cat, slice dir, const struct objects *all, struct catalog_work *out, struct err *err)
+static enum err_code objects_delete(struct catalog *cat, slice dir, const struct objects *all, struct catalog_work *out,
+                                    struct err *err)
 {
     for (size_t i = 0; i < all->count; i++) {
         _cleanup_(buf_done) struct buf key = BUF_INIT;
@@ -233,7 +237,8 @@ static enum err_code objects_delete(struct catalog *cat, slice dir, const struct
     return ERR_OK;
 }
 
-static enum err_code stream_gc(struct catalog *cat, struct stream *s, int64_t now_us, size_t *looked, struct catalog_work *out, struct err *err)
+static enum err_code stream_gc(struct catalog *cat, struct stream *s, int64_t now_us, size_t *looked,
+                               struct catalog_work *out, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT, dir = BUF_INIT;
     struct skipping skip = {0};

@@ -174,15 +174,17 @@ bool config_eq(const struct stream_config *a, const struct stream_config *b)
     for (size_t i = 0; i < ARRAY_LEN(config_texts); i++)
         if (!slice_eq(config_text(a, i), config_text(b, i)))
             return false;
-    return a->static_schema == b->static_schema && a->internal == b->internal && a->infer_timestamp == b->infer_timestamp &&
-           a->retention_days == b->retention_days && a->created_us == b->created_us;
+    return a->static_schema == b->static_schema && a->internal == b->internal &&
+           a->infer_timestamp == b->infer_timestamp && a->retention_days == b->retention_days &&
+           a->created_us == b->created_us;
 }
 
 /* ---- schema */
 
 static const char *const type_names[] = {
-    [TYPE_NULL] = "null",       [TYPE_BOOL] = "bool", [TYPE_INT64] = "int64",         [TYPE_UINT64] = "uint64", [TYPE_FLOAT64] = "float64",
-    [TYPE_UTF8] = "utf8", [TYPE_TIMESTAMP] = "timestamp", [TYPE_DATE32] = "date32", [TYPE_LIST] = "list",
+    [TYPE_NULL] = "null",           [TYPE_BOOL] = "bool",       [TYPE_INT64] = "int64",
+    [TYPE_UINT64] = "uint64",       [TYPE_FLOAT64] = "float64", [TYPE_UTF8] = "utf8",
+    [TYPE_TIMESTAMP] = "timestamp", [TYPE_DATE32] = "date32",   [TYPE_LIST] = "list",
 };
 
 static bool type_parse(slice name, uint8_t *out)
@@ -224,8 +226,8 @@ static bool field_get(const json_t *o, struct field *out)
     uint64_t id, item_id = 0;
     slice type, item = slice_lit("null");
 
-    if (!json_get_text(o, "name", &out->name) || !json_get_text(o, "type", &type) || !type_parse(type, &out->type.kind) ||
-        !json_get_u64(o, "id", &id) || id == 0 || id > INT32_MAX)
+    if (!json_get_text(o, "name", &out->name) || !json_get_text(o, "type", &type) ||
+        !type_parse(type, &out->type.kind) || !json_get_u64(o, "id", &id) || id == 0 || id > INT32_MAX)
         return false;
     (void)json_get_u64(o, "item_id", &item_id);
     (void)json_get_text(o, "item", &item);
@@ -266,8 +268,8 @@ enum err_code schema_get(const json_t *o, struct schema **out, uint32_t *id, uin
     _cleanup_(freep) uint32_t *ids = mem_zalloc((n + 1) * 2 * sizeof(*ids));
     _cleanup_(schema_unrefp) struct schema *empty = NULL, *grown = NULL;
 
-    if (!json_get_u64(o, "id", &version) || version > UINT32_MAX || !json_get_u64(o, "next_field_id", &next) || next > 1u << 24 || n == 0 ||
-        n > 100000)
+    if (!json_get_u64(o, "id", &version) || version > UINT32_MAX || !json_get_u64(o, "next_field_id", &next) ||
+        next > 1u << 24 || n == 0 || n > 100000)
         return err_set(err, ERR_CORRUPT, "bad schema");
     for (size_t i = 0; i < n; i++) {
         if (!field_get(json_array_get(fields, i), &f[i]))
@@ -275,7 +277,8 @@ enum err_code schema_get(const json_t *o, struct schema **out, uint32_t *id, uin
         ids[i] = f[i].id;
         ids[n + i] = f[i].item_id;
     }
-    if (!slice_eq(f[0].name, slice_lit("p_timestamp")) || f[0].type.kind != TYPE_TIMESTAMP || !fields_distinct(f, n, (uint32_t)next))
+    if (!slice_eq(f[0].name, slice_lit("p_timestamp")) || f[0].type.kind != TYPE_TIMESTAMP ||
+        !fields_distinct(f, n, (uint32_t)next))
         return err_set(err, ERR_CORRUPT, "fields of a schema are not distinct");
     empty = schema_empty();
     grown = schema_grow(empty, f + 1, (uint32_t)n - 1);
@@ -303,8 +306,8 @@ struct schema *schema_number(const struct schema *s, uint32_t *next)
 
 static void sums_put(struct buf *out, const struct head_sums *s)
 {
-    buf_fmt(out, "{\"bytes\":%" PRIu64 ",\"files\":%" PRIu64 ",\"raw\":%" PRIu64 ",\"rows\":%" PRIu64 "}", s->file_bytes, s->files,
-            s->raw_bytes, s->rows);
+    buf_fmt(out, "{\"bytes\":%" PRIu64 ",\"files\":%" PRIu64 ",\"raw\":%" PRIu64 ",\"rows\":%" PRIu64 "}",
+            s->file_bytes, s->files, s->raw_bytes, s->rows);
 }
 
 static void claims_put(struct buf *out, const struct head *h)
@@ -330,11 +333,12 @@ static void manifests_put(struct buf *out, const struct head *h)
     buf_byte(out, '[');
     for (size_t i = 0; i < h->manifests_count; i++) {
         const struct manifest *m = h->manifests[i];
-        buf_fmt(out, "%s{\"bytes\":%" PRIu64 ",\"count\":%" PRIu64 ",\"crc32c\":%" PRIu32 ",\"len\":%" PRIu64 ",\"path\":", i ? "," : "",
-                m->bytes, m->count, m->crc32c, m->bytes_len);
+        buf_fmt(out,
+                "%s{\"bytes\":%" PRIu64 ",\"count\":%" PRIu64 ",\"crc32c\":%" PRIu32 ",\"len\":%" PRIu64 ",\"path\":",
+                i ? "," : "", m->bytes, m->count, m->crc32c, m->bytes_len);
         buf_json_str(out, m->path);
-        buf_fmt(out, ",\"raw\":%" PRIu64 ",\"rows\":%" PRIu64 ",\"tmax\":%" PRId64 ",\"tmin\":%" PRId64 "}", m->raw_bytes, m->rows,
-                m->tmax_us, m->tmin_us);
+        buf_fmt(out, ",\"raw\":%" PRIu64 ",\"rows\":%" PRIu64 ",\"tmax\":%" PRId64 ",\"tmin\":%" PRId64 "}",
+                m->raw_bytes, m->rows, m->tmax_us, m->tmin_us);
     }
     buf_byte(out, ']');
 }
@@ -351,7 +355,8 @@ static void wm_put(struct buf *out, const struct head *h)
     jobject_end(&o, out);
 }
 
-static const char *const known[] = {"claims", "config", "deleted", "files", "lifetime", "manifests", "name", "schema", "sid", "state", "wm"};
+static const char *const known[] = {"claims", "config", "deleted", "files", "lifetime", "manifests",
+                                    "name",   "schema", "sid",     "state", "wm"};
 
 void head_encode(const struct head *h, struct buf *out)
 {
@@ -409,10 +414,12 @@ static enum err_code manifests_get(struct head *h, const json_t *list, const str
     size_t i;
 
     json_array_foreach (list, i, o) {
-        if (!json_get_text(o, "path", &path) || !slice_starts(path, slice_lit("_meta/")) || !manifest_name_parse(slice_from(path, 6), &slot) ||
-            !json_get_u64(o, "bytes", &bytes) || !json_get_u64(o, "count", &count) || !json_get_u64(o, "crc32c", &crc) || crc > UINT32_MAX ||
+        if (!json_get_text(o, "path", &path) || !slice_starts(path, slice_lit("_meta/")) ||
+            !manifest_name_parse(slice_from(path, 6), &slot) || !json_get_u64(o, "bytes", &bytes) ||
+            !json_get_u64(o, "count", &count) || !json_get_u64(o, "crc32c", &crc) || crc > UINT32_MAX ||
             !json_get_u64(o, "len", &len) || !json_get_u64(o, "raw", &raw) || !json_get_u64(o, "rows", &rows) ||
-            !json_get_i64(o, "tmax", &tmax) || !json_get_i64(o, "tmin", &tmin) || count == 0 || count > MANIFEST_FILES_MAX)
+            !json_get_i64(o, "tmax", &tmax) || !json_get_i64(o, "tmin", &tmin) || count == 0 ||
+            count > MANIFEST_FILES_MAX)
             return err_set(err, ERR_CORRUPT, "bad manifest reference %zu", i);
         struct manifest *m = manifest_known(old, path, (uint32_t)crc);
         *ARRAY_PUSH(h->manifests, h->manifests_count, h->manifests_cap) =
@@ -430,15 +437,16 @@ static enum err_code claims_get(struct head *h, const json_t *list, struct err *
     json_array_foreach (list, i, o) {
         struct head_claim c = {0};
         const json_t *inputs = json_object_get(o, "inputs");
-        if (!json_get_text(o, "job", &job) || !json_get_u64(o, "slot", &c.slot) || !json_get_i64(o, "deadline", &c.deadline_us) ||
-            !json_is_array(inputs))
+        if (!json_get_text(o, "job", &job) || !json_get_u64(o, "slot", &c.slot) ||
+            !json_get_i64(o, "deadline", &c.deadline_us) || !json_is_array(inputs))
             return err_set(err, ERR_CORRUPT, "bad claim %zu", i);
         c.job = arena_copy(&h->arena, job);
         c.inputs = arena_zalloc(&h->arena, (json_array_size(inputs) + 1) * sizeof(slice));
         json_array_foreach (inputs, k, input) {
             if (!json_is_string(input))
                 return err_set(err, ERR_CORRUPT, "bad input of claim %zu", i);
-            c.inputs[c.inputs_count++] = arena_copy(&h->arena, slice_of(json_string_value(input), json_string_length(input)));
+            c.inputs[c.inputs_count++] =
+                arena_copy(&h->arena, slice_of(json_string_value(input), json_string_length(input)));
         }
         *ARRAY_PUSH(h->claims, h->claims_count, h->claims_cap) = c;
     }
@@ -493,8 +501,8 @@ enum err_code head_decode(const struct slot *s, const struct head *old, struct h
     slice name, sid_text, state;
     struct sid sid;
 
-    if (!json_get_text(s->body, "name", &name) || !json_get_text(s->body, "sid", &sid_text) || !sid_parse(sid_text, &sid) ||
-        !json_get_text(s->body, "state", &state))
+    if (!json_get_text(s->body, "name", &name) || !json_get_text(s->body, "sid", &sid_text) ||
+        !sid_parse(sid_text, &sid) || !json_get_text(s->body, "state", &state))
         return err_set(err, ERR_CORRUPT, "head without name, sid or state");
     _cleanup_(head_unrefp) struct head *h = head_new(name, &sid);
     h->slot = s->seq;

@@ -68,6 +68,7 @@ MUST_CHECK enum err_code config_get(struct arena *a, const json_t *o, struct str
 void config_copy(struct arena *a, const struct stream_config *from, struct stream_config *to);
 bool config_eq(const struct stream_config *a, const struct stream_config *b);
 void schema_put(struct buf *out, const struct schema *s, uint32_t id, uint32_t next_field_id);
-MUST_CHECK enum err_code schema_get(const json_t *o, struct schema **out, uint32_t *id, uint32_t *next_field_id, struct err *err);
+MUST_CHECK enum err_code schema_get(const json_t *o, struct schema **out, uint32_t *id, uint32_t *next_field_id,
+                                    struct err *err);
 /* Gives ids from *next to fields without one; p_timestamp is 1. */
 struct schema *schema_number(const struct schema *s, uint32_t *next);

@@ -59,15 +59,16 @@ static bool ours_in_flight(struct catalog *cat, const struct lane *lane, const s
     bool own = cat->session.open && cat->session.lane == lane && !cat->session.fenced;
     nonce_hex(&cat->session.nonce, mine);
     if (own && json_get_text(s->body, "session", &session) && !slice_eq(session, slice_str(mine))) {
-        cat->session.fenced = true; /* the next commit finds out by itself; until then the lane is read like any other */
+        cat->session.fenced =
+            true; /* the next commit finds out by itself; until then the lane is read like any other */
         own = false;
     }
     os_unlock(cat->os, cat->mu);
     return own;
 }
 
-static enum err_code record_read(struct catalog *cat, struct lane *lane, slice seq, uint64_t slot, bool own, struct records *out, bool *end,
-                                 struct err *err)
+static enum err_code record_read(struct catalog *cat, struct lane *lane, slice seq, uint64_t slot, bool own,
+                                 struct records *out, bool *end, struct err *err)
 {
     _cleanup_(slot_done) struct slot s = {0};
     enum err_code rc = seq_read(&cat->io, seq, SLOT_LANE, slot, &s, err);
@@ -255,7 +256,8 @@ static enum err_code lanes_read(struct catalog *cat, struct lane_names *names, s
         struct lane *lane = names->items[i];
         uint64_t folded = folded_by_all(cat, slice_str(lane->name));
         os_lock(cat->os, cat->mu);
-        if (folded != SLOT_NONE && (lane->pos == SLOT_NONE || lane->pos < folded) && !(cat->session.open && cat->session.lane == lane))
+        if (folded != SLOT_NONE && (lane->pos == SLOT_NONE || lane->pos < folded) &&
+            !(cat->session.open && cat->session.lane == lane))
             lane->pos = folded; /* in heads already; the records may be gone */
         os_unlock(cat->os, cat->mu);
         TRY(lane_read(cat, lane, SLOT_NONE, &out[i], err));

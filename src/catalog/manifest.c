@@ -62,7 +62,8 @@ struct writer {
     size_t start, at; /* of the file; next directory entry */
 };
 
-static void section(struct writer *w, unsigned id, unsigned width, const void *ptr, size_t len, const void *more, size_t more_len)
+static void section(struct writer *w, unsigned id, unsigned width, const void *ptr, size_t len, const void *more,
+                    size_t more_len)
 {
     static const uint8_t zeros[64];
     uint8_t d[SLM_SECTION_BYTES];
@@ -143,7 +144,8 @@ static const struct segment_stat *stat_of(const struct entry *e, uint32_t field)
     return NULL;
 }
 
-static void stat_sections(struct writer *w, struct entry **e, size_t count, const uint32_t *fields, uint32_t fields_count)
+static void stat_sections(struct writer *w, struct entry **e, size_t count, const uint32_t *fields,
+                          uint32_t fields_count)
 {
     _cleanup_(freep) uint64_t *min = mem_alloc(count * 8), *max = mem_alloc(count * 8);
     _cleanup_(freep) uint32_t *nulls = mem_alloc(count * 4);
@@ -161,20 +163,20 @@ static void stat_sections(struct writer *w, struct entry **e, size_t count, cons
     }
 }
 
-#define COLUMN64(id, ...)                      \
-    do {                                        \
-        for (size_t i = 0; i < count; i++) {    \
-            const struct entry *f = e[i];       \
-            u64[i] = (uint64_t)(__VA_ARGS__);          \
-        }                                       \
+#define COLUMN64(id, ...)                           \
+    do {                                            \
+        for (size_t i = 0; i < count; i++) {        \
+            const struct entry *f = e[i];           \
+            u64[i] = (uint64_t)(__VA_ARGS__);       \
+        }                                           \
         section(w, id, 8, u64, count * 8, NULL, 0); \
     } while (0)
-#define COLUMN32(id, ...)                      \
-    do {                                        \
-        for (size_t i = 0; i < count; i++) {    \
-            const struct entry *f = e[i];       \
-            u32[i] = (uint32_t)(__VA_ARGS__);          \
-        }                                       \
+#define COLUMN32(id, ...)                           \
+    do {                                            \
+        for (size_t i = 0; i < count; i++) {        \
+            const struct entry *f = e[i];           \
+            u32[i] = (uint32_t)(__VA_ARGS__);       \
+        }                                           \
         section(w, id, 4, u32, count * 4, NULL, 0); \
     } while (0)
 
@@ -211,7 +213,8 @@ static void file_sections(struct writer *w, struct entry **e, size_t count)
     strings_section(w, S_LANES, &lanes);
 }
 
-static void header(struct writer *w, const struct sid *sid, uint64_t head_slot, struct entry **e, size_t count, uint32_t sections)
+static void header(struct writer *w, const struct sid *sid, uint64_t head_slot, struct entry **e, size_t count,
+                   uint32_t sections)
 {
     uint8_t h[SLM_HEADER_BYTES] = "SLM1";
     int64_t tmin = INT64_MAX, tmax = INT64_MIN;
@@ -325,8 +328,8 @@ static bool rows_valid(const struct slm *m)
 
     for (uint32_t i = m->count; i-- > 0;) {
         least = MIN(least, m->tmin[i]);
-        if (m->dir[i] >= m->dirs_count || (m->lane[i] != LANE_NONE && m->lane[i] >= m->lanes_count) || m->suffix_tmin[i] != least ||
-            m->tmin[i] > m->tmax[i] || (i && m->tmax[i] < m->tmax[i - 1]))
+        if (m->dir[i] >= m->dirs_count || (m->lane[i] != LANE_NONE && m->lane[i] >= m->lanes_count) ||
+            m->suffix_tmin[i] != least || m->tmin[i] > m->tmax[i] || (i && m->tmax[i] < m->tmax[i - 1]))
             return false;
     }
     return true;
@@ -352,8 +355,8 @@ static bool columns(const struct reader *r, struct slm *m)
     m->raw_bytes = find(r, S_RAW, 8, n, NULL);
     m->dirs = find_strings(r, S_DIRS, &m->dirs_count);
     m->lanes = find_strings(r, S_LANES, &m->lanes_count);
-    if (!m->tmax || !m->tmin || !m->suffix_tmin || !m->file_bytes || !m->rows_of || !m->schema || !m->slot || !m->session || !m->dir ||
-        !m->lane || !m->crc32c || !m->added || !m->raw_bytes || !m->dirs || !m->lanes)
+    if (!m->tmax || !m->tmin || !m->suffix_tmin || !m->file_bytes || !m->rows_of || !m->schema || !m->slot ||
+        !m->session || !m->dir || !m->lane || !m->crc32c || !m->added || !m->raw_bytes || !m->dirs || !m->lanes)
         return false;
     for (uint32_t i = 0; i < r->sections; i++)
         if (le16_get(r->bytes.ptr + SLM_HEADER_BYTES + i * SLM_SECTION_BYTES) == S_FIELDS)
@@ -380,8 +383,8 @@ enum err_code slm_decode(slice bytes, struct slm *out, struct err *err)
     if (bytes.len < SLM_HEADER_BYTES || bytes.len > SLM_BYTES_MAX || memcmp(h, "SLM1", 4) != 0)
         return err_set(err, ERR_CORRUPT, "not a manifest");
     struct reader r = {bytes, le32_get(h + 36), le32_get(h + 32)};
-    if (r.sections > SLM_SECTIONS_MAX || r.sections * SLM_SECTION_BYTES > bytes.len - SLM_HEADER_BYTES || r.count == 0 ||
-        r.count > MANIFEST_FILES_MAX || le64_get(h + 40) != bytes.len)
+    if (r.sections > SLM_SECTIONS_MAX || r.sections * SLM_SECTION_BYTES > bytes.len - SLM_HEADER_BYTES ||
+        r.count == 0 || r.count > MANIFEST_FILES_MAX || le64_get(h + 40) != bytes.len)
         return err_set(err, ERR_CORRUPT, "manifest header");
     if (crc32c(crc32c(0, h, 84), h + SLM_HEADER_BYTES, r.sections * SLM_SECTION_BYTES) != le32_get(h + 84))
         return err_set(err, ERR_CORRUPT, "manifest checksum");
@@ -402,8 +405,10 @@ enum err_code slm_decode(slice bytes, struct slm *out, struct err *err)
 void slm_path(const struct slm *m, uint32_t row, struct buf *out)
 {
     uint64_t session = le64_get(m->session + 8 * (size_t)row);
-    struct file_name f = {
-        .dir = table_text(m->dirs, m->dirs_count, m->dir[row]), .slot = m->slot[row], .session = session >> 24, .n = session & 0xffffff};
+    struct file_name f = {.dir = table_text(m->dirs, m->dirs_count, m->dir[row]),
+                          .slot = m->slot[row],
+                          .session = session >> 24,
+                          .n = session & 0xffffff};
 
     if (m->lane[row] != LANE_NONE)
         f.lane = table_text(m->lanes, m->lanes_count, m->lane[row]);
@@ -434,8 +439,8 @@ struct entry *slm_entry(const struct slm *m, uint32_t row)
 
 /* ---- references */
 
-struct manifest *manifest_new(slice path, uint32_t crc, uint64_t bytes_len, uint64_t rows, uint64_t bytes, uint64_t raw, uint64_t count,
-                              int64_t tmin_us, int64_t tmax_us)
+struct manifest *manifest_new(slice path, uint32_t crc, uint64_t bytes_len, uint64_t rows, uint64_t bytes, uint64_t raw,
+                              uint64_t count, int64_t tmin_us, int64_t tmax_us)
 {
     struct manifest *m = mem_zalloc(sizeof(*m) + path.len);
 

@@ -48,9 +48,10 @@ struct slm_image {
     struct slm slm;
     struct buf bytes;
 };
-struct manifest *manifest_new(slice path, uint32_t crc, uint64_t bytes_len, uint64_t rows, uint64_t bytes, uint64_t raw, uint64_t count,
-                              int64_t tmin_us, int64_t tmax_us);
+struct manifest *manifest_new(slice path, uint32_t crc, uint64_t bytes_len, uint64_t rows, uint64_t bytes, uint64_t raw,
+                              uint64_t count, int64_t tmin_us, int64_t tmax_us);
 struct manifest *manifest_ref(struct manifest *m);
 void manifest_unref(struct manifest *m);
 /* Reads and checks the object below `dir` ("<enc>/<sid>/") once. *out lives as long as the manifest. */
-MUST_CHECK enum err_code manifest_load(struct store *store, slice dir, struct manifest *m, const struct slm **out, struct err *err);
+MUST_CHECK enum err_code manifest_load(struct store *store, slice dir, struct manifest *m, const struct slm **out,
+                                       struct err *err);

@@ -6,8 +6,8 @@
 
 #define ENC_NAME_BYTES_MAX 254u
 
-void name_encode(slice name, struct buf *out);           /* a-z 0-9 - _ stay, every other byte is ~ and two hex digits */
-bool name_decode(slice enc, struct buf *out);            /* false: no encoded name */
+void name_encode(slice name, struct buf *out); /* a-z 0-9 - _ stay, every other byte is ~ and two hex digits */
+bool name_decode(slice enc, struct buf *out);  /* false: no encoded name */
 bool sid_parse(slice text, struct sid *out);
 static inline slice sid_slice(const struct sid *sid)
 {

@@ -108,7 +108,8 @@ static bool entry_matches(const struct entry *e, const struct want *w)
     for (size_t r = 0; r < w->ranges_count; r++)
         for (uint32_t c = 0; c < e->cols_count; c++) {
             const struct segment_stat *s = &e->cols[c];
-            if (s->field_id == w->ranges[r].field_id && (!s->has_minmax || s->min > w->ranges[r].max || s->max < w->ranges[r].min))
+            if (s->field_id == w->ranges[r].field_id &&
+                (!s->has_minmax || s->min > w->ranges[r].max || s->max < w->ranges[r].min))
                 return false;
         }
     return true;
@@ -180,7 +181,8 @@ static void put_file(struct plan *out, const struct pick *p, slice dir, struct b
     if (p->entry) {
         const struct entry *e = p->entry;
         buf_slice(key, e->path);
-        *f = (struct plan_file){.rows = e->rows, .bytes = e->bytes, .tmin_us = e->tmin_us, .tmax_us = e->tmax_us, .crc32c = e->crc32c};
+        *f = (struct plan_file){
+            .rows = e->rows, .bytes = e->bytes, .tmin_us = e->tmin_us, .tmax_us = e->tmax_us, .crc32c = e->crc32c};
     } else {
         const struct slm *m = p->slm;
         slm_path(m, p->row, key);
@@ -193,7 +195,8 @@ static void put_file(struct plan *out, const struct pick *p, slice dir, struct b
     f->key = arena_copy(&out->arena, buf_view(key));
 }
 
-static enum err_code pick_all(struct stream_version *v, const struct want *w, slice dir, struct picks *p, struct err *err)
+static enum err_code pick_all(struct stream_version *v, const struct want *w, slice dir, struct picks *p,
+                              struct err *err)
 {
     const struct slm *m;
 
@@ -209,8 +212,9 @@ static enum err_code pick_all(struct stream_version *v, const struct want *w, sl
     return ERR_OK;
 }
 
-enum err_code stream_version_plan(struct stream_version *v, int64_t tmin_us, int64_t tmax_us, const struct plan_range *ranges,
-                                  size_t ranges_count, struct plan *out, struct err *err)
+enum err_code stream_version_plan(struct stream_version *v, int64_t tmin_us, int64_t tmax_us,
+                                  const struct plan_range *ranges, size_t ranges_count, struct plan *out,
+                                  struct err *err)
 {
     const struct want w = {tmin_us, tmax_us == INT64_MAX ? INT64_MAX : tmax_us - 1, ranges, ranges_count};
     _cleanup_(buf_done) struct buf dir = BUF_INIT, key = BUF_INIT;

@@ -51,7 +51,8 @@ bool incarnation_parse(slice prefix, struct buf *name, struct sid *sid)
 {
     if (prefix.len < 28 || prefix.ptr[prefix.len - 1] != '/' || prefix.ptr[prefix.len - 28] != '/')
         return false;
-    return name_decode(slice_head(prefix, prefix.len - 28), name) && sid_parse(slice_of(prefix.ptr + prefix.len - 27, 26), sid);
+    return name_decode(slice_head(prefix, prefix.len - 28), name) &&
+           sid_parse(slice_of(prefix.ptr + prefix.len - 27, 26), sid);
 }
 
 /* ---- what the names say */
@@ -73,7 +74,8 @@ static bool slot_item(void *arg, const struct store_list_item *item)
 }
 
 /* Reads the whole sequence of the name: slots are never deleted. */
-enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid *sid, enum name_fate *out, struct err *err)
+enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid *sid, enum name_fate *out,
+                               struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
     struct slot_list slots = {0};
@@ -101,10 +103,10 @@ enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid
 struct sweeping {
     struct catalog *cat;
     slice prefix;
-    bool heads;          /* this pass removes heads, else everything else */
+    bool heads; /* this pass removes heads, else everything else */
     struct texts keys;
     uint64_t bytes;
-    int64_t last_us;     /* when the last head was made */
+    int64_t last_us; /* when the last head was made */
 };
 
 static bool sweep_item(void *arg, const struct store_list_item *item)
@@ -120,7 +122,8 @@ static bool sweep_item(void *arg, const struct store_list_item *item)
     return true;
 }
 
-static enum err_code sweep_pass(struct sweeping *s, bool heads, int64_t now_us, struct catalog_work *out, struct err *err)
+static enum err_code sweep_pass(struct sweeping *s, bool heads, int64_t now_us, struct catalog_work *out,
+                                struct err *err)
 {
     struct store *store = s->cat->store;
 
@@ -157,11 +160,12 @@ static enum err_code fence_head(struct catalog *cat, slice name, const struct si
     if (rc == ERR_OK)
         rc = head_kill(cat, s, err);
     stream_unref(cat, s);
-    return rc == ERR_NOT_FOUND ? ERR_OK : rc; /* no head: nobody can append one but head 0, and the next sweep meets that */
+    return rc == ERR_NOT_FOUND ? ERR_OK
+                               : rc; /* no head: nobody can append one but head 0, and the next sweep meets that */
 }
 
-static enum err_code sweep(struct catalog *cat, slice prefix, slice name, const struct sid *sid, int64_t now_us, struct catalog_work *out,
-                           struct err *err)
+static enum err_code sweep(struct catalog *cat, slice prefix, slice name, const struct sid *sid, int64_t now_us,
+                           struct catalog_work *out, struct err *err)
 {
     struct sweeping s = {.cat = cat, .prefix = prefix};
 

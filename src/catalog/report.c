@@ -89,7 +89,8 @@ static void add_all(struct storage_report *to, const struct storage_report *r)
     add(&to->unknown, &r->unknown);
 }
 
-static enum err_code report_live(struct catalog *cat, slice name, const struct sid *sid, struct storage_report *r, struct err *err)
+static enum err_code report_live(struct catalog *cat, slice name, const struct sid *sid, struct storage_report *r,
+                                 struct err *err)
 {
     struct objects all;
 
@@ -184,7 +185,7 @@ struct scrubbing {
     struct catalog *cat;
     struct stream *stream;
     uint64_t bytes_left;
-    size_t at;   /* file of this stream */
+    size_t at; /* file of this stream */
     void (*bad)(void *arg, slice key, const char *why);
     void *arg;
 };
@@ -247,15 +248,16 @@ static enum err_code scrub_file(void *arg, struct entry *e, struct err *err)
             s->bad(s->arg, buf_view(&key), "missing");
         rc = ERR_OK;
     } else if (rc == ERR_OK && (size != e->bytes || crc != e->crc32c)) {
-        s->bad(s->arg, buf_view(&key), size != e->bytes ? "its length differs from the catalog" : "its checksum differs from the catalog");
+        s->bad(s->arg, buf_view(&key),
+               size != e->bytes ? "its length differs from the catalog" : "its checksum differs from the catalog");
     }
     s->bytes_left -= MIN(s->bytes_left, e->bytes);
     s->cat->scrub_file = s->at;
     return rc;
 }
 
-enum err_code catalog_scrub(struct catalog *cat, uint64_t bytes_max, void (*bad)(void *arg, slice key, const char *why), void *arg,
-                            struct err *err)
+enum err_code catalog_scrub(struct catalog *cat, uint64_t bytes_max, void (*bad)(void *arg, slice key, const char *why),
+                            void *arg, struct err *err)
 {
     struct scrubbing s = {.cat = cat, .bytes_left = bytes_max, .bad = bad, .arg = arg};
     size_t n;

@@ -61,7 +61,8 @@ static void carried_put(struct buf *out, const struct carried_list *l)
 }
 
 /* Members that every lane record has. */
-static void record_common(struct jobject *o, const char *type, const struct nonce *session, const struct carried_list *carried)
+static void record_common(struct jobject *o, const char *type, const struct nonce *session,
+                          const struct carried_list *carried)
 {
     char hex[33];
 
@@ -75,7 +76,7 @@ static void record_common(struct jobject *o, const char *type, const struct nonc
 
 struct taking {
     slice lane;
-    bool insist;          /* whoever has it: fence them. Else only an empty or sealed lane is taken */
+    bool insist; /* whoever has it: fence them. Else only an empty or sealed lane is taken */
     struct nonce session;
     struct seq_tail tail; /* out: our OPEN */
     struct carried_list carried;
@@ -102,7 +103,8 @@ static enum err_code take_once(struct catalog *cat, struct taking *t, struct err
 
     seq_lane(&seq, t->lane);
     TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_LANE, &tail, err));
-    if (!t->insist && tail.seq != SLOT_NONE && !(json_get_text(tail.body, "type", &type) && slice_eq(type, slice_lit("seal"))))
+    if (!t->insist && tail.seq != SLOT_NONE &&
+        !(json_get_text(tail.body, "type", &type) && slice_eq(type, slice_lit("seal"))))
         return err_set(err, ERR_LIMIT, "lane is taken");
     t->carried.count = 0;
     if (tail.seq != SLOT_NONE)
@@ -160,7 +162,8 @@ static bool number_item(void *arg, slice lane)
     return true;
 }
 
-static enum err_code take_sealed(struct catalog *cat, struct numbers *n, slice avoid, struct taking *t, char lane[24], struct err *err)
+static enum err_code take_sealed(struct catalog *cat, struct numbers *n, slice avoid, struct taking *t, char lane[24],
+                                 struct err *err)
 {
     for (size_t i = 0; i < n->count; i++) {
         if (slice_eq(slice_str(n->names[i]), avoid))
@@ -198,7 +201,8 @@ static enum err_code take_any(struct catalog *cat, slice avoid, struct taking *t
 
 /* The lane's records up to our OPEN are part of what we show from now on: a late PUT of our own past may be among them. `visible` runs
  * in the same critical section. */
-static enum err_code session_begin(struct catalog *cat, struct taking *t, void (*visible)(void *arg), void *arg, struct err *err)
+static enum err_code session_begin(struct catalog *cat, struct taking *t, void (*visible)(void *arg), void *arg,
+                                   struct err *err)
 {
     struct session *s = &cat->session;
     struct records read = {0};
@@ -246,7 +250,8 @@ static enum err_code open_in_gate(struct catalog *cat, struct lane_identity *id,
     enum err_code rc = catch_up(cat, err);
     if (rc == ERR_OK && id->lane[0] && !MUTANT(3)) {
         memcpy(lane, id->lane, sizeof(lane));
-        rc = lane_valid(t.lane) ? lane_take(cat, &t, err) : err_set(err, ERR_CORRUPT, "bad lane \"%s\" in the header of the WAL", lane);
+        rc = lane_valid(t.lane) ? lane_take(cat, &t, err)
+                                : err_set(err, ERR_CORRUPT, "bad lane \"%s\" in the header of the WAL", lane);
     } else if (rc == ERR_OK) {
         rc = take_any(cat, slice_str(id->lane), &t, lane, err);
     }
@@ -265,8 +270,8 @@ static enum err_code open_in_gate(struct catalog *cat, struct lane_identity *id,
 }
 
 enum err_code catalog_session_open(struct catalog *cat, struct lane_identity *id,
-                                   enum err_code (*header)(void *arg, const struct lane_identity *id, struct err *err), void *arg,
-                                   uint64_t *committed, struct err *err)
+                                   enum err_code (*header)(void *arg, const struct lane_identity *id, struct err *err),
+                                   void *arg, uint64_t *committed, struct err *err)
 {
     gate_enter(cat, GATE);
     os_lock(cat->os, cat->mu);
@@ -300,8 +305,8 @@ struct data { /* one commit on its way */
     uint64_t from, to;
     const struct catalog_file *files;
     size_t count;
-    struct records record;        /* one: ours */
-    struct carried_list carried;  /* with this commit in it */
+    struct records record;       /* one: ours */
+    struct carried_list carried; /* with this commit in it */
     slice wal_id;
 };
 
@@ -321,8 +326,8 @@ static enum err_code data_prepare(struct catalog *cat, struct data *d, uint64_t 
     r->slot = slot;
     for (size_t i = 0; i < d->count; i++) {
         const struct catalog_file *f = &d->files[i];
-        if (f->path.len >= 900 || !store_key_valid(f->path) || !file_name_parse(f->path, &name) || f->stats.rows == 0 || f->stats.rows > UINT32_MAX ||
-            f->stats.tmin_us > f->stats.tmax_us)
+        if (f->path.len >= 900 || !store_key_valid(f->path) || !file_name_parse(f->path, &name) || f->stats.rows == 0 ||
+            f->stats.rows > UINT32_MAX || f->stats.tmin_us > f->stats.tmax_us)
             return err_set(err, ERR_INVALID, "not a data file of ours: " SLICE_FMT, SLICE_ARG(f->path));
         struct record_file *rf = ARRAY_PUSH(r->files, r->count, r->cap);
         rf->sid = f->sid;
@@ -330,7 +335,8 @@ static enum err_code data_prepare(struct catalog *cat, struct data *d, uint64_t 
         rf->entry = entry_new(f->path, &f->stats, f->raw_bytes, f->schema_version, SLOT_NONE);
     }
     for (size_t i = 0; i < cat->session.carried.count; i++)
-        carried_raise(&d->carried, slice_str(cat->session.carried.items[i].wal_id), cat->session.carried.items[i].segment);
+        carried_raise(&d->carried, slice_str(cat->session.carried.items[i].wal_id),
+                      cat->session.carried.items[i].segment);
     carried_raise(&d->carried, d->wal_id, d->to);
     return ERR_OK;
 }
@@ -366,7 +372,8 @@ static void held_release(struct catalog *cat)
             stream_rebuild(cat, e->value);
 }
 
-static enum err_code data_append(struct catalog *cat, struct data *d, void (*on_visible)(void *arg), void *arg, struct err *err)
+static enum err_code data_append(struct catalog *cat, struct data *d, void (*on_visible)(void *arg), void *arg,
+                                 struct err *err)
 {
     struct session *s = &cat->session;
     _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
@@ -470,8 +477,8 @@ static enum err_code reopen(struct catalog *cat, struct after_reopen *r, struct 
     return rc;
 }
 
-static enum err_code commit_in_gate(struct catalog *cat, struct data *d, void (*on_visible)(void *arg), void *arg, uint64_t *committed,
-                                    struct err *err)
+static enum err_code commit_in_gate(struct catalog *cat, struct data *d, void (*on_visible)(void *arg), void *arg,
+                                    uint64_t *committed, struct err *err)
 {
     struct session *s = &cat->session;
     struct after_reopen r = {cat, d->to, on_visible, arg, false};
@@ -481,7 +488,8 @@ static enum err_code commit_in_gate(struct catalog *cat, struct data *d, void (*
     if (s->undecided || !s->open) {
         TRY(reopen(cat, &r, err));
         *committed = s->committed;
-        return r.done ? ERR_OK : err_set(err, ERR_CONFLICT, "lane %s was opened again: upload under new names", s->lane->name);
+        return r.done ? ERR_OK
+                      : err_set(err, ERR_CONFLICT, "lane %s was opened again: upload under new names", s->lane->name);
     }
     enum err_code rc = data_append(cat, d, on_visible, arg, err);
     if (rc == ERR_INVALID || rc == ERR_LIMIT || rc == ERR_UNAVAILABLE)
@@ -501,8 +509,9 @@ static enum err_code commit_in_gate(struct catalog *cat, struct data *d, void (*
     return ERR_OK;
 }
 
-enum err_code catalog_commit(struct catalog *cat, uint64_t from, uint64_t to, const struct catalog_file *files, size_t count,
-                             void (*on_visible)(void *arg), void *arg, uint64_t *committed, struct err *err)
+enum err_code catalog_commit(struct catalog *cat, uint64_t from, uint64_t to, const struct catalog_file *files,
+                             size_t count, void (*on_visible)(void *arg), void *arg, uint64_t *committed,
+                             struct err *err)
 {
     struct data d = {.from = from, .to = to, .files = files, .count = count};
 

@@ -29,7 +29,8 @@ static void put_stored(struct buf *out, slice body, uint32_t *flags)
     buf_slice(out, body);
 }
 
-void slot_encode(enum slot_type type, uint64_t seq, const struct nonce *nonce, const struct nonce *prev, slice body, struct buf *out)
+void slot_encode(enum slot_type type, uint64_t seq, const struct nonce *nonce, const struct nonce *prev, slice body,
+                 struct buf *out)
 {
     uint8_t h[SLOT_HEADER_BYTES] = "SLC1";
     size_t start = out->len;
@@ -146,10 +147,11 @@ enum err_code slot_decode(slice bytes, enum slot_type type, uint64_t seq, struct
     if (crc32c(crc32c(0, p, 56), p + SLOT_HEADER_BYTES, bytes.len - SLOT_HEADER_BYTES) != le32_get(p + 56))
         return err_set(err, ERR_CORRUPT, "slot checksum");
     if (le16_get(p + 4) != type || le64_get(p + 40) != seq)
-        return err_set(err, ERR_CORRUPT, "slot is of type %u number %" PRIu64 ", not %u %" PRIu64, le16_get(p + 4), le64_get(p + 40),
-                       (unsigned)type, seq);
+        return err_set(err, ERR_CORRUPT, "slot is of type %u number %" PRIu64 ", not %u %" PRIu64, le16_get(p + 4),
+                       le64_get(p + 40), (unsigned)type, seq);
     if (le16_get(p + 6) > BODY_VERSION || (le32_get(p + 52) & FLAGS_REQUIRED))
-        return err_set(err, ERR_INVALID, "slot of version %u, flags %x: made by a newer Sluice", le16_get(p + 6), le32_get(p + 52));
+        return err_set(err, ERR_INVALID, "slot of version %u, flags %x: made by a newer Sluice", le16_get(p + 6),
+                       le32_get(p + 52));
     TRY(stored_decode(slice_from(bytes, SLOT_HEADER_BYTES), le32_get(p + 52), &body, err));
     *out = (struct slot){.type = type, .version = le16_get(p + 6), .seq = seq, .body = body};
     memcpy(out->nonce.bytes, p + 8, 16);
@@ -260,7 +262,8 @@ static int dump_to(const char *data, size_t len, void *arg)
 
 void json_put(struct buf *out, json_t *value)
 {
-    (void)json_dump_callback(value, dump_to, out, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY); /* dump_to can not fail */
+    (void)json_dump_callback(value, dump_to, out,
+                             JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY); /* dump_to can not fail */
 }
 
 bool json_get_text(const json_t *o, const char *key, slice *out)

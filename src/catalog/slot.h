@@ -27,7 +27,8 @@ struct slot {
     struct nonce nonce, prev;
     json_t *body; /* an object; the caller's to json_decref */
 };
-void slot_encode(enum slot_type type, uint64_t seq, const struct nonce *nonce, const struct nonce *prev, slice body, struct buf *out);
+void slot_encode(enum slot_type type, uint64_t seq, const struct nonce *nonce, const struct nonce *prev, slice body,
+                 struct buf *out);
 /* ERR_CORRUPT: not a slot of this type and number, or damaged; ERR_INVALID: made by a newer version that this one must not guess. */
 MUST_CHECK enum err_code slot_decode(slice bytes, enum slot_type type, uint64_t seq, struct slot *out, struct err *err);
 void slot_done(struct slot *s);

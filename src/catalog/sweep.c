@@ -11,12 +11,12 @@ struct sweep {
     struct buf dir;
     const struct map *skip;
     struct objects *out;
-    struct map by_path;       /* data files and manifests still without a class -> struct object index + 1 */
-    uint64_t *heads;          /* slots of heads, ascending */
+    struct map by_path; /* data files and manifests still without a class -> struct object index + 1 */
+    uint64_t *heads;    /* slots of heads, ascending */
     size_t heads_count, heads_cap;
-    uint64_t *claims;         /* slots of claims active in the tail head */
+    uint64_t *claims; /* slots of claims active in the tail head */
     size_t claims_count, claims_cap;
-    struct map manifests;     /* paths already looked into, tail's ones first */
+    struct map manifests; /* paths already looked into, tail's ones first */
 };
 
 void objects_done(struct objects *o)
@@ -121,7 +121,8 @@ static enum err_code look_at_lanes(struct sweep *w, struct err *err)
     uint64_t tail = SLOT_NONE;
 
     for (size_t i = 0; i < w->out->count; i++)
-        if (w->out->items[i].class == OBJECT_GARBAGE && file_name_parse(w->out->items[i].path, &c[n].name) && c[n].name.lane.len)
+        if (w->out->items[i].class == OBJECT_GARBAGE && file_name_parse(w->out->items[i].path, &c[n].name) &&
+            c[n].name.lane.len)
             c[n++].object = &w->out->items[i];
     if (n)
         qsort(c, n, sizeof(*c), by_lane);
@@ -218,7 +219,8 @@ static void spare_undecided(struct sweep *w)
 
     for (size_t i = 0; i < w->out->count; i++) {
         struct object *o = &w->out->items[i];
-        if (o->class == OBJECT_RETAINED && slice_starts(o->path, slice_lit("_head/")) && slot_number(slice_from(o->path, 6), &slot))
+        if (o->class == OBJECT_RETAINED && slice_starts(o->path, slice_lit("_head/")) &&
+            slot_number(slice_from(o->path, 6), &slot))
             o->class = slot == tail ? OBJECT_LIVE : OBJECT_RETAINED;
         if (o->class != OBJECT_GARBAGE)
             continue;
@@ -254,8 +256,8 @@ static enum err_code classify(struct sweep *w, struct err *err)
     return ERR_OK;
 }
 
-enum err_code objects_classify(struct catalog *cat, slice name, const struct sid *sid, const struct map *skip, struct objects *out,
-                               struct err *err)
+enum err_code objects_classify(struct catalog *cat, slice name, const struct sid *sid, const struct map *skip,
+                               struct objects *out, struct err *err)
 {
     struct sweep w = {.cat = cat, .name = name, .sid = sid, .skip = skip, .out = out};
 

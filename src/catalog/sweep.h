@@ -8,7 +8,7 @@ enum object_class {
     OBJECT_RETAINED, /* named by older heads only */
     OBJECT_LIMBO,    /* its lane slot, claim or head slot is not decided */
     OBJECT_GARBAGE,
-    OBJECT_UNKNOWN,  /* not of our layout: never deleted */
+    OBJECT_UNKNOWN, /* not of our layout: never deleted */
 };
 struct object {
     slice path; /* below the incarnation's directory */
@@ -22,6 +22,6 @@ struct objects {
 };
 /* Classifies everything below the incarnation's directory. `skip` (may be NULL): paths of data files that need no look, e.g. those of the
  * current version; they are left out. */
-MUST_CHECK enum err_code objects_classify(struct catalog *cat, slice name, const struct sid *sid, const struct map *skip, struct objects *out,
-                                          struct err *err);
+MUST_CHECK enum err_code objects_classify(struct catalog *cat, slice name, const struct sid *sid,
+                                          const struct map *skip, struct objects *out, struct err *err);
 void objects_done(struct objects *o);

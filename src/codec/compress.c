@@ -93,7 +93,8 @@ static enum err_code room(struct buf *out, size_t from, size_t size_max, struct 
     return ERR_OK;
 }
 
-static enum err_code inflate_all(enum coding c, int window_bits, slice in, size_t size_max, struct buf *out, struct err *err)
+static enum err_code inflate_all(enum coding c, int window_bits, slice in, size_t size_max, struct buf *out,
+                                 struct err *err)
 {
     z_stream z = {.next_in = (Bytef *)(uintptr_t)in.ptr, .avail_in = (uInt)in.len};
     size_t from = out->len;
@@ -281,7 +282,11 @@ void compressor_add(struct compressor *z, slice in, bool flush, bool end, struct
     case CODING_GZIP:
     case CODING_DEFLATE: deflate_add(z, in, end ? Z_FINISH : flush ? Z_SYNC_FLUSH : Z_NO_FLUSH, out); break;
     case CODING_BROTLI:
-        brotli_add(z, in, end ? BROTLI_OPERATION_FINISH : flush ? BROTLI_OPERATION_FLUSH : BROTLI_OPERATION_PROCESS, out);
+        brotli_add(z, in,
+                   end     ? BROTLI_OPERATION_FINISH
+                   : flush ? BROTLI_OPERATION_FLUSH
+                           : BROTLI_OPERATION_PROCESS,
+                   out);
         break;
     case CODING_ZSTD: zstd_add(z, in, end ? ZSTD_e_end : flush ? ZSTD_e_flush : ZSTD_e_continue, out); break;
     case CODING_IDENTITY: break;

@@ -561,8 +561,7 @@ static void detect(void **state)
         json_t *t = json_loads(buf_cstr(&out), 0, NULL), *field;
         size_t k;
         assert_non_null(t);
-        json_array_foreach(json_object_get(t, "fields"), k, field)
-        {
+        json_array_foreach (json_object_get(t, "fields"), k, field) {
             json_t *type = json_object_get(field, "data_type");
             buf_fmt(&got, "%s:%s ", json_string_value(json_object_get(field, "name")),
                     json_is_string(type) ? json_string_value(type) : json_object_iter_key(json_object_iter(type)));

@@ -22,10 +22,12 @@ static inline void model_look(struct model *m, json_t *v, uint32_t depth)
 
     if (json_is_array(v)) {
         m->arrays = m->arrays || (depth && json_array_size(v)); /* not the array of records */
-        json_array_foreach(v, i, one) model_look(m, one, depth);
+        json_array_foreach (v, i, one)
+            model_look(m, one, depth);
     } else if (json_is_object(v)) {
         m->deep = m->deep || (json_object_size(v) && depth + 1 >= m->level);
-        json_object_foreach(v, key, one) model_look(m, one, depth + 1);
+        json_object_foreach (v, key, one)
+            model_look(m, one, depth + 1);
     }
 }
 
@@ -37,8 +39,7 @@ static inline json_t *model_expand(struct model *m, json_t *v)
     size_t i;
 
     if (json_is_array(v) && json_array_size(v)) {
-        json_array_foreach(v, i, one)
-        {
+        json_array_foreach (v, i, one) {
             json_t *rows = model_expand(m, one);
             bool nothing = json_array_size(rows) == 1 && json_is_array(json_array_get(rows, 0)) && json_is_array(one);
             if (!nothing)
@@ -49,8 +50,7 @@ static inline json_t *model_expand(struct model *m, json_t *v)
             json_array_append_new(out, json_array());
     } else if (json_is_object(v)) {
         json_array_append_new(out, json_object());
-        json_object_foreach(v, key, one)
-        {
+        json_object_foreach (v, key, one) {
             json_t *values = model_expand(m, one), *next = json_array(), *value, *row;
             size_t k;
             if (json_array_size(values) * json_array_size(out) > MODEL_ROWS_MAX) {
@@ -59,12 +59,12 @@ static inline json_t *model_expand(struct model *m, json_t *v)
                 json_decref(next);
                 break;
             }
-            json_array_foreach(values, i, value) json_array_foreach(out, k, row)
-            {
-                json_t *copy = json_copy(row);
-                json_object_set(copy, key, value);
-                json_array_append_new(next, copy);
-            }
+            json_array_foreach (values, i, value)
+                json_array_foreach (out, k, row) {
+                    json_t *copy = json_copy(row);
+                    json_object_set(copy, key, value);
+                    json_array_append_new(next, copy);
+                }
             json_decref(values);
             json_decref(out);
             out = next;
@@ -84,8 +84,7 @@ static inline void model_flatten(struct model *m, json_t *v, slice prefix, json_
     const char *key;
     json_t *one;
 
-    json_object_foreach(v, key, one)
-    {
+    json_object_foreach (v, key, one) {
         struct buf name = BUF_INIT;
         buf_slice(&name, prefix);
         buf_str(&name, key);
@@ -116,8 +115,7 @@ static inline void model_record(struct model *m, json_t *record)
         return;
     }
     rows = model_expand(m, record);
-    json_array_foreach(rows, i, row)
-    {
+    json_array_foreach (rows, i, row) {
         json_t *flat = json_object(), *ats = json_object();
         model_flatten(m, row, (slice){0}, flat, ats);
         json_array_append_new(m->rows, flat);
@@ -158,7 +156,8 @@ static inline bool model_same(const struct model *m, const struct decoded *d)
         size_t values = 0, found = 0;
         const char *key;
         json_t *one;
-        json_object_foreach((json_t *)want, key, one) values += !json_is_null(one);
+        json_object_foreach ((json_t *)want, key, one)
+            values += !json_is_null(one);
         for (size_t i = 0; i < d->entries_count; i++) {
             const struct entry *e = d->entries[i];
             const json_t *value = json_object_getn(want, (const char *)e->name.ptr, e->name.len);
@@ -202,7 +201,8 @@ static inline bool decoder_agrees(struct decoder *dec, slice body, uint32_t leve
         model_look(&m, t, 0);
         if (!(m.deep && m.arrays)) {
             if (json_is_array(t))
-                json_array_foreach(t, i, one) model_record(&m, one);
+                json_array_foreach (t, i, one)
+                    model_record(&m, one);
             else
                 model_record(&m, t);
             if (m.refused || m.too_many)

@@ -19,10 +19,10 @@ struct engine {
     atomic_bool broken, busy;
 
     pthread_mutex_t mu;
-    pthread_cond_t wake;      /* watchdog */
-    bool running, stopping;   /* under mu */
+    pthread_cond_t wake;    /* watchdog */
+    bool running, stopping; /* under mu */
     bool interrupted, timed_out;
-    int64_t deadline_us;      /* monotonic; 0: none */
+    int64_t deadline_us; /* monotonic; 0: none */
     pthread_t watchdog;
     bool watchdog_started;
 

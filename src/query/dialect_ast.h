@@ -7,13 +7,28 @@
 #include "query/gate.h"
 
 enum dkind {
-    D_UNKNOWN, D_NULL, D_BOOL, D_INT, D_UINT, D_FLOAT, D_DECIMAL, D_UTF8, D_BINARY, D_TS, D_DATE, D_TIME, D_INTERVAL, D_DURATION,
-    D_LIST, D_STRUCT, D_MAP,
+    D_UNKNOWN,
+    D_NULL,
+    D_BOOL,
+    D_INT,
+    D_UINT,
+    D_FLOAT,
+    D_DECIMAL,
+    D_UTF8,
+    D_BINARY,
+    D_TS,
+    D_DATE,
+    D_TIME,
+    D_INTERVAL,
+    D_DURATION,
+    D_LIST,
+    D_STRUCT,
+    D_MAP,
 };
 enum dunit { U_S, U_MS, U_US, U_NS };
 struct dtype { /* an Arrow type as far as names, coercions and arrow_typeof need it */
     uint8_t kind, bits, unit, precision, scale;
-    bool utc; /* TS with zone UTC */
+    bool utc;                 /* TS with zone UTC */
     const struct dtype *item; /* LIST; NULL: unknown */
 };
 
@@ -43,8 +58,31 @@ enum expr_kind {
     E_OUTPUT,   /* column ival of the query that an ORDER BY belongs to */
 };
 enum binary_op {
-    OP_OR = 1, OP_AND, OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE, OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_MOD, OP_CONCAT, OP_BITAND,
-    OP_BITOR, OP_BITXOR, OP_SHL, OP_SHR, OP_RE, OP_REI, OP_NRE, OP_NREI, OP_DISTINCT, OP_NOT_DISTINCT,
+    OP_OR = 1,
+    OP_AND,
+    OP_EQ,
+    OP_NE,
+    OP_LT,
+    OP_LE,
+    OP_GT,
+    OP_GE,
+    OP_ADD,
+    OP_SUB,
+    OP_MUL,
+    OP_DIV,
+    OP_MOD,
+    OP_CONCAT,
+    OP_BITAND,
+    OP_BITOR,
+    OP_BITXOR,
+    OP_SHL,
+    OP_SHR,
+    OP_RE,
+    OP_REI,
+    OP_NRE,
+    OP_NREI,
+    OP_DISTINCT,
+    OP_NOT_DISTINCT,
 };
 struct expr;
 struct sort {
@@ -102,7 +140,7 @@ struct tref {
     size_t path_count;
     struct query *query;
     bool lateral;
-    slice alias; /* ptr NULL: none */
+    slice alias;    /* ptr NULL: none */
     slice *columns; /* of AS t(a, b) */
     size_t columns_count, columns_cap;
     struct expr **args; /* UNNEST */
@@ -115,10 +153,10 @@ struct tref {
     bool natural;
     struct rel *rel; /* NAME, QUERY, UNNEST: what it resolved to */
 };
-struct outcol { /* a column of a query's result */
+struct outcol {       /* a column of a query's result */
     slice name, qual; /* qual: full qualifier when it is a plain column, else empty */
     struct dtype type;
-    bool bare; /* TIMESTAMPTZ in the engine */
+    bool bare;     /* TIMESTAMPTZ in the engine */
     bool computed; /* name is that of an expression: checked for uniqueness on its own */
 };
 struct select {
@@ -136,7 +174,7 @@ struct select {
     struct {
         slice name;
         struct window *window;
-    } *windows;
+    } * windows;
     size_t windows_count, windows_cap;
     bool aggregates;    /* has GROUP BY or HAVING */
     bool where_is_time; /* WHERE is nothing but bounds of p_timestamp */
@@ -182,12 +220,12 @@ struct statement {
 
 /* Growable arrays inside an arena: like ARRAY_PUSH, the old block is left to the arena. */
 void *dialect_grow(struct arena *a, void *old, size_t count, size_t *cap, size_t item);
-#define APUSH(a, ptr, count, cap)                                                               \
-    ({                                                                                          \
-        if ((count) == (cap))                                                                   \
-            (ptr) = dialect_grow((a), (ptr), (count), &(cap), sizeof(*(ptr)));                  \
-        memset(&(ptr)[(count)], 0, sizeof(*(ptr)));                                             \
-        &(ptr)[(count)++];                                                                      \
+#define APUSH(a, ptr, count, cap)                                              \
+    ({                                                                         \
+        if ((count) == (cap))                                                  \
+            (ptr) = dialect_grow((a), (ptr), (count), &(cap), sizeof(*(ptr))); \
+        memset(&(ptr)[(count)], 0, sizeof(*(ptr)));                            \
+        &(ptr)[(count)++];                                                     \
     })
 
 /* ---- dialect_lex.c */
@@ -201,7 +239,8 @@ struct token {
 MUST_CHECK enum err_code dialect_lex(slice sql, struct arena *a, struct token **out, size_t *count, struct err *err);
 
 /* ---- dialect_parse.c, dialect_parse_query.c */
-#define DIALECT_DEPTH_MAX 400 /* nesting of parentheses, subqueries and operators: below what the engine takes (1,000) */
+#define DIALECT_DEPTH_MAX \
+    400 /* nesting of parentheses, subqueries and operators: below what the engine takes (1,000) */
 struct parser {
     struct arena *arena;
     struct token *tokens;
@@ -211,7 +250,7 @@ struct parser {
 };
 MUST_CHECK enum err_code dialect_parse(slice sql, struct arena *a, struct statement *out, struct err *err);
 struct token *parse_peek(struct parser *p, size_t ahead);
-bool parse_word(struct parser *p, const char *word);     /* takes the keyword if it is next */
+bool parse_word(struct parser *p, const char *word); /* takes the keyword if it is next */
 bool parse_is_word(struct parser *p, size_t ahead, const char *word);
 bool parse_op(struct parser *p, const char *op);
 bool parse_is_op(struct parser *p, size_t ahead, const char *op);

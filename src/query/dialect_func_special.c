@@ -33,7 +33,8 @@ static enum err_code argument(struct printer *p, const struct expr *e, char how,
 static void print_now(struct printer *p)
 {
     struct civil c = civil_of(p->g->env->now_us);
-    buf_fmt(p->out, "TIMESTAMP '%04lld-%02d-%02d %02d:%02d:%02d.%06d'", (long long)c.year, c.month, c.day, c.hour, c.minute, c.second, c.micro);
+    buf_fmt(p->out, "TIMESTAMP '%04lld-%02d-%02d %02d:%02d:%02d.%06d'", (long long)c.year, c.month, c.day, c.hour,
+            c.minute, c.second, c.micro);
 }
 
 enum err_code print_template(struct printer *p, const struct expr *e, const char *form)
@@ -97,7 +98,8 @@ static enum err_code print_pad(struct printer *p, const struct expr *e)
     buf_fmt(p->out, "%s(", slice_is(e->text, "lpad") ? "lpad" : "rpad");
     TRY(print_template(p, e, "$t1, CASE WHEN $i2 > "));
     buf_fmt(p->out, "%d", TEXT_BYTES_MAX / 4);
-    TRY(print_template(p, e, " THEN CAST(error('lpad, rpad: the result is too long') AS INTEGER) ELSE greatest($s2, 0) END, "));
+    TRY(print_template(
+        p, e, " THEN CAST(error('lpad, rpad: the result is too long') AS INTEGER) ELSE greatest($s2, 0) END, "));
     return print_template(p, e, e->args_count == 3 ? "$t3)" : "' ')");
 }
 
@@ -132,7 +134,9 @@ static enum err_code print_array_repeat(struct printer *p, const struct expr *e)
 {
     TRY(print_template(p, e, "list_transform(range(0, CASE WHEN $i2 > "));
     buf_fmt(p->out, "%d", LIST_ITEMS_MAX);
-    return print_template(p, e, " THEN CAST(error('array_repeat: the list is too long') AS BIGINT) ELSE greatest($i2, 0) END), lambda x: $1)");
+    return print_template(
+        p, e,
+        " THEN CAST(error('array_repeat: the list is too long') AS BIGINT) ELSE greatest($i2, 0) END), lambda x: $1)");
 }
 
 static enum err_code print_array_resize(struct printer *p, const struct expr *e)
@@ -151,15 +155,19 @@ static enum err_code print_substr(struct printer *p, const struct expr *e)
     if (is_literal(from, D_INT) && from->ival >= 1)
         return print_template(p, e, e->args_count == 3 ? "substr($t1, $i2, greatest($i3, 0))" : "substr($t1, $i2)");
     /* positions before the first character count, as in PostgreSQL; the engine would count them from the end */
-    return print_template(p, e, e->args_count == 3 ? "substr($t1, greatest($i2, 1), greatest($i2 + $i3, 1) - greatest($i2, 1))"
-                                                   : "substr($t1, greatest($i2, 1))");
+    return print_template(p, e,
+                          e->args_count == 3
+                              ? "substr($t1, greatest($i2, 1), greatest($i2 + $i3, 1) - greatest($i2, 1))"
+                              : "substr($t1, greatest($i2, 1))");
 }
 
 static enum err_code print_substr_index(struct printer *p, const struct expr *e)
 {
-    return print_template(p, e, "CASE WHEN $i3 > 0 THEN array_to_string(list_slice(string_split($t1, $t2), 1, $i3), $t2) WHEN $i3 < 0 THEN "
-                                "array_to_string(list_slice(string_split($t1, $t2), greatest(len(string_split($t1, $t2)) + $i3 + 1, 1), "
-                                "len(string_split($t1, $t2))), $t2) WHEN $i3 = 0 THEN '' END");
+    return print_template(
+        p, e,
+        "CASE WHEN $i3 > 0 THEN array_to_string(list_slice(string_split($t1, $t2), 1, $i3), $t2) WHEN $i3 < 0 THEN "
+        "array_to_string(list_slice(string_split($t1, $t2), greatest(len(string_split($t1, $t2)) + $i3 + 1, 1), "
+        "len(string_split($t1, $t2))), $t2) WHEN $i3 = 0 THEN '' END");
 }
 
 static enum err_code print_code(struct printer *p, const struct expr *e) /* encode, decode */
@@ -170,8 +178,9 @@ static enum err_code print_code(struct printer *p, const struct expr *e) /* enco
     if (is_literal(how, D_UTF8) && slice_is(how->text, "hex"))
         return print_template(p, e, encode ? (binary ? "lower(hex($1))" : "lower(hex(encode($t1)))") : "unhex($t1)");
     if (is_literal(how, D_UTF8) && slice_is(how->text, "base64"))
-        return print_template(p, e, encode ? (binary ? "rtrim(base64($1), '=')" : "rtrim(base64(encode($t1)), '=')")
-                                           : "from_base64(rpad($t1, CAST(((length($t1) + 3) // 4) * 4 AS INTEGER), '='))");
+        return print_template(p, e,
+                              encode ? (binary ? "rtrim(base64($1), '=')" : "rtrim(base64(encode($t1)), '=')")
+                                     : "from_base64(rpad($t1, CAST(((length($t1) + 3) // 4) * 4 AS INTEGER), '='))");
     return gate_invalid(p->err, "There is no built-in encoding here but 'hex' and 'base64'");
 }
 
@@ -215,7 +224,8 @@ static unsigned groups_of(slice s)
             class = s.ptr[i] != ']';
         else if (s.ptr[i] == '[')
             class = true;
-        else if (s.ptr[i] == '(' && !(i + 1 < s.len && s.ptr[i + 1] == '?' && !(i + 2 < s.len && (s.ptr[i + 2] == 'P' || s.ptr[i + 2] == '<'))))
+        else if (s.ptr[i] == '(' && !(i + 1 < s.len && s.ptr[i + 1] == '?' &&
+                                      !(i + 2 < s.len && (s.ptr[i + 2] == 'P' || s.ptr[i + 2] == '<'))))
             n++;
     }
     return n;
@@ -254,7 +264,9 @@ static enum err_code print_regexp_match(struct printer *p, const struct expr *e)
     unsigned groups = groups_of(e->args[1]->text);
     if (groups > 50)
         return gate_invalid(p->err, "regexp_match: more than 50 groups");
-    TRY(print_template(p, e, nocase ? "CASE WHEN regexp_matches($t1, $t2, 'i') THEN list_value(" : "CASE WHEN regexp_matches($t1, $t2) THEN list_value("));
+    TRY(print_template(p, e,
+                       nocase ? "CASE WHEN regexp_matches($t1, $t2, 'i') THEN list_value("
+                              : "CASE WHEN regexp_matches($t1, $t2) THEN list_value("));
     for (unsigned i = groups ? 1 : 0; i <= groups; i++) {
         TRY(print_template(p, e, i > 1 ? ", regexp_extract($t1, $t2, " : "regexp_extract($t1, $t2, "));
         buf_fmt(p->out, "%u%s)", i, nocase ? ", 'i'" : "");
@@ -267,7 +279,9 @@ static enum err_code print_regexp_count(struct printer *p, const struct expr *e)
 {
     bool global, nocase;
     TRY(regex_flags(p, e, 3, &global, &nocase));
-    TRY(print_template(p, e, e->args_count > 2 ? "len(regexp_extract_all(substr($t1, $i3), $t2, 0" : "len(regexp_extract_all($t1, $t2, 0"));
+    TRY(print_template(p, e,
+                       e->args_count > 2 ? "len(regexp_extract_all(substr($t1, $i3), $t2, 0"
+                                         : "len(regexp_extract_all($t1, $t2, 0"));
     buf_str(p->out, nocase ? ", 'i'))" : "))");
     return ERR_OK;
 }
@@ -281,11 +295,12 @@ static enum err_code print_regexp_replace(struct printer *p, const struct expr *
     if (!is_literal(e->args[2], D_UTF8) || e->args[2]->text.len > 256)
         return gate_invalid(p->err, "regexp_replace takes a literal replacement of at most 256 bytes");
     slice s = e->args[2]->text;
-    for (size_t i = 0; i < s.len; i++) { /* $1 and ${1} are \1 in the engine; a backslash that is no reference is doubled */
+    for (size_t i = 0; i < s.len;
+         i++) { /* $1 and ${1} are \1 in the engine; a backslash that is no reference is doubled */
         size_t brace = s.ptr[i] == '$' && i + 1 < s.len && s.ptr[i + 1] == '{';
         size_t digit = i + 1 + brace;
-        bool ref = (s.ptr[i] == '$' || s.ptr[i] == '\\') && digit < s.len && s.ptr[digit] >= '0' && s.ptr[digit] <= '9' &&
-                   (!brace || (digit + 1 < s.len && s.ptr[digit + 1] == '}'));
+        bool ref = (s.ptr[i] == '$' || s.ptr[i] == '\\') && digit < s.len && s.ptr[digit] >= '0' &&
+                   s.ptr[digit] <= '9' && (!brace || (digit + 1 < s.len && s.ptr[digit + 1] == '}'));
         if (ref) {
             buf_byte(&to, '\\');
             buf_byte(&to, s.ptr[digit]);
@@ -309,11 +324,30 @@ static enum err_code print_regexp_replace(struct printer *p, const struct expr *
 
 static const char *const time_parts[][2] = {
     /* DataFusion's name, the engine's */
-    {"year", "year"}, {"quarter", "quarter"}, {"month", "month"}, {"week", "week"}, {"day", "day"}, {"hour", "hour"}, {"minute", "minute"},
-    {"second", "second"}, {"millisecond", "millisecond"}, {"microsecond", "microsecond"}, {"dow", "dow"}, {"doy", "doy"}, {"epoch", "epoch"},
-    {"isodow", "isodow"}, {"isoyear", "isoyear"},
-    {"years", "year"}, {"months", "month"}, {"weeks", "week"}, {"days", "day"}, {"hours", "hour"}, {"minutes", "minute"}, {"seconds", "second"},
-    {"milliseconds", "millisecond"}, {"microseconds", "microsecond"},
+    {"year", "year"},
+    {"quarter", "quarter"},
+    {"month", "month"},
+    {"week", "week"},
+    {"day", "day"},
+    {"hour", "hour"},
+    {"minute", "minute"},
+    {"second", "second"},
+    {"millisecond", "millisecond"},
+    {"microsecond", "microsecond"},
+    {"dow", "dow"},
+    {"doy", "doy"},
+    {"epoch", "epoch"},
+    {"isodow", "isodow"},
+    {"isoyear", "isoyear"},
+    {"years", "year"},
+    {"months", "month"},
+    {"weeks", "week"},
+    {"days", "day"},
+    {"hours", "hour"},
+    {"minutes", "minute"},
+    {"seconds", "second"},
+    {"milliseconds", "millisecond"},
+    {"microseconds", "microsecond"},
 };
 
 static const char *time_part(slice s)
@@ -327,7 +361,10 @@ static const char *time_part(slice s)
 /* An argument where DataFusion wants a timestamp: text is parsed, a date widened. */
 static enum err_code print_time(struct printer *p, const struct expr *e)
 {
-    struct expr cast = {.kind = E_CAST, .args = (struct expr **)(uintptr_t)&e, .args_count = 1, .cast_to = {.kind = D_TS, .unit = U_NS}};
+    struct expr cast = {.kind = E_CAST,
+                        .args = (struct expr **)(uintptr_t)&e,
+                        .args_count = 1,
+                        .cast_to = {.kind = D_TS, .unit = U_NS}};
     if (e->type.kind == D_TS || e->type.kind == D_INTERVAL || e->type.kind == D_TIME || e->type.kind == D_DURATION)
         return print_expr(p, e);
     if (is_number(&e->type))
@@ -339,7 +376,8 @@ static enum err_code print_date_part(struct printer *p, const struct expr *e)
 {
     const char *part = is_literal(e->args[0], D_UTF8) ? time_part(e->args[0]->text) : NULL;
     if (!part)
-        return gate_invalid(p->err, "date_part: the part must be one of year, quarter, month, week, day, hour, minute, second, millisecond, microsecond, dow, doy, epoch, isodow, isoyear, as a literal");
+        return gate_invalid(p->err, "date_part: the part must be one of year, quarter, month, week, day, hour, minute, "
+                                    "second, millisecond, microsecond, dow, doy, epoch, isodow, isoyear, as a literal");
     bool epoch = !strcmp(part, "epoch");
     buf_str(p->out, epoch ? "" : "CAST(");
     buf_fmt(p->out, "date_part('%s', ", part);
@@ -350,7 +388,8 @@ static enum err_code print_date_part(struct printer *p, const struct expr *e)
 
 static enum err_code print_date_trunc(struct printer *p, const struct expr *e)
 {
-    static const char *const units[] = {"microsecond", "millisecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year"};
+    static const char *const units[] = {"microsecond", "millisecond", "second", "minute",  "hour",
+                                        "day",         "week",        "month",  "quarter", "year"};
     for (size_t i = 0; i < ARRAY_LEN(units) && is_literal(e->args[0], D_UTF8); i++)
         if (slice_eq_nocase(e->args[0]->text, slice_str(units[i]))) {
             buf_fmt(p->out, "date_trunc('%s', ", units[i]);
@@ -358,7 +397,8 @@ static enum err_code print_date_trunc(struct printer *p, const struct expr *e)
             buf_byte(p->out, ')');
             return ERR_OK;
         }
-    return gate_invalid(p->err, "Unsupported date_trunc granularity: it must be a literal: microsecond, millisecond, second, minute, hour, day, week, month, quarter or year");
+    return gate_invalid(p->err, "Unsupported date_trunc granularity: it must be a literal: microsecond, millisecond, "
+                                "second, minute, hour, day, week, month, quarter or year");
 }
 
 static enum err_code print_date_bin(struct printer *p, const struct expr *e)
@@ -367,13 +407,16 @@ static enum err_code print_date_bin(struct printer *p, const struct expr *e)
     if (is_literal(&stride, D_UTF8)) {
         stride.kind = E_INTERVAL;
         if (!interval_parse(stride.text, "", &stride.months, &stride.days, &stride.ival))
-            return gate_invalid(p->err, "Invalid input syntax for type interval: \"" SLICE_FMT "\"", SLICE_ARG(slice_head(stride.text, 100)));
+            return gate_invalid(p->err, "Invalid input syntax for type interval: \"" SLICE_FMT "\"",
+                                SLICE_ARG(slice_head(stride.text, 100)));
     }
     if (stride.kind != E_INTERVAL)
         return gate_invalid(p->err, "date_bin: the stride must be an interval or a text literal");
     if (stride.months && (stride.days || stride.ival))
-        return gate_invalid(p->err, "DATE_BIN stride does not support combination of month, day and nanosecond intervals");
-    if (stride.months < 0 || stride.days < 0 || stride.ival < 0 || (!stride.months && !stride.days && stride.ival < 1000))
+        return gate_invalid(p->err,
+                            "DATE_BIN stride does not support combination of month, day and nanosecond intervals");
+    if (stride.months < 0 || stride.days < 0 || stride.ival < 0 ||
+        (!stride.months && !stride.days && stride.ival < 1000))
         return gate_invalid(p->err, "DATE_BIN stride must be positive, and not below a microsecond");
     buf_str(p->out, "time_bucket(");
     TRY(print_expr(p, &stride));
@@ -394,9 +437,11 @@ static enum err_code format_text(struct printer *p, const struct expr *e, bool p
     if (!is_literal(e, D_UTF8))
         return gate_invalid(p->err, "a time format must be a literal");
     static const char *const known[][2] = {
-        {"%.3f", ".%g"}, {"%3f", "%g"}, {"%.6f", ".%f"}, {"%6f", "%f"}, {"%.9f", ".%n"}, {"%9f", "%n"}, {"%.f", ".%f"}, {"%f", "%n"},
-        {"%F", "%Y-%m-%d"}, {"%T", "%H:%M:%S"}, {"%R", "%H:%M"}, {"%D", "%m/%d/%y"}, {"%e", "%-d"}, {"%k", "%-H"}, {"%h", "%b"}, {"%+", "%Y-%m-%dT%H:%M:%S.%f%z"},
-        {"%:z", "%z"}, {"%t", "\t"}, {"%n", "\n"}, {"%P", "%p"},
+        {"%.3f", ".%g"},    {"%3f", "%g"},      {"%.6f", ".%f"}, {"%6f", "%f"},
+        {"%.9f", ".%n"},    {"%9f", "%n"},      {"%.f", ".%f"},  {"%f", "%n"},
+        {"%F", "%Y-%m-%d"}, {"%T", "%H:%M:%S"}, {"%R", "%H:%M"}, {"%D", "%m/%d/%y"},
+        {"%e", "%-d"},      {"%k", "%-H"},      {"%h", "%b"},    {"%+", "%Y-%m-%dT%H:%M:%S.%f%z"},
+        {"%:z", "%z"},      {"%t", "\t"},       {"%n", "\n"},    {"%P", "%p"},
     };
     struct buf out = BUF_INIT;
     slice s = e->text;
@@ -433,8 +478,12 @@ static enum err_code print_to_char(struct printer *p, const struct expr *e)
 
 static enum err_code print_to_timestamp(struct printer *p, const struct expr *e)
 {
-    static const char *const from[] = {[U_S] = "($i1 * 1000000)", [U_MS] = "($i1 * 1000)", [U_US] = "$i1", [U_NS] = "($i1 // 1000)"};
-    enum dunit unit = e->func->ret == R_TS_MS ? U_MS : e->func->ret == R_TS_US ? U_US : e->func->ret == R_TS_S ? U_S : U_NS;
+    static const char *const from[] = {
+        [U_S] = "($i1 * 1000000)", [U_MS] = "($i1 * 1000)", [U_US] = "$i1", [U_NS] = "($i1 // 1000)"};
+    enum dunit unit = e->func->ret == R_TS_MS   ? U_MS
+                      : e->func->ret == R_TS_US ? U_US
+                      : e->func->ret == R_TS_S  ? U_S
+                                                : U_NS;
     const struct expr *x = e->args[0];
 
     if (e->args_count > 1) { /* formats, tried in turn */
@@ -451,11 +500,14 @@ static enum err_code print_to_timestamp(struct printer *p, const struct expr *e)
     if (is_number(&x->type)) { /* of seconds, for to_timestamp itself */
         bool plain = slice_is(e->text, "to_timestamp");
         buf_str(p->out, "make_timestamp(");
-        TRY(print_template(p, e, plain && x->type.kind == D_FLOAT ? "CAST(floor($f1 * 1000000e0) AS BIGINT)" : from[plain ? U_S : unit]));
+        TRY(print_template(p, e,
+                           plain && x->type.kind == D_FLOAT ? "CAST(floor($f1 * 1000000e0) AS BIGINT)"
+                                                            : from[plain ? U_S : unit]));
         buf_byte(p->out, ')');
         return ERR_OK;
     }
-    struct expr cast = {.kind = E_CAST, .args = e->args, .args_count = 1, .cast_to = {.kind = D_TS, .unit = (uint8_t)unit}};
+    struct expr cast = {
+        .kind = E_CAST, .args = e->args, .args_count = 1, .cast_to = {.kind = D_TS, .unit = (uint8_t)unit}};
     return print_cast(p, &cast);
 }
 
@@ -599,30 +651,66 @@ static enum err_code print_unnest(struct printer *p, const struct expr *e)
     return print_template(p, e, "unnest($1)");
 }
 
-#define X(name, min, max, ret, fn) {name, F_SCALAR, min, max, ret, NULL, fn}
+#define X(name, min, max, ret, fn)              \
+    {                                           \
+        name, F_SCALAR, min, max, ret, NULL, fn \
+    }
 const struct func func_special[] = {
-    X("repeat", 2, 2, R_UTF8, print_repeat), X("lpad", 2, 3, R_UTF8, print_pad), X("rpad", 2, 3, R_UTF8, print_pad),
-    X("replace", 3, 3, R_UTF8, print_replace), X("range", 1, 3, R_LIST1, print_range), X("generate_series", 1, 3, R_LIST1, print_range),
-    X("array_repeat", 2, 2, R_LIST1, print_array_repeat), X("list_repeat", 2, 2, R_LIST1, print_array_repeat),
-    X("array_resize", 2, 3, R_ARG1, print_array_resize), X("list_resize", 2, 3, R_ARG1, print_array_resize),
-    X("substr", 2, 3, R_UTF8, print_substr), X("substring", 2, 3, R_UTF8, print_substr), X("substr_index", 3, 3, R_UTF8, print_substr_index),
-    X("substring_index", 3, 3, R_UTF8, print_substr_index), X("encode", 2, 2, R_UTF8, print_code), X("decode", 2, 2, R_BINARY, print_code),
-    X("digest", 2, 2, R_BINARY, print_digest), X("coalesce", 1, 255, R_COMMON, print_common), X("nvl", 2, 2, R_COMMON, print_common),
-    X("ifnull", 2, 2, R_COMMON, print_common), X("greatest", 1, 255, R_COMMON, print_common), X("least", 1, 255, R_COMMON, print_common),
-    X("regexp_like", 2, 3, R_BOOL, print_regexp_like), X("regexp_match", 2, 3, R_LIST_UTF8, print_regexp_match),
-    X("regexp_count", 2, 4, R_I64, print_regexp_count), X("regexp_replace", 3, 4, R_UTF8, print_regexp_replace),
-    X("date_part", 2, 2, R_I32, print_date_part), X("datepart", 2, 2, R_I32, print_date_part), X("date_trunc", 2, 2, R_TRUNC, print_date_trunc),
-    X("datetrunc", 2, 2, R_TRUNC, print_date_trunc), X("date_bin", 2, 3, R_TRUNC, print_date_bin), X("to_char", 2, 2, R_UTF8, print_to_char),
-    X("date_format", 2, 2, R_UTF8, print_to_char), X("to_timestamp", 1, 20, R_TS_NS, print_to_timestamp),
-    X("to_timestamp_seconds", 1, 20, R_TS_S, print_to_timestamp), X("to_timestamp_millis", 1, 20, R_TS_MS, print_to_timestamp),
-    X("to_timestamp_micros", 1, 20, R_TS_US, print_to_timestamp), X("to_timestamp_nanos", 1, 20, R_TS_NS, print_to_timestamp),
-    X("to_unixtime", 1, 20, R_I64, print_to_unixtime), X("to_date", 1, 20, R_DATE, print_to_date), X("arrow_cast", 2, 2, R_CAST, print_arrow_cast),
-    X("arrow_typeof", 1, 1, R_UTF8, print_arrow_typeof), X("make_array", 0, 255, R_LIST_COMMON, print_make_array),
-    X("make_list", 0, 255, R_LIST_COMMON, print_make_array), X("struct", 1, 255, R_STRUCT, print_struct), X("row", 1, 255, R_STRUCT, print_struct),
-    X("named_struct", 2, 255, R_STRUCT, print_named_struct), X("get_field", 2, 2, R_UNKNOWN, print_get_field),
-    X("array_sort", 1, 3, R_ARG1, print_array_sort), X("list_sort", 1, 3, R_ARG1, print_array_sort),
-    X("array_concat", 1, 255, R_ARG1, print_array_concat), X("array_cat", 1, 255, R_ARG1, print_array_concat),
-    X("list_concat", 1, 255, R_ARG1, print_array_concat), X("list_cat", 1, 255, R_ARG1, print_array_concat), X("unnest", 1, 1, R_ITEM1, print_unnest),
+    X("repeat", 2, 2, R_UTF8, print_repeat),
+    X("lpad", 2, 3, R_UTF8, print_pad),
+    X("rpad", 2, 3, R_UTF8, print_pad),
+    X("replace", 3, 3, R_UTF8, print_replace),
+    X("range", 1, 3, R_LIST1, print_range),
+    X("generate_series", 1, 3, R_LIST1, print_range),
+    X("array_repeat", 2, 2, R_LIST1, print_array_repeat),
+    X("list_repeat", 2, 2, R_LIST1, print_array_repeat),
+    X("array_resize", 2, 3, R_ARG1, print_array_resize),
+    X("list_resize", 2, 3, R_ARG1, print_array_resize),
+    X("substr", 2, 3, R_UTF8, print_substr),
+    X("substring", 2, 3, R_UTF8, print_substr),
+    X("substr_index", 3, 3, R_UTF8, print_substr_index),
+    X("substring_index", 3, 3, R_UTF8, print_substr_index),
+    X("encode", 2, 2, R_UTF8, print_code),
+    X("decode", 2, 2, R_BINARY, print_code),
+    X("digest", 2, 2, R_BINARY, print_digest),
+    X("coalesce", 1, 255, R_COMMON, print_common),
+    X("nvl", 2, 2, R_COMMON, print_common),
+    X("ifnull", 2, 2, R_COMMON, print_common),
+    X("greatest", 1, 255, R_COMMON, print_common),
+    X("least", 1, 255, R_COMMON, print_common),
+    X("regexp_like", 2, 3, R_BOOL, print_regexp_like),
+    X("regexp_match", 2, 3, R_LIST_UTF8, print_regexp_match),
+    X("regexp_count", 2, 4, R_I64, print_regexp_count),
+    X("regexp_replace", 3, 4, R_UTF8, print_regexp_replace),
+    X("date_part", 2, 2, R_I32, print_date_part),
+    X("datepart", 2, 2, R_I32, print_date_part),
+    X("date_trunc", 2, 2, R_TRUNC, print_date_trunc),
+    X("datetrunc", 2, 2, R_TRUNC, print_date_trunc),
+    X("date_bin", 2, 3, R_TRUNC, print_date_bin),
+    X("to_char", 2, 2, R_UTF8, print_to_char),
+    X("date_format", 2, 2, R_UTF8, print_to_char),
+    X("to_timestamp", 1, 20, R_TS_NS, print_to_timestamp),
+    X("to_timestamp_seconds", 1, 20, R_TS_S, print_to_timestamp),
+    X("to_timestamp_millis", 1, 20, R_TS_MS, print_to_timestamp),
+    X("to_timestamp_micros", 1, 20, R_TS_US, print_to_timestamp),
+    X("to_timestamp_nanos", 1, 20, R_TS_NS, print_to_timestamp),
+    X("to_unixtime", 1, 20, R_I64, print_to_unixtime),
+    X("to_date", 1, 20, R_DATE, print_to_date),
+    X("arrow_cast", 2, 2, R_CAST, print_arrow_cast),
+    X("arrow_typeof", 1, 1, R_UTF8, print_arrow_typeof),
+    X("make_array", 0, 255, R_LIST_COMMON, print_make_array),
+    X("make_list", 0, 255, R_LIST_COMMON, print_make_array),
+    X("struct", 1, 255, R_STRUCT, print_struct),
+    X("row", 1, 255, R_STRUCT, print_struct),
+    X("named_struct", 2, 255, R_STRUCT, print_named_struct),
+    X("get_field", 2, 2, R_UNKNOWN, print_get_field),
+    X("array_sort", 1, 3, R_ARG1, print_array_sort),
+    X("list_sort", 1, 3, R_ARG1, print_array_sort),
+    X("array_concat", 1, 255, R_ARG1, print_array_concat),
+    X("array_cat", 1, 255, R_ARG1, print_array_concat),
+    X("list_concat", 1, 255, R_ARG1, print_array_concat),
+    X("list_cat", 1, 255, R_ARG1, print_array_concat),
+    X("unnest", 1, 1, R_ITEM1, print_unnest),
 };
 const size_t func_special_count = ARRAY_LEN(func_special);
 
@@ -630,7 +718,8 @@ const size_t func_special_count = ARRAY_LEN(func_special);
 
 static enum err_code frame_bound(struct printer *p, enum bound_kind kind, const struct expr *value)
 {
-    static const char *const words[] = {"UNBOUNDED PRECEDING", " PRECEDING", "CURRENT ROW", " FOLLOWING", "UNBOUNDED FOLLOWING"};
+    static const char *const words[] = {"UNBOUNDED PRECEDING", " PRECEDING", "CURRENT ROW", " FOLLOWING",
+                                        "UNBOUNDED FOLLOWING"};
     if (kind == B_PRECEDING || kind == B_FOLLOWING)
         TRY(print_expr(p, value));
     buf_str(p->out, words[kind]);
@@ -711,9 +800,11 @@ static enum err_code print_quantile(struct printer *p, const struct expr *e)
 
 static enum err_code aggregate_arguments(struct printer *p, const struct expr *e)
 {
-    bool any_type = slice_is(e->text, "count") || slice_is(e->text, "approx_distinct") || slice_is(e->text, "min") || slice_is(e->text, "max");
+    bool any_type = slice_is(e->text, "count") || slice_is(e->text, "approx_distinct") || slice_is(e->text, "min") ||
+                    slice_is(e->text, "max");
     const char *name = e->func->emit;
-    static const char *const doubles[] = {"avg", "stddev_samp", "stddev_pop", "var_samp", "var_pop", "corr", "covar_samp", "covar_pop"};
+    static const char *const doubles[] = {"avg",     "stddev_samp", "stddev_pop", "var_samp",
+                                          "var_pop", "corr",        "covar_samp", "covar_pop"};
     bool as_double = !strncmp(name, "regr_", 5);
     for (size_t i = 0; i < ARRAY_LEN(doubles); i++)
         as_double |= !strcmp(name, doubles[i]);

@@ -40,8 +40,8 @@ static void step(struct lexer *l)
 
 static enum err_code fail(struct lexer *l, const char *what)
 {
-    return err_set(l->err, ERR_INVALID, "Error: SQL error: TokenizerError(\"%s at Line: %zu, Column: %zu\")", what, l->line,
-                   l->at - l->line_start + 1);
+    return err_set(l->err, ERR_INVALID, "Error: SQL error: TokenizerError(\"%s at Line: %zu, Column: %zu\")", what,
+                   l->line, l->at - l->line_start + 1);
 }
 
 static bool word_start(int c)
@@ -190,11 +190,13 @@ static void number(struct lexer *l, struct token *t)
 }
 
 /* Longest first. `->` and kin are tokens so that the parser can refuse them by name. */
+/* clang-format off */
 static const char *const operators[] = {
     "!~~*", "->>", "!~*", "!~~", "~~*", "<=>", "#>>", "::", "||", "<=", ">=", "<>", "!=", "==", "<<", ">>", "!~", "~*", "~~",
     "->",   "=>",  "@>",  "<@",  "&&",  ":=",  "#>",  "+",  "-",  "*",  "/",  "%",  "=",  "<",  ">",  "(",  ")",  "[",  "]",
     "{",    "}",   ",",   ";",   ".",   ":",   "|",   "&",  "^",  "~",  "#",  "?",  "!",  "@",
 };
+/* clang-format on */
 
 static enum err_code one(struct lexer *l, struct token *t)
 {
@@ -247,7 +249,8 @@ enum err_code dialect_lex(slice sql, struct arena *a, struct token **out, size_t
 
     *out = NULL;
     *count = 0;
-    if (sql.len && memchr(sql.ptr, 0, sql.len)) { /* the engine would take it for the statement's end, in a literal too */
+    if (sql.len &&
+        memchr(sql.ptr, 0, sql.len)) { /* the engine would take it for the statement's end, in a literal too */
         while (peek(&l, 0) != 0)
             step(&l);
         return fail(&l, "Unexpected byte 0");

@@ -91,7 +91,8 @@ static void literal(const struct expr *e, struct buf *out)
 
 static void bound(enum bound_kind kind, const struct expr *value, struct buf *out)
 {
-    static const char *const words[] = {"UNBOUNDED PRECEDING", " PRECEDING", "CURRENT ROW", " FOLLOWING", "UNBOUNDED FOLLOWING"};
+    static const char *const words[] = {"UNBOUNDED PRECEDING", " PRECEDING", "CURRENT ROW", " FOLLOWING",
+                                        "UNBOUNDED FOLLOWING"};
     if (kind == B_PRECEDING || kind == B_FOLLOWING) {
         if (value->kind == E_LITERAL && value->type.kind == D_INT)
             buf_fmt(out, "%lld", (long long)value->ival);
@@ -177,10 +178,31 @@ static void case_name(const struct expr *e, struct buf *out)
 }
 
 static const char *const op_names[] = {
-    [OP_OR] = "OR", [OP_AND] = "AND", [OP_EQ] = "=", [OP_NE] = "!=", [OP_LT] = "<", [OP_LE] = "<=", [OP_GT] = ">", [OP_GE] = ">=",
-    [OP_ADD] = "+", [OP_SUB] = "-", [OP_MUL] = "*", [OP_DIV] = "/", [OP_MOD] = "%", [OP_CONCAT] = "||", [OP_BITAND] = "&", [OP_BITOR] = "|",
-    [OP_BITXOR] = "BIT_XOR", [OP_SHL] = "<<", [OP_SHR] = ">>", [OP_RE] = "~", [OP_REI] = "~*", [OP_NRE] = "!~", [OP_NREI] = "!~*",
-    [OP_DISTINCT] = "IS DISTINCT FROM", [OP_NOT_DISTINCT] = "IS NOT DISTINCT FROM",
+    [OP_OR] = "OR",
+    [OP_AND] = "AND",
+    [OP_EQ] = "=",
+    [OP_NE] = "!=",
+    [OP_LT] = "<",
+    [OP_LE] = "<=",
+    [OP_GT] = ">",
+    [OP_GE] = ">=",
+    [OP_ADD] = "+",
+    [OP_SUB] = "-",
+    [OP_MUL] = "*",
+    [OP_DIV] = "/",
+    [OP_MOD] = "%",
+    [OP_CONCAT] = "||",
+    [OP_BITAND] = "&",
+    [OP_BITOR] = "|",
+    [OP_BITXOR] = "BIT_XOR",
+    [OP_SHL] = "<<",
+    [OP_SHR] = ">>",
+    [OP_RE] = "~",
+    [OP_REI] = "~*",
+    [OP_NRE] = "!~",
+    [OP_NREI] = "!~*",
+    [OP_DISTINCT] = "IS DISTINCT FROM",
+    [OP_NOT_DISTINCT] = "IS NOT DISTINCT FROM",
 };
 
 static void column(const struct expr *e, struct buf *out)
@@ -246,8 +268,8 @@ void dialect_name(const struct expr *e, struct buf *out)
     case E_COLUMN: column(e, out); break;
     case E_LITERAL: literal(e, out); break;
     case E_INTERVAL:
-        buf_fmt(out, "IntervalMonthDayNano(\"IntervalMonthDayNano { months: %d, days: %d, nanoseconds: %lld }\")", e->months, e->days,
-                (long long)e->ival);
+        buf_fmt(out, "IntervalMonthDayNano(\"IntervalMonthDayNano { months: %d, days: %d, nanoseconds: %lld }\")",
+                e->months, e->days, (long long)e->ival);
         break;
     case E_UNARY:
         if (e->op == 'n')

@@ -9,8 +9,20 @@
 
 /* sqlparser's precedences; a higher one binds tighter. */
 enum prec {
-    P_NONE = 0, P_OR = 5, P_AND = 10, P_NOT = 15, P_IS = 17, P_LIKE = 19, P_CMP = 20, P_PIPE = 21, P_CARET = 22, P_AMP = 23,
-    P_ADD = 30, P_MUL = 40, P_ZONE = 41, P_CAST = 50,
+    P_NONE = 0,
+    P_OR = 5,
+    P_AND = 10,
+    P_NOT = 15,
+    P_IS = 17,
+    P_LIKE = 19,
+    P_CMP = 20,
+    P_PIPE = 21,
+    P_CARET = 22,
+    P_AMP = 23,
+    P_ADD = 30,
+    P_MUL = 40,
+    P_ZONE = 41,
+    P_CAST = 50,
 };
 
 struct token *parse_peek(struct parser *p, size_t ahead)
@@ -49,8 +61,9 @@ enum err_code parse_expected(struct parser *p, const char *what)
     struct token *t = parse_peek(p, 0);
     if (t->kind == TK_END)
         return err_set(p->err, ERR_INVALID, "Error: SQL error: ParserError(\"Expected: %s, found: EOF\")", what);
-    return err_set(p->err, ERR_INVALID, "Error: SQL error: ParserError(\"Expected: %s, found: %.*s at Line: %zu, Column: %zu\")",
-                   what, (int)MIN(t->raw.len, 100u), (const char *)t->raw.ptr, t->line, t->column);
+    return err_set(p->err, ERR_INVALID,
+                   "Error: SQL error: ParserError(\"Expected: %s, found: %.*s at Line: %zu, Column: %zu\")", what,
+                   (int)MIN(t->raw.len, 100u), (const char *)t->raw.ptr, t->line, t->column);
 }
 
 enum err_code parse_need_word(struct parser *p, const char *word)
@@ -67,11 +80,12 @@ enum err_code parse_need_op(struct parser *p, const char *op)
 bool parse_reserved(slice word)
 {
     static const char *const words[] = {
-        "all",    "and",   "anti",     "as",      "between", "by",    "case",    "cast",      "create", "cross",  "distinct", "drop",
-        "else",   "end",   "except",   "exists",  "explain", "fetch", "for",     "from",      "full",   "group",  "having",   "in",
-        "inner",  "into",  "intersect", "is",     "join",    "lateral", "like",  "limit",     "natural", "not",   "offset",   "on",
-        "or",     "order", "outer",    "qualify", "select",  "semi",  "set",     "tablesample", "then", "union",  "using",
-        "values", "when",  "where",    "window",  "with",    "pivot", "unpivot", "prewhere",  "ilike",
+        "all",      "and",   "anti",    "as",          "between",  "by",     "case",      "cast",   "create", "cross",
+        "distinct", "drop",  "else",    "end",         "except",   "exists", "explain",   "fetch",  "for",    "from",
+        "full",     "group", "having",  "in",          "inner",    "into",   "intersect", "is",     "join",   "lateral",
+        "like",     "limit", "natural", "not",         "offset",   "on",     "or",        "order",  "outer",  "qualify",
+        "select",   "semi",  "set",     "tablesample", "then",     "union",  "using",     "values", "when",   "where",
+        "window",   "with",  "pivot",   "unpivot",     "prewhere", "ilike",
     };
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
         if (slice_is(word, words[i]))
@@ -180,7 +194,8 @@ static enum err_code frame_bound(struct parser *p, enum bound_kind *kind, struct
     bool preceding = parse_word(p, "preceding");
     if (!preceding)
         TRY(parse_need_word(p, "following"));
-    *kind = preceding ? (unbounded ? B_UNBOUNDED_PRECEDING : B_PRECEDING) : (unbounded ? B_UNBOUNDED_FOLLOWING : B_FOLLOWING);
+    *kind = preceding ? (unbounded ? B_UNBOUNDED_PRECEDING : B_PRECEDING)
+                      : (unbounded ? B_UNBOUNDED_FOLLOWING : B_FOLLOWING);
     return ERR_OK;
 }
 
@@ -335,7 +350,8 @@ static enum err_code interval_expr(struct parser *p, struct expr **out)
     if (t->kind != TK_STRING && t->kind != TK_NUMBER)
         return parse_expected(p, "a literal string after INTERVAL");
     p->at++;
-    static const char *const units[] = {"year", "month", "week", "day", "hour", "minute", "second", "millisecond", "microsecond", "nanosecond"};
+    static const char *const units[] = {"year",   "month",  "week",        "day",         "hour",
+                                        "minute", "second", "millisecond", "microsecond", "nanosecond"};
     for (size_t i = 0; i < ARRAY_LEN(units); i++) {
         char plural[16];
         (void)snprintf(plural, sizeof(plural), "%ss", units[i]);
@@ -343,7 +359,8 @@ static enum err_code interval_expr(struct parser *p, struct expr **out)
             (void)snprintf(unit, sizeof(unit), "%s", units[i]);
     }
     if (!interval_parse(t->text, unit, &e->months, &e->days, &e->ival))
-        return err_set(p->err, ERR_INVALID, "Datafusion Error: Parser error: Invalid input syntax for type interval: \"%.*s\"",
+        return err_set(p->err, ERR_INVALID,
+                       "Datafusion Error: Parser error: Invalid input syntax for type interval: \"%.*s\"",
                        (int)MIN(t->text.len, 100u), (const char *)t->text.ptr);
     if (minus) {
         e->months = -e->months;
@@ -590,7 +607,8 @@ static enum err_code special(struct parser *p, struct expr **out)
         return ERR_OK;
     if (parse_word(p, "case"))
         return case_expr(p, out);
-    if (parse_is_word(p, 0, "interval") && (parse_peek(p, 1)->kind == TK_STRING || parse_peek(p, 1)->kind == TK_NUMBER || parse_is_op(p, 1, "-"))) {
+    if (parse_is_word(p, 0, "interval") &&
+        (parse_peek(p, 1)->kind == TK_STRING || parse_peek(p, 1)->kind == TK_NUMBER || parse_is_op(p, 1, "-"))) {
         p->at++;
         return interval_expr(p, out);
     }
@@ -725,11 +743,30 @@ static const struct {
     uint8_t prec;
     uint8_t op;
 } binary_ops[] = {
-    {"=", P_CMP, OP_EQ},      {"==", P_CMP, OP_EQ},     {"<>", P_CMP, OP_NE},     {"!=", P_CMP, OP_NE},    {"<", P_CMP, OP_LT},
-    {"<=", P_CMP, OP_LE},     {">", P_CMP, OP_GT},      {">=", P_CMP, OP_GE},     {"~", P_CMP, OP_RE},     {"~*", P_CMP, OP_REI},
-    {"!~", P_CMP, OP_NRE},    {"!~*", P_CMP, OP_NREI},  {"<=>", P_CMP, OP_NOT_DISTINCT}, {"|", P_PIPE, OP_BITOR},
-    {"^", P_CARET, OP_BITXOR}, {"<<", P_CARET, OP_SHL}, {">>", P_CARET, OP_SHR},  {"&", P_AMP, OP_BITAND}, {"+", P_ADD, OP_ADD},
-    {"-", P_ADD, OP_SUB},     {"*", P_MUL, OP_MUL},     {"/", P_MUL, OP_DIV},     {"%", P_MUL, OP_MOD},    {"||", P_MUL, OP_CONCAT},
+    {"=", P_CMP, OP_EQ},
+    {"==", P_CMP, OP_EQ},
+    {"<>", P_CMP, OP_NE},
+    {"!=", P_CMP, OP_NE},
+    {"<", P_CMP, OP_LT},
+    {"<=", P_CMP, OP_LE},
+    {">", P_CMP, OP_GT},
+    {">=", P_CMP, OP_GE},
+    {"~", P_CMP, OP_RE},
+    {"~*", P_CMP, OP_REI},
+    {"!~", P_CMP, OP_NRE},
+    {"!~*", P_CMP, OP_NREI},
+    {"<=>", P_CMP, OP_NOT_DISTINCT},
+    {"|", P_PIPE, OP_BITOR},
+    {"^", P_CARET, OP_BITXOR},
+    {"<<", P_CARET, OP_SHL},
+    {">>", P_CARET, OP_SHR},
+    {"&", P_AMP, OP_BITAND},
+    {"+", P_ADD, OP_ADD},
+    {"-", P_ADD, OP_SUB},
+    {"*", P_MUL, OP_MUL},
+    {"/", P_MUL, OP_DIV},
+    {"%", P_MUL, OP_MOD},
+    {"||", P_MUL, OP_CONCAT},
 };
 
 static bool like_word(struct parser *p, size_t ahead)
@@ -747,7 +784,8 @@ static enum prec next_prec(struct parser *p, size_t *op)
                 *op = i;
                 return binary_ops[i].prec;
             }
-        if (slice_is(t->text, "~~") || slice_is(t->text, "~~*") || slice_is(t->text, "!~~") || slice_is(t->text, "!~~*"))
+        if (slice_is(t->text, "~~") || slice_is(t->text, "~~*") || slice_is(t->text, "!~~") ||
+            slice_is(t->text, "!~~*"))
             return P_CMP;
         return slice_is(t->text, "::") || slice_is(t->text, "[") ? P_CAST : P_NONE;
     }
@@ -773,7 +811,8 @@ static enum prec next_prec(struct parser *p, size_t *op)
 static enum err_code is_expr(struct parser *p, struct expr *left, struct expr **out)
 {
     struct expr *e = *out = expr_new(p->arena, E_IS), *right;
-    static const char *const what[] = {"NULL", "TRUE", "FALSE", "UNKNOWN"}, *const words[] = {"null", "true", "false", "unknown"};
+    static const char *const what[] = {"NULL", "TRUE", "FALSE", "UNKNOWN"}, *const words[] = {"null", "true", "false",
+                                                                                              "unknown"};
 
     e->negated = parse_word(p, "not");
     if (parse_word(p, "distinct")) {
@@ -812,7 +851,8 @@ static enum err_code in_expr(struct parser *p, struct expr *left, bool negated, 
     return parse_need_op(p, ")");
 }
 
-static enum err_code like_expr(struct parser *p, struct expr *left, bool negated, char op, enum prec prec, struct expr **out)
+static enum err_code like_expr(struct parser *p, struct expr *left, bool negated, char op, enum prec prec,
+                               struct expr **out)
 {
     struct expr *e = *out = expr_new(p->arena, E_LIKE), *right;
     e->negated = negated;
@@ -826,7 +866,8 @@ static enum err_code like_expr(struct parser *p, struct expr *left, bool negated
             return parse_expected(p, "an escape character");
         p->at++;
         if (!slice_is(t->text, "\\"))
-            return err_set(p->err, ERR_INVALID, "Datafusion Error: LIKE does not support escape_char other than the backslash (\\)");
+            return err_set(p->err, ERR_INVALID,
+                           "Datafusion Error: LIKE does not support escape_char other than the backslash (\\)");
         e->text = t->text;
     }
     return ERR_OK;
@@ -917,7 +958,8 @@ static enum err_code infix(struct parser *p, struct expr *left, enum prec prec, 
     struct expr *e = *out = expr_new(p->arena, E_BINARY);
     e->op = binary_ops[op].op;
     expr_arg(p->arena, e, left);
-    if ((parse_is_word(p, 0, "any") || parse_is_word(p, 0, "some") || parse_is_word(p, 0, "all")) && parse_is_op(p, 1, "(")) {
+    if ((parse_is_word(p, 0, "any") || parse_is_word(p, 0, "some") || parse_is_word(p, 0, "all")) &&
+        parse_is_op(p, 1, "(")) {
         e->kind = E_ANY;
         e->all = parse_is_word(p, 0, "all");
         p->at += 2;

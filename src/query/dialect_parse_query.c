@@ -8,7 +8,8 @@ bool parse_starts_query(struct parser *p, size_t ahead)
 {
     while (parse_is_op(p, ahead, "("))
         ahead++;
-    return parse_is_word(p, ahead, "select") || parse_is_word(p, ahead, "with") || (parse_is_word(p, ahead, "values") && parse_is_op(p, ahead + 1, "("));
+    return parse_is_word(p, ahead, "select") || parse_is_word(p, ahead, "with") ||
+           (parse_is_word(p, ahead, "values") && parse_is_op(p, ahead + 1, "("));
 }
 
 static enum err_code names_list(struct parser *p, slice **names, size_t *count, size_t *cap) /* after "(" */
@@ -26,7 +27,8 @@ static enum err_code alias(struct parser *p, slice *out)
     bool as = parse_word(p, "as");
     if (as)
         t = parse_peek(p, 0);
-    bool is = t->kind == TK_QUOTED || (t->kind == TK_STRING && as) || (t->kind == TK_WORD && (as || !parse_reserved(t->text)));
+    bool is = t->kind == TK_QUOTED || (t->kind == TK_STRING && as) ||
+              (t->kind == TK_WORD && (as || !parse_reserved(t->text)));
     if (!is)
         return as ? parse_expected(p, "an identifier after AS") : ERR_OK;
     *out = t->text;
@@ -117,7 +119,8 @@ static enum err_code table_factor(struct parser *p, struct tref **out)
     t->kind = T_NAME;
     TRY(path(p, &t->path, &t->path_count));
     if (parse_is_op(p, 0, "("))
-        return err_set(p->err, ERR_INVALID, "Datafusion Error: Error during planning: table function '" SLICE_FMT "' not found",
+        return err_set(p->err, ERR_INVALID,
+                       "Datafusion Error: Error during planning: table function '" SLICE_FMT "' not found",
                        SLICE_ARG(slice_head(t->path[t->path_count - 1], 100)));
     TRY(table_alias(p, t));
     if (parse_is_word(p, 0, "tablesample"))
@@ -320,7 +323,8 @@ static enum err_code values_body(struct parser *p, struct body *b)
         TRY(parse_need_op(p, ")"));
         if (b->rows_count && n != b->row_len)
             return err_set(p->err, ERR_INVALID,
-                           "Datafusion Error: Error during planning: Inconsistent data length across values list: got %zu values in row %zu but expected %zu",
+                           "Datafusion Error: Error during planning: Inconsistent data length across values list: got "
+                           "%zu values in row %zu but expected %zu",
                            n, b->rows_count, b->row_len);
         b->row_len = n;
         *APUSH(p->arena, b->rows, b->rows_count, b->rows_cap) = row;
@@ -348,7 +352,9 @@ static enum err_code body_at(struct parser *p, int prec, struct body **out)
         return parse_expected(p, "SELECT, VALUES, or a subquery in the query body");
     }
     for (;;) {
-        int next = parse_is_word(p, 0, "intersect") ? 20 : parse_is_word(p, 0, "union") || parse_is_word(p, 0, "except") ? 10 : 0;
+        int next = parse_is_word(p, 0, "intersect")                                ? 20
+                   : parse_is_word(p, 0, "union") || parse_is_word(p, 0, "except") ? 10
+                                                                                   : 0;
         if (next <= prec)
             break;
         struct body *set = arena_zalloc(p->arena, sizeof(*set));
@@ -372,7 +378,8 @@ static enum err_code body_at(struct parser *p, int prec, struct body **out)
 static enum err_code ctes(struct parser *p, struct query *q)
 {
     if (parse_is_word(p, 0, "recursive"))
-        return err_set(p->err, ERR_INVALID, "Datafusion Error: This feature is not implemented: recursive CTEs (WITH RECURSIVE)");
+        return err_set(p->err, ERR_INVALID,
+                       "Datafusion Error: This feature is not implemented: recursive CTEs (WITH RECURSIVE)");
     do {
         struct cte *c = APUSH(p->arena, q->ctes, q->ctes_count, q->ctes_cap);
         TRY(parse_name(p, &c->name));
@@ -442,15 +449,19 @@ enum err_code parse_query(struct parser *p, struct query **out)
 static enum err_code statement(struct parser *p, struct statement *out)
 {
     static const char *const others[] = {
-        "insert", "update", "delete",  "create",     "drop",   "alter",    "copy",   "set",    "reset",     "show",    "prepare", "execute",
-        "begin",  "start",  "commit",  "rollback",   "attach", "detach",   "install", "load",  "pragma",    "call",    "use",     "truncate",
-        "merge",  "grant",  "revoke",  "analyze",    "vacuum", "export",   "import", "checkpoint", "deallocate", "declare", "fetch", "summarize",
-        "pivot",  "unpivot", "from",   "comment",    "kill",   "listen",   "notify", "replace", "reindex", "cluster", "refresh", "savepoint",
+        "insert",     "update",  "delete",  "create",    "drop",    "alter",   "copy",    "set",
+        "reset",      "show",    "prepare", "execute",   "begin",   "start",   "commit",  "rollback",
+        "attach",     "detach",  "install", "load",      "pragma",  "call",    "use",     "truncate",
+        "merge",      "grant",   "revoke",  "analyze",   "vacuum",  "export",  "import",  "checkpoint",
+        "deallocate", "declare", "fetch",   "summarize", "pivot",   "unpivot", "from",    "comment",
+        "kill",       "listen",  "notify",  "replace",   "reindex", "cluster", "refresh", "savepoint",
     };
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
         if (parse_is_word(p, 0, others[i]))
             return err_set(p->err, ERR_INVALID,
-                           "Datafusion Error: Error during planning: only SELECT, WITH, EXPLAIN and DESCRIBE are supported, not %s", others[i]);
+                           "Datafusion Error: Error during planning: only SELECT, WITH, EXPLAIN and DESCRIBE are "
+                           "supported, not %s",
+                           others[i]);
     if (parse_word(p, "explain")) {
         out->explain = true;
         for (bool more = true; more;) {
@@ -489,6 +500,8 @@ enum err_code dialect_parse(slice sql, struct arena *a, struct statement *out, s
     while (parse_op(&p, ";"))
         ;
     if (parse_peek(&p, 0)->kind != TK_END)
-        return err_set(err, ERR_INVALID, "Datafusion Error: This feature is not implemented: The context currently only supports a single SQL statement");
+        return err_set(err, ERR_INVALID,
+                       "Datafusion Error: This feature is not implemented: The context currently only supports a "
+                       "single SQL statement");
     return ERR_OK;
 }

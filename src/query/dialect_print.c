@@ -32,7 +32,8 @@ void print_string(struct printer *p, slice text)
  * NULLS LAST. */
 static bool never_null(const struct expr *e)
 {
-    return e->kind == E_COLUMN && e->rel->source && !e->rel->nullable && slice_is(e->rel->cols[e->col].name, "p_timestamp");
+    return e->kind == E_COLUMN && e->rel->source && !e->rel->nullable &&
+           slice_is(e->rel->cols[e->col].name, "p_timestamp");
 }
 
 enum err_code print_sorts(struct printer *p, const struct sort *s, size_t count)
@@ -63,7 +64,8 @@ static enum err_code print_exprs(struct printer *p, struct expr *const *e, size_
 
 static enum err_code print_group(struct printer *p, const struct expr *e)
 {
-    static const char *const words[] = {['r' - 'c'] = "ROLLUP (", ['c' - 'c'] = "CUBE (", ['s' - 'c'] = "GROUPING SETS ("};
+    static const char *const words[] = {
+        ['r' - 'c'] = "ROLLUP (", ['c' - 'c'] = "CUBE (", ['s' - 'c'] = "GROUPING SETS ("};
     if (e->kind == E_LITERAL) { /* not a position, but what stood at one */
         buf_byte(p->out, '(');
         TRY(print_expr(p, e));
@@ -100,7 +102,7 @@ static enum err_code print_source(struct printer *p, const struct tref *t)
 static enum err_code print_join(struct printer *p, const struct tref *t)
 {
     static const char *const words[] = {
-        [J_INNER] = " JOIN ", [J_LEFT] = " LEFT JOIN ", [J_RIGHT] = " RIGHT JOIN ", [J_FULL] = " FULL JOIN ",
+        [J_INNER] = " JOIN ",       [J_LEFT] = " LEFT JOIN ", [J_RIGHT] = " RIGHT JOIN ", [J_FULL] = " FULL JOIN ",
         [J_CROSS] = " CROSS JOIN ", [J_SEMI] = " SEMI JOIN ", [J_ANTI] = " ANTI JOIN ",
     };
     buf_byte(p->out, '(');
@@ -210,7 +212,11 @@ static enum err_code print_body(struct printer *p, const struct body *b)
     for (int side = 0; side < 2; side++) {
         const struct body *of = side ? b->right : b->left;
         if (side)
-            buf_fmt(p->out, " %s%s ", b->op == 'u' ? "UNION" : b->op == 'e' ? "EXCEPT" : "INTERSECT", b->all ? " ALL" : "");
+            buf_fmt(p->out, " %s%s ",
+                    b->op == 'u'   ? "UNION"
+                    : b->op == 'e' ? "EXCEPT"
+                                   : "INTERSECT",
+                    b->all ? " ALL" : "");
         bool wrap = of->kind == Q_SET;
         if (wrap)
             buf_byte(p->out, '(');

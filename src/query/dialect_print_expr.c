@@ -15,7 +15,8 @@
 
 bool expr_is_bare(const struct expr *e)
 {
-    return (e->kind == E_COLUMN && e->rel->cols[e->col].bare) || (e->kind == E_SUBQUERY && e->query->body->out_count && e->query->body->out[0].bare);
+    return (e->kind == E_COLUMN && e->rel->cols[e->col].bare) ||
+           (e->kind == E_SUBQUERY && e->query->body->out_count && e->query->body->out[0].bare);
 }
 
 void print_type(struct printer *p, const struct dtype *t)
@@ -47,8 +48,8 @@ void print_type(struct printer *p, const struct dtype *t)
 static void print_instant(struct printer *p, int64_t us, bool zone)
 {
     struct civil c = civil_of(us);
-    buf_fmt(p->out, "TIMESTAMP%s '%04lld-%02d-%02d %02d:%02d:%02d.%06d%s'", zone ? "TZ" : "", (long long)c.year, c.month, c.day, c.hour, c.minute,
-            c.second, c.micro, zone ? "+00" : "");
+    buf_fmt(p->out, "TIMESTAMP%s '%04lld-%02d-%02d %02d:%02d:%02d.%06d%s'", zone ? "TZ" : "", (long long)c.year,
+            c.month, c.day, c.hour, c.minute, c.second, c.micro, zone ? "+00" : "");
 }
 
 static void print_float(struct printer *p, double v)
@@ -156,13 +157,17 @@ static enum err_code print_instant_side(struct printer *p, const struct expr *e,
         return ERR_OK;
     }
     if (e->kind == E_LITERAL && e->type.kind == D_UTF8)
-        return err_set(p->err, ERR_INVALID, "Execution Error: Query Execution failed due to error in datafusion: Arrow error: Parser error: Error parsing timestamp from '" SLICE_FMT "': error parsing date",
+        return err_set(p->err, ERR_INVALID,
+                       "Execution Error: Query Execution failed due to error in datafusion: Arrow error: Parser error: "
+                       "Error parsing timestamp from '" SLICE_FMT "': error parsing date",
                        SLICE_ARG(slice_head(e->text, 200)));
     bool text = e->type.kind == D_UTF8;
     if (text || zone || e->type.kind == D_DATE) {
         buf_str(p->out, text && !zone ? "CAST(CAST(" : "CAST(");
         TRY(print_expr(p, e));
-        buf_str(p->out, text && !zone ? " AS TIMESTAMPTZ) AS TIMESTAMP)" : zone ? " AS TIMESTAMPTZ)" : " AS TIMESTAMP)");
+        buf_str(p->out, text && !zone ? " AS TIMESTAMPTZ) AS TIMESTAMP)"
+                        : zone        ? " AS TIMESTAMPTZ)"
+                                      : " AS TIMESTAMP)");
         return ERR_OK;
     }
     return print_expr(p, e);
@@ -242,7 +247,8 @@ static enum err_code print_in(struct printer *p, const struct expr *e)
 static enum err_code print_in_query(struct printer *p, const struct expr *e)
 {
     const struct outcol *out = &e->query->body->out[0];
-    bool text = (is_number(&out->type) && e->args[0]->type.kind == D_UTF8) || (is_number(&e->args[0]->type) && out->type.kind == D_UTF8);
+    bool text = (is_number(&out->type) && e->args[0]->type.kind == D_UTF8) ||
+                (is_number(&e->args[0]->type) && out->type.kind == D_UTF8);
     buf_byte(p->out, '(');
     if (text)
         TRY(print_text(p, e->args[0]));
@@ -303,7 +309,9 @@ static enum err_code print_division(struct printer *p, const struct expr *e)
     bool safe = by->kind == E_LITERAL && !zero(by);
 
     if (zero(by))
-        return err_set(p->err, ERR_INVALID, "Execution Error: Query Execution failed due to error in datafusion: Arrow error: Divide by zero error");
+        return err_set(
+            p->err, ERR_INVALID,
+            "Execution Error: Query Execution failed due to error in datafusion: Arrow error: Divide by zero error");
     buf_byte(p->out, '(');
     TRY(print_expr(p, e->args[0]));
     buf_str(p->out, e->op == OP_DIV ? " // " : " % ");
@@ -322,7 +330,8 @@ static enum err_code print_division(struct printer *p, const struct expr *e)
 
 static enum err_code print_arithmetic(struct printer *p, const struct expr *e)
 {
-    static const char *const words[] = {[OP_ADD] = " + ", [OP_SUB] = " - ", [OP_MUL] = " * ", [OP_DIV] = " / ", [OP_MOD] = " % "};
+    static const char *const words[] = {
+        [OP_ADD] = " + ", [OP_SUB] = " - ", [OP_MUL] = " * ", [OP_DIV] = " / ", [OP_MOD] = " % "};
     const struct expr *a = e->args[0], *b = e->args[1];
     bool date = e->type.kind == D_DATE && (a->type.kind == D_INTERVAL || b->type.kind == D_INTERVAL);
     bool to_float = is_number(&a->type) && is_number(&b->type) && (a->type.kind == D_FLOAT || b->type.kind == D_FLOAT);
@@ -354,7 +363,8 @@ static enum err_code print_arithmetic(struct printer *p, const struct expr *e)
     return ERR_OK;
 }
 
-static enum err_code print_two(struct printer *p, const char *before, const struct expr *a, const char *between, const struct expr *b, const char *after)
+static enum err_code print_two(struct printer *p, const char *before, const struct expr *a, const char *between,
+                               const struct expr *b, const char *after)
 {
     buf_str(p->out, before);
     TRY(print_expr(p, a));
@@ -369,7 +379,11 @@ static enum err_code print_concat(struct printer *p, const struct expr *e)
     const struct expr *a = e->args[0], *b = e->args[1];
     if (e->type.kind == D_LIST) {
         bool both = a->type.kind == D_LIST && b->type.kind == D_LIST;
-        return print_two(p, both ? "list_concat(" : a->type.kind == D_LIST ? "list_append(" : "list_prepend(", a, ", ", b, ")");
+        return print_two(p,
+                         both                     ? "list_concat("
+                         : a->type.kind == D_LIST ? "list_append("
+                                                  : "list_prepend(",
+                         a, ", ", b, ")");
     }
     buf_byte(p->out, '(');
     TRY(print_text(p, a));
@@ -393,8 +407,14 @@ static enum err_code print_regex(struct printer *p, const struct expr *e)
 static enum err_code print_binary(struct printer *p, const struct expr *e)
 {
     static const char *const words[] = {
-        [OP_EQ] = "=", [OP_NE] = "<>", [OP_LT] = "<", [OP_LE] = "<=", [OP_GT] = ">", [OP_GE] = ">=",
-        [OP_DISTINCT] = "IS DISTINCT FROM", [OP_NOT_DISTINCT] = "IS NOT DISTINCT FROM",
+        [OP_EQ] = "=",
+        [OP_NE] = "<>",
+        [OP_LT] = "<",
+        [OP_LE] = "<=",
+        [OP_GT] = ">",
+        [OP_GE] = ">=",
+        [OP_DISTINCT] = "IS DISTINCT FROM",
+        [OP_NOT_DISTINCT] = "IS NOT DISTINCT FROM",
     };
     const struct expr *a = e->args[0], *b = e->args[1];
     switch ((enum binary_op)e->op) {
@@ -423,8 +443,12 @@ static enum err_code print_binary(struct printer *p, const struct expr *e)
 
 static enum err_code text_of_time(struct printer *p, const struct expr *e)
 {
-    static const char *const part[] = {"CASE WHEN epoch_us(", ") % 1000000 = 0 THEN strftime(", ", '%Y-%m-%dT%H:%M:%S') WHEN epoch_us(",
-                                       ") % 1000 = 0 THEN strftime(", ", '%Y-%m-%dT%H:%M:%S.%g') ELSE strftime(", ", '%Y-%m-%dT%H:%M:%S.%f') END"};
+    static const char *const part[] = {"CASE WHEN epoch_us(",
+                                       ") % 1000000 = 0 THEN strftime(",
+                                       ", '%Y-%m-%dT%H:%M:%S') WHEN epoch_us(",
+                                       ") % 1000 = 0 THEN strftime(",
+                                       ", '%Y-%m-%dT%H:%M:%S.%g') ELSE strftime(",
+                                       ", '%Y-%m-%dT%H:%M:%S.%f') END"};
     for (size_t i = 0; i < ARRAY_LEN(part); i++) {
         buf_str(p->out, part[i]);
         if (i + 1 < ARRAY_LEN(part))
@@ -474,7 +498,8 @@ static enum err_code cast_to_time(struct printer *p, const struct expr *e, const
     }
     if (x->kind == E_LITERAL && x->type.kind == D_UTF8 && !e->flag)
         return print_instant_side(p, x, false);
-    bool cut = e->cast_to.unit <= U_MS && (x->type.kind == D_TS ? x->type.unit > e->cast_to.unit : x->type.kind == D_UTF8);
+    bool cut =
+        e->cast_to.unit <= U_MS && (x->type.kind == D_TS ? x->type.unit > e->cast_to.unit : x->type.kind == D_UTF8);
     if (cut)
         buf_fmt(p->out, "date_trunc('%s', ", units[e->cast_to.unit]);
     if (is_number(&x->type)) {
@@ -497,7 +522,8 @@ enum err_code print_cast(struct printer *p, const struct expr *e)
 {
     const struct expr *x = e->args[0];
     const char *cast = e->flag ? "TRY_CAST" : "CAST";
-    static const char *const epochs[] = {[U_S] = "CAST(floor(epoch(", [U_MS] = "epoch_ms(", [U_US] = "epoch_us(", [U_NS] = "epoch_ns("};
+    static const char *const epochs[] = {
+        [U_S] = "CAST(floor(epoch(", [U_MS] = "epoch_ms(", [U_US] = "epoch_us(", [U_NS] = "epoch_ns("};
 
     if (e->cast_to.kind == D_UTF8)
         return print_text(p, x);
@@ -575,7 +601,8 @@ static enum err_code print_is(struct printer *p, const struct expr *e)
 
 static enum err_code print_any(struct printer *p, const struct expr *e)
 {
-    static const char *const words[] = {[OP_EQ] = "=", [OP_NE] = "<>", [OP_LT] = "<", [OP_LE] = "<=", [OP_GT] = ">", [OP_GE] = ">="};
+    static const char *const words[] = {
+        [OP_EQ] = "=", [OP_NE] = "<>", [OP_LT] = "<", [OP_LE] = "<=", [OP_GT] = ">", [OP_GE] = ">="};
     if (e->op < OP_EQ || e->op > OP_GE)
         return gate_invalid(p->err, "ANY and ALL take a comparison");
     if (!e->query) {
@@ -605,7 +632,8 @@ static enum err_code print_subscript(struct printer *p, const struct expr *e)
         return ERR_OK;
     }
     if (e->kind == E_INDEX)
-        return print_two(p, e->args[0]->type.kind == D_MAP ? "element_at(" : "list_extract(", e->args[0], ", ", key, ")");
+        return print_two(p, e->args[0]->type.kind == D_MAP ? "element_at(" : "list_extract(", e->args[0], ", ", key,
+                         ")");
     buf_str(p->out, "list_slice(");
     for (size_t i = 0; i < e->args_count; i++) {
         if (i)
@@ -618,7 +646,8 @@ static enum err_code print_subscript(struct printer *p, const struct expr *e)
 
 static enum err_code print_unary(struct printer *p, const struct expr *e)
 {
-    if (e->op == '-' && e->args[0]->kind == E_LITERAL && e->args[0]->type.kind == D_UINT && e->args[0]->uval == (1ull << 63)) {
+    if (e->op == '-' && e->args[0]->kind == E_LITERAL && e->args[0]->type.kind == D_UINT &&
+        e->args[0]->uval == (1ull << 63)) {
         buf_str(p->out, "CAST(-9223372036854775808 AS BIGINT)");
         return ERR_OK;
     }
@@ -631,12 +660,11 @@ static enum err_code print_unary(struct printer *p, const struct expr *e)
 static enum err_code print_node(struct printer *p, const struct expr *e)
 {
     switch (e->kind) {
-    case E_COLUMN:
-        print_column(p, e);
-        return ERR_OK;
+    case E_COLUMN: print_column(p, e); return ERR_OK;
     case E_LITERAL: return print_literal(p, e);
     case E_INTERVAL:
-        buf_fmt(p->out, "INTERVAL '%d months %d days %lld microseconds'", e->months, e->days, (long long)(e->ival / 1000));
+        buf_fmt(p->out, "INTERVAL '%d months %d days %lld microseconds'", e->months, e->days,
+                (long long)(e->ival / 1000));
         return ERR_OK;
     case E_UNARY: return print_unary(p, e);
     case E_BINARY: return print_binary(p, e);
@@ -658,9 +686,7 @@ static enum err_code print_node(struct printer *p, const struct expr *e)
     case E_INDEX:
     case E_SLICE: return print_subscript(p, e);
     case E_ZONE: return print_instant_side(p, e->args[0], false);
-    case E_OUTPUT:
-        buf_fmt(p->out, "%lld", (long long)e->ival + 1);
-        return ERR_OK;
+    case E_OUTPUT: buf_fmt(p->out, "%lld", (long long)e->ival + 1); return ERR_OK;
     case E_STAR:
     case E_GROUPING:
     case E_TUPLE: break;

@@ -11,18 +11,40 @@ static const struct {
     const char *word;
     struct dtype type;
 } sql_types[] = {
-    {"varchar", {.kind = D_UTF8}}, {"text", {.kind = D_UTF8}}, {"string", {.kind = D_UTF8}}, {"char", {.kind = D_UTF8}},
-    {"character", {.kind = D_UTF8}}, {"nvarchar", {.kind = D_UTF8}}, {"bpchar", {.kind = D_UTF8}},
-    {"int", {.kind = D_INT, .bits = 32}}, {"integer", {.kind = D_INT, .bits = 32}}, {"int4", {.kind = D_INT, .bits = 32}},
-    {"bigint", {.kind = D_INT, .bits = 64}}, {"int8", {.kind = D_INT, .bits = 64}}, {"int64", {.kind = D_INT, .bits = 64}},
-    {"smallint", {.kind = D_INT, .bits = 16}}, {"int2", {.kind = D_INT, .bits = 16}}, {"tinyint", {.kind = D_INT, .bits = 8}},
-    {"float", {.kind = D_FLOAT, .bits = 32}}, {"real", {.kind = D_FLOAT, .bits = 32}}, {"float4", {.kind = D_FLOAT, .bits = 32}},
-    {"double", {.kind = D_FLOAT, .bits = 64}}, {"float8", {.kind = D_FLOAT, .bits = 64}}, {"float64", {.kind = D_FLOAT, .bits = 64}},
-    {"boolean", {.kind = D_BOOL}}, {"bool", {.kind = D_BOOL}}, {"date", {.kind = D_DATE, .bits = 32}},
-    {"time", {.kind = D_TIME, .unit = U_NS, .bits = 64}}, {"timestamp", {.kind = D_TS, .unit = U_NS}}, {"datetime", {.kind = D_TS, .unit = U_NS}},
-    {"timestamptz", {.kind = D_TS, .unit = U_NS, .utc = true}}, {"interval", {.kind = D_INTERVAL}},
-    {"decimal", {.kind = D_DECIMAL, .precision = 38, .scale = 10}}, {"numeric", {.kind = D_DECIMAL, .precision = 38, .scale = 10}},
-    {"dec", {.kind = D_DECIMAL, .precision = 38, .scale = 10}}, {"bytea", {.kind = D_BINARY}},
+    {"varchar", {.kind = D_UTF8}},
+    {"text", {.kind = D_UTF8}},
+    {"string", {.kind = D_UTF8}},
+    {"char", {.kind = D_UTF8}},
+    {"character", {.kind = D_UTF8}},
+    {"nvarchar", {.kind = D_UTF8}},
+    {"bpchar", {.kind = D_UTF8}},
+    {"int", {.kind = D_INT, .bits = 32}},
+    {"integer", {.kind = D_INT, .bits = 32}},
+    {"int4", {.kind = D_INT, .bits = 32}},
+    {"bigint", {.kind = D_INT, .bits = 64}},
+    {"int8", {.kind = D_INT, .bits = 64}},
+    {"int64", {.kind = D_INT, .bits = 64}},
+    {"smallint", {.kind = D_INT, .bits = 16}},
+    {"int2", {.kind = D_INT, .bits = 16}},
+    {"tinyint", {.kind = D_INT, .bits = 8}},
+    {"float", {.kind = D_FLOAT, .bits = 32}},
+    {"real", {.kind = D_FLOAT, .bits = 32}},
+    {"float4", {.kind = D_FLOAT, .bits = 32}},
+    {"double", {.kind = D_FLOAT, .bits = 64}},
+    {"float8", {.kind = D_FLOAT, .bits = 64}},
+    {"float64", {.kind = D_FLOAT, .bits = 64}},
+    {"boolean", {.kind = D_BOOL}},
+    {"bool", {.kind = D_BOOL}},
+    {"date", {.kind = D_DATE, .bits = 32}},
+    {"time", {.kind = D_TIME, .unit = U_NS, .bits = 64}},
+    {"timestamp", {.kind = D_TS, .unit = U_NS}},
+    {"datetime", {.kind = D_TS, .unit = U_NS}},
+    {"timestamptz", {.kind = D_TS, .unit = U_NS, .utc = true}},
+    {"interval", {.kind = D_INTERVAL}},
+    {"decimal", {.kind = D_DECIMAL, .precision = 38, .scale = 10}},
+    {"numeric", {.kind = D_DECIMAL, .precision = 38, .scale = 10}},
+    {"dec", {.kind = D_DECIMAL, .precision = 38, .scale = 10}},
+    {"bytea", {.kind = D_BINARY}},
 };
 
 static bool small_number(struct parser *p, unsigned *out)
@@ -43,12 +65,16 @@ static enum err_code type_arguments(struct parser *p, struct dtype *t) /* after 
         return parse_expected(p, "literal int");
     if (t->kind == D_DECIMAL) {
         if (a < 1 || a > 38 || b > a) /* DuckDB has no wider ones */
-            return err_set(p->err, ERR_INVALID, "Datafusion Error: Error during planning: Decimal(precision = %u, scale = %u) should satisfy `0 < precision <= 38`, and `scale <= precision`.", a, b);
+            return err_set(p->err, ERR_INVALID,
+                           "Datafusion Error: Error during planning: Decimal(precision = %u, scale = %u) should "
+                           "satisfy `0 < precision <= 38`, and `scale <= precision`.",
+                           a, b);
         t->precision = (uint8_t)a;
         t->scale = (uint8_t)b;
     } else if (t->kind == D_TS) {
         if (a != 0 && a != 3 && a != 6 && a != 9)
-            return err_set(p->err, ERR_INVALID, "Datafusion Error: This feature is not implemented: Unsupported SQL type TIMESTAMP(%u)", a);
+            return err_set(p->err, ERR_INVALID,
+                           "Datafusion Error: This feature is not implemented: Unsupported SQL type TIMESTAMP(%u)", a);
         t->unit = a == 0 ? U_S : a == 3 ? U_MS : a == 6 ? U_US : U_NS;
     } else if (t->kind != D_UTF8 && t->kind != D_TIME && t->kind != D_FLOAT && t->kind != D_INT) {
         return parse_expected(p, "no length of this type");
@@ -77,7 +103,8 @@ enum err_code parse_type(struct parser *p, struct dtype *out)
         TRY(type_arguments(p, out));
     if (out->kind == D_INT && parse_word(p, "unsigned"))
         out->kind = D_UINT;
-    if ((out->kind == D_TS || out->kind == D_TIME) && (parse_is_word(p, 0, "with") || parse_is_word(p, 0, "without")) && parse_is_word(p, 1, "time")) {
+    if ((out->kind == D_TS || out->kind == D_TIME) && (parse_is_word(p, 0, "with") || parse_is_word(p, 0, "without")) &&
+        parse_is_word(p, 1, "time")) {
         out->utc = parse_is_word(p, 0, "with") && out->kind == D_TS;
         p->at += 2;
         TRY(parse_need_word(p, "zone"));
@@ -218,7 +245,8 @@ bool interval_parse(slice text, const char *unit, int32_t *months, int32_t *days
 
 /* ---- Arrow's names */
 
-static const char *const units[] = {"s", "ms", "us", "ns"}, *const long_units[] = {"Second", "Millisecond", "Microsecond", "Nanosecond"};
+static const char *const units[] = {"s", "ms", "us", "ns"}, *const long_units[] = {"Second", "Millisecond",
+                                                                                   "Microsecond", "Nanosecond"};
 
 void arrow_type_print(const struct dtype *t, struct buf *out)
 {
@@ -254,12 +282,24 @@ static const struct {
     const char *name;
     struct dtype type;
 } arrow_types[] = {
-    {"Utf8", {.kind = D_UTF8}}, {"LargeUtf8", {.kind = D_UTF8}}, {"Utf8View", {.kind = D_UTF8}}, {"Boolean", {.kind = D_BOOL}},
-    {"Int8", {.kind = D_INT, .bits = 8}}, {"Int16", {.kind = D_INT, .bits = 16}}, {"Int32", {.kind = D_INT, .bits = 32}},
-    {"Int64", {.kind = D_INT, .bits = 64}}, {"UInt8", {.kind = D_UINT, .bits = 8}}, {"UInt16", {.kind = D_UINT, .bits = 16}},
-    {"UInt32", {.kind = D_UINT, .bits = 32}}, {"UInt64", {.kind = D_UINT, .bits = 64}}, {"Float32", {.kind = D_FLOAT, .bits = 32}},
-    {"Float64", {.kind = D_FLOAT, .bits = 64}}, {"Date32", {.kind = D_DATE, .bits = 32}}, {"Binary", {.kind = D_BINARY}},
-    {"Interval(MonthDayNano)", {.kind = D_INTERVAL}}, {"Time64(Nanosecond)", {.kind = D_TIME, .unit = U_NS, .bits = 64}},
+    {"Utf8", {.kind = D_UTF8}},
+    {"LargeUtf8", {.kind = D_UTF8}},
+    {"Utf8View", {.kind = D_UTF8}},
+    {"Boolean", {.kind = D_BOOL}},
+    {"Int8", {.kind = D_INT, .bits = 8}},
+    {"Int16", {.kind = D_INT, .bits = 16}},
+    {"Int32", {.kind = D_INT, .bits = 32}},
+    {"Int64", {.kind = D_INT, .bits = 64}},
+    {"UInt8", {.kind = D_UINT, .bits = 8}},
+    {"UInt16", {.kind = D_UINT, .bits = 16}},
+    {"UInt32", {.kind = D_UINT, .bits = 32}},
+    {"UInt64", {.kind = D_UINT, .bits = 64}},
+    {"Float32", {.kind = D_FLOAT, .bits = 32}},
+    {"Float64", {.kind = D_FLOAT, .bits = 64}},
+    {"Date32", {.kind = D_DATE, .bits = 32}},
+    {"Binary", {.kind = D_BINARY}},
+    {"Interval(MonthDayNano)", {.kind = D_INTERVAL}},
+    {"Time64(Nanosecond)", {.kind = D_TIME, .unit = U_NS, .bits = 64}},
     {"Time64(ns)", {.kind = D_TIME, .unit = U_NS, .bits = 64}},
 };
 
@@ -284,7 +324,8 @@ bool arrow_type_parse(slice text, struct arena *a, struct dtype *out)
         for (unsigned full = 0; full < 2; full++) {
             char form[80];
             const char *unit = full ? long_units[u] : units[u];
-            static const char *const tails[] = {")", ",None)", ",Some(\"UTC\"))", ",Some(\"+00:00\"))", ",\"UTC\")", ",\"+00:00\")"};
+            static const char *const tails[] = {")",         ",None)",      ",Some(\"UTC\"))", ",Some(\"+00:00\"))",
+                                                ",\"UTC\")", ",\"+00:00\")"};
             for (size_t k = 0; k < ARRAY_LEN(tails); k++) {
                 (void)snprintf(form, sizeof(form), "Timestamp(%s%s", unit, tails[k]);
                 if (!strcmp(flat, form)) {
@@ -300,8 +341,9 @@ bool arrow_type_parse(slice text, struct arena *a, struct dtype *out)
         }
     unsigned p, s;
     int used = 0;
-    if ((sscanf(flat, "Decimal128(%3u,%3u)%n", &p, &s, &used) == 2 || sscanf(flat, "Decimal(%3u,%3u)%n", &p, &s, &used) == 2) && used == (int)n &&
-        p >= 1 && p <= 38 && s <= p) {
+    if ((sscanf(flat, "Decimal128(%3u,%3u)%n", &p, &s, &used) == 2 ||
+         sscanf(flat, "Decimal(%3u,%3u)%n", &p, &s, &used) == 2) &&
+        used == (int)n && p >= 1 && p <= 38 && s <= p) {
         *out = (struct dtype){.kind = D_DECIMAL, .precision = (uint8_t)p, .scale = (uint8_t)s};
         return true;
     }

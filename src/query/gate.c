@@ -96,7 +96,8 @@ static bool own_column(const struct scope *scope, const struct expr *e)
 }
 
 /* column op constant -> a bound. True when it says all that the comparison says, on p_timestamp. */
-static bool bound_of(struct gate *g, const struct scope *scope, const struct expr *col, unsigned op, const struct expr *value)
+static bool bound_of(struct gate *g, const struct scope *scope, const struct expr *col, unsigned op,
+                     const struct expr *value)
 {
     struct constant c = {0};
     if (!own_column(scope, col))
@@ -137,20 +138,23 @@ static bool list_bound(struct gate *g, const struct scope *scope, const struct e
 
 bool gate_bounds(struct gate *g, const struct expr *e, const struct scope *scope)
 {
-    static const uint8_t swapped[] = {[OP_EQ] = OP_EQ, [OP_LT] = OP_GT, [OP_LE] = OP_GE, [OP_GT] = OP_LT, [OP_GE] = OP_LE};
+    static const uint8_t swapped[] = {
+        [OP_EQ] = OP_EQ, [OP_LT] = OP_GT, [OP_LE] = OP_GE, [OP_GT] = OP_LT, [OP_GE] = OP_LE};
     if (e->kind == E_BINARY && e->op == OP_AND) {
         bool left = gate_bounds(g, e->args[0], scope), right = gate_bounds(g, e->args[1], scope);
         return left && right;
     }
     if (e->kind == E_BETWEEN && !e->negated) {
-        bool low = bound_of(g, scope, e->args[0], OP_GE, e->args[1]), high = bound_of(g, scope, e->args[0], OP_LE, e->args[2]);
+        bool low = bound_of(g, scope, e->args[0], OP_GE, e->args[1]),
+             high = bound_of(g, scope, e->args[0], OP_LE, e->args[2]);
         return low && high;
     }
     if (e->kind == E_IN)
         return list_bound(g, scope, e);
     if (e->kind != E_BINARY || !(e->op == OP_EQ || (e->op >= OP_LT && e->op <= OP_GE)))
         return false;
-    return bound_of(g, scope, e->args[0], e->op, e->args[1]) || bound_of(g, scope, e->args[1], swapped[e->op], e->args[0]);
+    return bound_of(g, scope, e->args[0], e->op, e->args[1]) ||
+           bound_of(g, scope, e->args[1], swapped[e->op], e->args[0]);
 }
 
 /* What holds for every reference to a stream: columns bounded in all of them, by the hull. */
@@ -201,18 +205,23 @@ static bool has_aggregate(const struct expr *e)
 static bool plain_select(const struct query *q)
 {
     const struct body *b = q->body;
-    return b->kind == Q_SELECT && !q->ctes_count && b->select->from_count == 1 && b->select->from[0]->kind == T_NAME && b->select->from[0]->rel->source &&
-           !b->select->distinct && !b->select->on_count && !b->select->group_count && !b->select->group_all && !b->select->having && !b->select->qualify;
+    return b->kind == Q_SELECT && !q->ctes_count && b->select->from_count == 1 && b->select->from[0]->kind == T_NAME &&
+           b->select->from[0]->rel->source && !b->select->distinct && !b->select->on_count && !b->select->group_count &&
+           !b->select->group_all && !b->select->having && !b->select->qualify;
 }
 
 static bool is_count_star(const struct query *q)
 {
     const struct select *s = q->body->select;
-    if (!plain_select(q) || q->order_count || q->limit || q->offset || s->items_count != 1 || (s->where && !s->where_is_time))
+    if (!plain_select(q) || q->order_count || q->limit || q->offset || s->items_count != 1 ||
+        (s->where && !s->where_is_time))
         return false;
     const struct expr *e = s->items[0].expr;
-    return e->kind == E_FUNC && slice_is(e->text, "count") && !e->distinct && !e->filter && !e->over && !e->order_count &&
-           (e->args_count == 0 || (e->args_count == 1 && (e->args[0]->kind == E_STAR || (e->args[0]->kind == E_LITERAL && e->args[0]->type.kind != D_NULL))));
+    return e->kind == E_FUNC && slice_is(e->text, "count") && !e->distinct && !e->filter && !e->over &&
+           !e->order_count &&
+           (e->args_count == 0 ||
+            (e->args_count == 1 &&
+             (e->args[0]->kind == E_STAR || (e->args[0]->kind == E_LITERAL && e->args[0]->type.kind != D_NULL))));
 }
 
 static bool is_top_n(const struct query *q)
@@ -233,7 +242,8 @@ static uint64_t limit_of(const struct query *q)
 {
     if (!q->limit || q->limit->type.kind != D_INT)
         return UINT64_MAX;
-    uint64_t n = (uint64_t)q->limit->ival, offset = q->offset && q->offset->type.kind == D_INT ? (uint64_t)q->offset->ival : 0;
+    uint64_t n = (uint64_t)q->limit->ival,
+             offset = q->offset && q->offset->type.kind == D_INT ? (uint64_t)q->offset->ival : 0;
     return n + offset < n ? UINT64_MAX : n + offset;
 }
 
@@ -253,7 +263,8 @@ static void fill_streams(struct gate *g, struct gate_output *out)
         o->used = arena_zalloc(g->arena, (s->count + 1) * sizeof(*o->used));
         for (size_t c = 0; c < s->count; c++)
             if (s->used[c])
-                o->used[o->used_count++] = (struct gate_used){.name = s->columns[c].name, .bound = s->bound[c], .type = s->columns[c].type};
+                o->used[o->used_count++] =
+                    (struct gate_used){.name = s->columns[c].name, .bound = s->bound[c], .type = s->columns[c].type};
     }
 }
 
@@ -262,7 +273,8 @@ static void fill_names(struct gate *g, const struct body *b, struct gate_output 
     out->names = arena_zalloc(g->arena, (b->out_count + 1) * sizeof(*out->names));
     out->names_count = b->out_count;
     for (size_t i = 0; i < b->out_count; i++)
-        out->names[i] = (struct gate_name){.name = b->out[i].name, .show = b->out[i].type.kind == D_DURATION ? GATE_SHOW_DURATION : GATE_SHOW_PLAIN};
+        out->names[i] = (struct gate_name){
+            .name = b->out[i].name, .show = b->out[i].type.kind == D_DURATION ? GATE_SHOW_DURATION : GATE_SHOW_PLAIN};
 }
 
 static void set_names(struct gate *g, struct gate_output *out, const char *const *names, size_t count)
@@ -317,7 +329,8 @@ static enum err_code verify(struct engine *e, struct buf *sql, size_t streams, s
     return gate_verify(buf_view(&json), streams, err);
 }
 
-static enum err_code check(struct engine *e, slice sql, struct gate *g, struct buf *text, struct gate_output *out, struct err *err)
+static enum err_code check(struct engine *e, slice sql, struct gate *g, struct buf *text, struct gate_output *out,
+                           struct err *err)
 {
     static const char *const plan[] = {"plan_type", "plan"};
     struct statement st;
@@ -344,7 +357,8 @@ static enum err_code check(struct engine *e, slice sql, struct gate *g, struct b
     return e ? verify(e, text, out->streams_count, err) : ERR_OK;
 }
 
-enum err_code gate_check(struct engine *e, slice sql, const struct gate_env *env, struct gate_output *out, struct err *err)
+enum err_code gate_check(struct engine *e, slice sql, const struct gate_env *env, struct gate_output *out,
+                         struct err *err)
 {
     _cleanup_(buf_done) struct buf text = {0};
 

@@ -28,58 +28,59 @@ struct gate_column { /* of a stream, for name resolution and naming of outputs *
     slice name;
     struct type type;
 };
-struct gate_range { /* rows outside can not matter to the result: top-level AND-ed comparisons with constants */
-    slice column;            /* as users know it */
-    bool has_min, has_max;   /* both ends inclusive */
-    struct type type;        /* of the column: which of the pairs below counts */
-    int64_t imin, imax;      /* TIMESTAMP: microseconds; DATE32: days; INT64; BOOL */
-    double fmin, fmax;       /* FLOAT64 */
-    slice smin, smax;        /* UTF8 */
+struct gate_range {        /* rows outside can not matter to the result: top-level AND-ed comparisons with constants */
+    slice column;          /* as users know it */
+    bool has_min, has_max; /* both ends inclusive */
+    struct type type;      /* of the column: which of the pairs below counts */
+    int64_t imin, imax;    /* TIMESTAMP: microseconds; DATE32: days; INT64; BOOL */
+    double fmin, fmax;     /* FLOAT64 */
+    slice smin, smax;      /* UTF8 */
 };
 struct gate_used { /* one column that the statement reads */
-    slice name;              /* as users know it */
-    slice bound;             /* what `sql` calls it: differs from `name` where another column differs only in case */
+    slice name;    /* as users know it */
+    slice bound;   /* what `sql` calls it: differs from `name` where another column differs only in case */
     struct type type;
 };
 struct gate_stream {
-    slice name;              /* as users know it */
-    char alias[16];          /* "s0": what stands in the SQL */
+    slice name;     /* as users know it */
+    char alias[16]; /* "s0": what stands in the SQL */
     struct gate_range *ranges;
     size_t ranges_count;
-    struct gate_used *used;  /* * is expanded; may be empty: SELECT count(*) */
+    struct gate_used *used; /* * is expanded; may be empty: SELECT count(*) */
     size_t used_count;
-    unsigned references;     /* how often the SQL names it: ranges hold for all of them */
+    unsigned references; /* how often the SQL names it: ranges hold for all of them */
 };
 enum gate_show { /* what an answer's writer can not see from the engine's types */
-    GATE_SHOW_PLAIN,
-    GATE_SHOW_DURATION,      /* an INTERVAL that is a difference of timestamps: ISO 8601, PT930.25S */
+                 GATE_SHOW_PLAIN,
+                 GATE_SHOW_DURATION, /* an INTERVAL that is a difference of timestamps: ISO 8601, PT930.25S */
 };
 struct gate_name {
-    slice name;              /* as DataFusion gives it */
+    slice name; /* as DataFusion gives it */
     enum gate_show show;
 };
 struct gate_output {
-    struct arena arena;      /* owns everything below */
+    struct arena arena; /* owns everything below */
     slice sql;
     struct gate_stream *streams; /* one for each distinct name */
     size_t streams_count;
     struct gate_name *names; /* of the columns of the answer, by position; of EXPLAIN: plan_type, plan */
     size_t names_count;
-    bool newest_first;       /* no ORDER BY at the top: implicit order wanted */
-    bool top_n;              /* one stream, ORDER BY p_timestamp DESC LIMIT n at the top */
-    uint64_t limit;          /* rows that the top-level LIMIT and OFFSET ask for together; UINT64_MAX: none */
-    bool explain, analyze;   /* sql has no EXPLAIN: put "EXPLAIN " or "EXPLAIN ANALYZE " before what is run */
-    bool describe;           /* sql gives the rows itself, no stream is read */
-    bool count_star;         /* exactly SELECT count(*) FROM one stream [AS alias], maybe with p_timestamp bounds only */
+    bool newest_first;     /* no ORDER BY at the top: implicit order wanted */
+    bool top_n;            /* one stream, ORDER BY p_timestamp DESC LIMIT n at the top */
+    uint64_t limit;        /* rows that the top-level LIMIT and OFFSET ask for together; UINT64_MAX: none */
+    bool explain, analyze; /* sql has no EXPLAIN: put "EXPLAIN " or "EXPLAIN ANALYZE " before what is run */
+    bool describe;         /* sql gives the rows itself, no stream is read */
+    bool count_star;       /* exactly SELECT count(*) FROM one stream [AS alias], maybe with p_timestamp bounds only */
 };
 struct gate_env {
     /* Columns of a stream by name; false: no such stream (or none that the user may read). Arena owns what it returns. */
     bool (*lookup)(void *arg, slice stream, struct arena *arena, struct gate_column **columns, size_t *count);
     void *arg;
-    int64_t now_us;          /* what now() is in this statement */
+    int64_t now_us; /* what now() is in this statement */
 };
 /* `e` parses only; NULL leaves out the second wall (tests of the first). */
-MUST_CHECK enum err_code gate_check(struct engine *e, slice sql, const struct gate_env *env, struct gate_output *out, struct err *err);
+MUST_CHECK enum err_code gate_check(struct engine *e, slice sql, const struct gate_env *env, struct gate_output *out,
+                                    struct err *err);
 void gate_done(struct gate_output *out);
 
 /* The second wall by itself: ERR_INVALID unless `json`, the engine's AST of a statement, is a SELECT of allowlisted nodes,

@@ -17,13 +17,25 @@ static bool lookup(void *arg, slice stream, struct arena *a, struct gate_column 
         const char *name;
         struct type type;
     } columns[] = {
-        {"id", {.kind = TYPE_FLOAT64}}, {"level", {.kind = TYPE_UTF8}}, {"Level", {.kind = TYPE_UTF8}}, {"ok", {.kind = TYPE_BOOL}},
-        {"p_timestamp", {.kind = TYPE_TIMESTAMP}}, {"event_time", {.kind = TYPE_TIMESTAMP}}, {"n", {.kind = TYPE_INT64}}, {"d", {.kind = TYPE_DATE32}},
-        {"tags", {.kind = TYPE_LIST, .item = TYPE_UTF8}}, {"msg", {.kind = TYPE_UTF8}}, {"note", {.kind = TYPE_UTF8}}, {"host", {.kind = TYPE_UTF8}},
-        {"status", {.kind = TYPE_FLOAT64}}, {"latency", {.kind = TYPE_FLOAT64}}, {"we\"ird", {.kind = TYPE_UINT64}},
+        {"id", {.kind = TYPE_FLOAT64}},
+        {"level", {.kind = TYPE_UTF8}},
+        {"Level", {.kind = TYPE_UTF8}},
+        {"ok", {.kind = TYPE_BOOL}},
+        {"p_timestamp", {.kind = TYPE_TIMESTAMP}},
+        {"event_time", {.kind = TYPE_TIMESTAMP}},
+        {"n", {.kind = TYPE_INT64}},
+        {"d", {.kind = TYPE_DATE32}},
+        {"tags", {.kind = TYPE_LIST, .item = TYPE_UTF8}},
+        {"msg", {.kind = TYPE_UTF8}},
+        {"note", {.kind = TYPE_UTF8}},
+        {"host", {.kind = TYPE_UTF8}},
+        {"status", {.kind = TYPE_FLOAT64}},
+        {"latency", {.kind = TYPE_FLOAT64}},
+        {"we\"ird", {.kind = TYPE_UINT64}},
     };
     (void)arg;
-    if (!slice_eq(stream, slice_lit("app")) && !slice_eq(stream, slice_lit("hosts")) && !slice_eq(stream, slice_lit("auto")))
+    if (!slice_eq(stream, slice_lit("app")) && !slice_eq(stream, slice_lit("hosts")) &&
+        !slice_eq(stream, slice_lit("auto")))
         return false;
     *count = ARRAY_LEN(columns);
     *out = arena_zalloc(a, sizeof(**out) * *count);
@@ -47,7 +59,8 @@ static void one(struct engine *e, slice sql)
     enum err_code rc = engine_parse(e, out.sql, &json, &err);
     if (rc == ERR_OK)
         rc = gate_verify(buf_view(&json), out.streams_count, &err);
-    if (rc != ERR_OK && !strstr(err.msg, "epth") && !strstr(err.msg, "too deep")) { /* the engine's own depth limit is an answer too */
+    if (rc != ERR_OK && !strstr(err.msg, "epth") &&
+        !strstr(err.msg, "too deep")) { /* the engine's own depth limit is an answer too */
         (void)fprintf(stderr, SLICE_FMT "\n-> " SLICE_FMT "\n%s\n", SLICE_ARG(sql), SLICE_ARG(out.sql), err.msg);
         abort();
     }

@@ -3,21 +3,21 @@
 #include "query/dialect_ast.h"
 
 struct relcol {
-    slice name, qual;  /* as users know them; qual as DataFusion prints it: app, public.app, an alias */
-    slice table;       /* last part of qual: what a qualified reference must match */
-    slice bound;       /* in the engine's SQL */
+    slice name, qual; /* as users know them; qual as DataFusion prints it: app, public.app, an alias */
+    slice table;      /* last part of qual: what a qualified reference must match */
+    slice bound;      /* in the engine's SQL */
     struct dtype type;
-    bool bare;         /* TIMESTAMPTZ in the engine */
-    bool hidden;       /* the right side of USING: only a qualified reference finds it */
-    size_t field;      /* of a stream: index in its columns */
+    bool bare;    /* TIMESTAMPTZ in the engine */
+    bool hidden;  /* the right side of USING: only a qualified reference finds it */
+    size_t field; /* of a stream: index in its columns */
 };
-struct rel { /* something in FROM */
+struct rel {       /* something in FROM */
     char emit[16]; /* r0: its alias in the engine's SQL */
     struct relcol *cols;
     size_t cols_count, cols_cap;
-    struct source *source; /* of a stream, or NULL */
-    struct cte_env *cte;   /* of a CTE, or NULL */
-    bool nullable;         /* on the outer side of a join: its p_timestamp may be null */
+    struct source *source;     /* of a stream, or NULL */
+    struct cte_env *cte;       /* of a CTE, or NULL */
+    bool nullable;             /* on the outer side of a join: its p_timestamp may be null */
     struct gate_range *ranges; /* what WHERE says of its columns */
     size_t ranges_count, ranges_cap;
 };
@@ -78,8 +78,33 @@ void dialect_name(const struct expr *e, struct buf *out);
 /* ---- dialect_func*.c */
 enum func_kind { F_SCALAR, F_AGGREGATE, F_WINDOW };
 enum ret { /* type of a function's result */
-    R_UNKNOWN, R_BOOL, R_I32, R_I64, R_U64, R_F64, R_UTF8, R_BINARY, R_ARG1, R_ARG2, R_COMMON, R_LIST1, R_ITEM1, R_NUM, R_SUM, R_TS_S, R_TS_MS, R_TS_US,
-    R_TS_NS, R_DATE, R_TIME, R_STRUCT, R_MAP, R_LIST_UTF8, R_CAST, R_TRUNC, R_LIST_COMMON,
+           R_UNKNOWN,
+           R_BOOL,
+           R_I32,
+           R_I64,
+           R_U64,
+           R_F64,
+           R_UTF8,
+           R_BINARY,
+           R_ARG1,
+           R_ARG2,
+           R_COMMON,
+           R_LIST1,
+           R_ITEM1,
+           R_NUM,
+           R_SUM,
+           R_TS_S,
+           R_TS_MS,
+           R_TS_US,
+           R_TS_NS,
+           R_DATE,
+           R_TIME,
+           R_STRUCT,
+           R_MAP,
+           R_LIST_UTF8,
+           R_CAST,
+           R_TRUNC,
+           R_LIST_COMMON,
 };
 struct printer;
 typedef enum err_code (*func_print_fn)(struct printer *p, const struct expr *e);
@@ -87,7 +112,8 @@ struct func {
     const char *name;
     uint8_t kind, min, max; /* max 255: any number */
     uint8_t ret;
-    const char *emit;    /* template: $1 an argument, $t1 as text, $f1 as DOUBLE, $s1 as INTEGER, $i1 as BIGINT, $* all; aggregates: name */
+    const char *
+        emit; /* template: $1 an argument, $t1 as text, $f1 as DOUBLE, $s1 as INTEGER, $i1 as BIGINT, $* all; aggregates: name */
     func_print_fn print; /* instead of a template */
 };
 const struct func *func_find(slice name);
@@ -104,9 +130,11 @@ struct printer {
     bool explain;
 };
 MUST_CHECK enum err_code print_query(struct printer *p, const struct query *q);
-MUST_CHECK enum err_code print_expr(struct printer *p, const struct expr *e);   /* TIMESTAMP where users see a timestamp */
-MUST_CHECK enum err_code print_bare(struct printer *p, const struct expr *e);   /* a plain stream column stays TIMESTAMPTZ */
-MUST_CHECK enum err_code print_text(struct printer *p, const struct expr *e);   /* as DataFusion casts it to text */
+MUST_CHECK enum err_code print_expr(struct printer *p,
+                                    const struct expr *e); /* TIMESTAMP where users see a timestamp */
+MUST_CHECK enum err_code print_bare(struct printer *p,
+                                    const struct expr *e); /* a plain stream column stays TIMESTAMPTZ */
+MUST_CHECK enum err_code print_text(struct printer *p, const struct expr *e); /* as DataFusion casts it to text */
 MUST_CHECK enum err_code print_as(struct printer *p, const struct expr *e, const char *type); /* CAST(e AS type) */
 MUST_CHECK enum err_code print_template(struct printer *p, const struct expr *e, const char *form);
 MUST_CHECK enum err_code print_call(struct printer *p, const struct expr *e);
@@ -124,4 +152,5 @@ static inline bool is_integer(const struct dtype *t)
 {
     return t->kind == D_INT || t->kind == D_UINT;
 }
-enum err_code gate_invalid(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* "Datafusion Error: Error during planning: ..." */
+enum err_code gate_invalid(struct err *err, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3))); /* "Datafusion Error: Error during planning: ..." */

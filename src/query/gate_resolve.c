@@ -27,9 +27,15 @@ enum err_code gate_invalid(struct err *err, const char *fmt, ...)
 struct dtype gate_type(struct type t)
 {
     static const struct dtype items[] = {
-        [TYPE_NULL] = {.kind = D_NULL}, [TYPE_BOOL] = {.kind = D_BOOL}, [TYPE_INT64] = {.kind = D_INT, .bits = 64},
-        [TYPE_UINT64] = {.kind = D_UINT, .bits = 64}, [TYPE_FLOAT64] = {.kind = D_FLOAT, .bits = 64}, [TYPE_UTF8] = {.kind = D_UTF8},
-        [TYPE_TIMESTAMP] = {.kind = D_TS, .unit = U_MS}, [TYPE_DATE32] = {.kind = D_DATE, .bits = 32}, [TYPE_LIST] = {.kind = D_UNKNOWN},
+        [TYPE_NULL] = {.kind = D_NULL},
+        [TYPE_BOOL] = {.kind = D_BOOL},
+        [TYPE_INT64] = {.kind = D_INT, .bits = 64},
+        [TYPE_UINT64] = {.kind = D_UINT, .bits = 64},
+        [TYPE_FLOAT64] = {.kind = D_FLOAT, .bits = 64},
+        [TYPE_UTF8] = {.kind = D_UTF8},
+        [TYPE_TIMESTAMP] = {.kind = D_TS, .unit = U_MS},
+        [TYPE_DATE32] = {.kind = D_DATE, .bits = 32},
+        [TYPE_LIST] = {.kind = D_UNKNOWN},
     };
     if (t.kind == TYPE_LIST)
         return (struct dtype){.kind = D_LIST, .item = &items[t.item]};
@@ -54,7 +60,8 @@ static void bind_names(struct gate *g, struct source *s)
         for (size_t n = 1;; n++) {
             slice bound = name;
             if (n > 1 || !whole)
-                bound = slice_str(arena_fmt(g->arena, "%.*s#%zu", whole ? (int)name.len : 1, whole ? (const char *)name.ptr : "c", n));
+                bound = slice_str(arena_fmt(g->arena, "%.*s#%zu", whole ? (int)name.len : 1,
+                                            whole ? (const char *)name.ptr : "c", n));
             uint8_t *folded = arena_alloc(g->arena, bound.len + 1);
             for (size_t k = 0; k < bound.len; k++)
                 folded[k] = (uint8_t)(bound.ptr[k] >= 'A' && bound.ptr[k] <= 'Z' ? bound.ptr[k] + 32 : bound.ptr[k]);
@@ -75,7 +82,8 @@ struct source *gate_source(struct gate *g, slice name)
             return g->sources[i];
     struct source *s = arena_zalloc(g->arena, sizeof(*s));
     struct gate_column *columns = NULL;
-    if (name.len == 0 || memchr(name.ptr, 0, name.len) || !g->env->lookup(g->env->arg, name, g->arena, &columns, &s->count))
+    if (name.len == 0 || memchr(name.ptr, 0, name.len) ||
+        !g->env->lookup(g->env->arg, name, g->arena, &columns, &s->count))
         return NULL;
     s->name = name;
     s->columns = arena_alloc(g->arena, (s->count + 1) * sizeof(*columns));
@@ -115,7 +123,11 @@ static slice joined(struct gate *g, const slice *path, size_t count)
 static enum err_code no_table(struct gate *g, const slice *path, size_t count)
 {
     slice name = joined(g, path, count);
-    return gate_invalid(g->err, "table '%s" SLICE_FMT "' not found", count == 1 ? "datafusion.public." : count == 2 ? "datafusion." : "", SLICE_ARG(slice_head(name, 500)));
+    return gate_invalid(g->err, "table '%s" SLICE_FMT "' not found",
+                        count == 1   ? "datafusion.public."
+                        : count == 2 ? "datafusion."
+                                     : "",
+                        SLICE_ARG(slice_head(name, 500)));
 }
 
 static enum err_code table_name(struct gate *g, struct tref *t, struct scope *scope)
@@ -131,9 +143,13 @@ static enum err_code table_name(struct gate *g, struct tref *t, struct scope *sc
         if (slice_eq(c->cte->name, last)) {
             r->cte = c;
             for (size_t i = 0; i < c->out_count; i++)
-                *APUSH(g->arena, r->cols, r->cols_count, r->cols_cap) = (struct relcol){
-                    .name = c->out[i].name, .qual = qual, .table = table, .type = c->out[i].type, .bare = c->out[i].bare,
-                    .bound = slice_str(arena_fmt(g->arena, "c%zu", i))};
+                *APUSH(g->arena, r->cols, r->cols_count, r->cols_cap) =
+                    (struct relcol){.name = c->out[i].name,
+                                    .qual = qual,
+                                    .table = table,
+                                    .type = c->out[i].type,
+                                    .bare = c->out[i].bare,
+                                    .bound = slice_str(arena_fmt(g->arena, "c%zu", i))};
             return ERR_OK;
         }
     struct source *s = r->source = gate_source(g, last);
@@ -142,9 +158,14 @@ static enum err_code table_name(struct gate *g, struct tref *t, struct scope *sc
     s->references++;
     *APUSH(g->arena, g->source_rels, g->source_rels_count, g->source_rels_cap) = r;
     for (size_t i = 0; i < s->count; i++)
-        *APUSH(g->arena, r->cols, r->cols_count, r->cols_cap) = (struct relcol){
-            .name = s->columns[i].name, .qual = qual, .table = table, .type = gate_type(s->columns[i].type), .field = i, .bound = s->bound[i],
-            .bare = s->columns[i].type.kind == TYPE_TIMESTAMP};
+        *APUSH(g->arena, r->cols, r->cols_count, r->cols_cap) =
+            (struct relcol){.name = s->columns[i].name,
+                            .qual = qual,
+                            .table = table,
+                            .type = gate_type(s->columns[i].type),
+                            .field = i,
+                            .bound = s->bound[i],
+                            .bare = s->columns[i].type.kind == TYPE_TIMESTAMP};
     return ERR_OK;
 }
 
@@ -154,7 +175,8 @@ static enum err_code check_unique(struct gate *g, const struct outcol *out, size
     enum err_code rc = ERR_OK;
     for (size_t i = 0; i < count && rc == ERR_OK; i++)
         if (map_put(&seen, out[i].name, g))
-            rc = err_set(g->err, ERR_INVALID, "Datafusion Error: Schema error: Schema contains duplicate unqualified field name " SLICE_FMT,
+            rc = err_set(g->err, ERR_INVALID,
+                         "Datafusion Error: Schema error: Schema contains duplicate unqualified field name " SLICE_FMT,
                          SLICE_ARG(slice_head(out[i].name, 200)));
     map_done(&seen);
     return rc;
@@ -171,9 +193,13 @@ static enum err_code table_query(struct gate *g, struct tref *t, struct scope *s
     if (t->alias.ptr)
         TRY(check_unique(g, b->out, b->out_count));
     for (size_t i = 0; i < b->out_count; i++)
-        *APUSH(g->arena, r->cols, r->cols_count, r->cols_cap) = (struct relcol){
-            .name = b->out[i].name, .qual = t->alias.ptr ? t->alias : b->out[i].qual, .table = t->alias.ptr ? t->alias : b->out[i].qual,
-            .type = b->out[i].type, .bare = b->out[i].bare, .bound = slice_str(arena_fmt(g->arena, "c%zu", i))};
+        *APUSH(g->arena, r->cols, r->cols_count, r->cols_cap) =
+            (struct relcol){.name = b->out[i].name,
+                            .qual = t->alias.ptr ? t->alias : b->out[i].qual,
+                            .table = t->alias.ptr ? t->alias : b->out[i].qual,
+                            .type = b->out[i].type,
+                            .bare = b->out[i].bare,
+                            .bound = slice_str(arena_fmt(g->arena, "c%zu", i))};
     return ERR_OK;
 }
 
@@ -204,7 +230,8 @@ static enum err_code rename_columns(struct gate *g, struct tref *t)
     if (t->columns_count == 0)
         return ERR_OK;
     if (t->columns_count != t->rel->cols_count)
-        return gate_invalid(g->err, "Source table contains %zu columns but only %zu names given as column alias", t->rel->cols_count, t->columns_count);
+        return gate_invalid(g->err, "Source table contains %zu columns but only %zu names given as column alias",
+                            t->rel->cols_count, t->columns_count);
     for (size_t i = 0; i < t->columns_count; i++)
         t->rel->cols[i].name = t->columns[i];
     return ERR_OK;
@@ -232,9 +259,11 @@ static struct expr *using_column(struct gate *g, struct scope *scope, size_t fro
 static enum err_code join_using(struct gate *g, struct tref *t, struct scope *scope, size_t from, size_t middle)
 {
     for (size_t i = 0; i < t->using_count; i++) {
-        struct expr *l = using_column(g, scope, from, middle, t->using[i]), *r = using_column(g, scope, middle, scope->rels_count, t->using[i]);
+        struct expr *l = using_column(g, scope, from, middle, t->using[i]),
+                    *r = using_column(g, scope, middle, scope->rels_count, t->using[i]);
         if (!l || !r)
-            return err_set(g->err, ERR_INVALID, "Datafusion Error: Schema error: No field named " SLICE_FMT ".", SLICE_ARG(slice_head(t->using[i], 200)));
+            return err_set(g->err, ERR_INVALID, "Datafusion Error: Schema error: No field named " SLICE_FMT ".",
+                           SLICE_ARG(slice_head(t->using[i], 200)));
         struct expr *eq = expr_new(g->arena, E_BINARY), *both;
         eq->op = OP_EQ;
         expr_arg(g->arena, eq, l);
@@ -297,15 +326,9 @@ static enum err_code table_join(struct gate *g, struct tref *t, struct scope *sc
 static enum err_code resolve_tref(struct gate *g, struct tref *t, struct scope *scope, struct scope *parent)
 {
     switch (t->kind) {
-    case T_NAME:
-        TRY(table_name(g, t, scope));
-        break;
-    case T_QUERY:
-        TRY(table_query(g, t, scope, parent));
-        break;
-    case T_UNNEST:
-        TRY(table_unnest(g, t, scope));
-        break;
+    case T_NAME: TRY(table_name(g, t, scope)); break;
+    case T_QUERY: TRY(table_query(g, t, scope, parent)); break;
+    case T_UNNEST: TRY(table_unnest(g, t, scope)); break;
     case T_JOIN: return table_join(g, t, scope, parent);
     }
     return rename_columns(g, t);
@@ -313,7 +336,8 @@ static enum err_code resolve_tref(struct gate *g, struct tref *t, struct scope *
 
 /* ---- SELECT list */
 
-static enum err_code push_star(struct gate *g, struct item **items, size_t *count, size_t *cap, struct rel *r, size_t col)
+static enum err_code push_star(struct gate *g, struct item **items, size_t *count, size_t *cap, struct rel *r,
+                               size_t col)
 {
     if (*count >= OUTPUT_COLUMNS_MAX)
         return gate_invalid(g->err, "more than %d columns in a SELECT list", OUTPUT_COLUMNS_MAX);
@@ -345,7 +369,8 @@ static enum err_code expand_stars(struct gate *g, struct select *s)
                 }
         }
         if (!any && e->path_count)
-            return gate_invalid(g->err, "Invalid qualifier " SLICE_FMT, SLICE_ARG(slice_head(e->path[e->path_count - 1], 200)));
+            return gate_invalid(g->err, "Invalid qualifier " SLICE_FMT,
+                                SLICE_ARG(slice_head(e->path[e->path_count - 1], 200)));
         if (!any)
             return gate_invalid(g->err, "SELECT * with no tables specified is not valid");
     }
@@ -387,16 +412,18 @@ static enum err_code check_names(struct gate *g, const struct outcol *out, size_
         const struct outcol *other = map_put(&full, key, (void *)(uintptr_t)&out[i]);
         if (other) {
             rc = gate_invalid(g->err,
-                              "Projections require unique expression names but the expression \"" SLICE_FMT "\" at position %zu and \"" SLICE_FMT
+                              "Projections require unique expression names but the expression \"" SLICE_FMT
+                              "\" at position %zu and \"" SLICE_FMT
                               "\" at position %zu have the same name. Consider aliasing (\"AS\") one of them.",
-                              SLICE_ARG(slice_head(key, 200)), (size_t)(other - out), SLICE_ARG(slice_head(key, 200)), i);
+                              SLICE_ARG(slice_head(key, 200)), (size_t)(other - out), SLICE_ARG(slice_head(key, 200)),
+                              i);
             break;
         }
         other = map_get(&plain, out[i].name);
         if (other && (other->qual.len == 0) != (out[i].qual.len == 0))
             rc = err_set(g->err, ERR_INVALID,
-                         "Datafusion Error: Schema error: Schema contains qualified field name " SLICE_FMT " and unqualified field name " SLICE_FMT
-                         " which would be ambiguous",
+                         "Datafusion Error: Schema error: Schema contains qualified field name " SLICE_FMT
+                         " and unqualified field name " SLICE_FMT " which would be ambiguous",
                          SLICE_ARG(slice_head(key, 200)), SLICE_ARG(slice_head(out[i].name, 200)));
         map_put(&plain, out[i].name, (void *)(uintptr_t)&out[i]);
     }
@@ -418,7 +445,9 @@ static enum err_code resolve_group(struct gate *g, struct select *s, struct expr
     }
     if (e->kind == E_LITERAL && e->type.kind == D_INT) {
         if (e->ival < 1 || (uint64_t)e->ival > s->items_count)
-            return gate_invalid(g->err, "Cannot find column with position %lld in SELECT clause. Valid columns: 1 to %zu", (long long)e->ival, s->items_count);
+            return gate_invalid(g->err,
+                                "Cannot find column with position %lld in SELECT clause. Valid columns: 1 to %zu",
+                                (long long)e->ival, s->items_count);
         size_t n = (size_t)e->ival - 1;
         *e = *s->items[n].expr;
         if (top) {
@@ -434,8 +463,8 @@ static enum err_code resolve_group(struct gate *g, struct select *s, struct expr
     g->alias_mode = ALIAS_NONE;
     if (rc == ERR_OK && name.len && top) /* GROUP BY alias: by position, so that the engine sees one expression */
         for (size_t i = 0; i < s->items_count; i++)
-            if (s->items[i].alias.ptr && slice_eq(s->items[i].alias, name) && e->args == s->items[i].expr->args && e->kind == s->items[i].expr->kind &&
-                e->kind != E_COLUMN && e->kind != E_LITERAL) {
+            if (s->items[i].alias.ptr && slice_eq(s->items[i].alias, name) && e->args == s->items[i].expr->args &&
+                e->kind == s->items[i].expr->kind && e->kind != E_COLUMN && e->kind != E_LITERAL) {
                 e->kind = E_OUTPUT;
                 e->ival = (int64_t)i;
                 break;
@@ -533,10 +562,15 @@ static enum err_code resolve_set(struct gate *g, struct body *b, struct scope *p
     TRY(resolve_body(g, b->left, parent, NULL));
     TRY(resolve_body(g, b->right, parent, NULL));
     if (b->left->out_count != b->right->out_count)
-        return gate_invalid(g->err, "%s queries have different number of columns: left has %zu columns whereas right has %zu columns",
-                            names[b->op == 'u' ? 0 : b->op == 'e' ? 1 : 2], b->left->out_count, b->right->out_count);
+        return gate_invalid(
+            g->err, "%s queries have different number of columns: left has %zu columns whereas right has %zu columns",
+            names[b->op == 'u'   ? 0
+                  : b->op == 'e' ? 1
+                                 : 2],
+            b->left->out_count, b->right->out_count);
     for (size_t i = 0; i < b->left->out_count; i++) {
-        struct outcol *l = &b->left->out[i], *r = &b->right->out[i], *o = APUSH(g->arena, b->out, b->out_count, b->out_cap);
+        struct outcol *l = &b->left->out[i], *r = &b->right->out[i],
+                      *o = APUSH(g->arena, b->out, b->out_count, b->out_cap);
         *o = *l;
         o->type = type_common(l->type, r->type);
         o->bare = l->bare || r->bare;
@@ -586,14 +620,16 @@ static enum err_code resolve_order(struct gate *g, struct query *q, struct scope
         if (position) {
             n = (size_t)e->ival - 1;
             if (e->ival < 1 || n >= b->out_count)
-                return gate_invalid(g->err, "Order by column out of bounds, specified: %lld, max: %zu", (long long)e->ival, b->out_count);
+                return gate_invalid(g->err, "Order by column out of bounds, specified: %lld, max: %zu",
+                                    (long long)e->ival, b->out_count);
         } else if (e->kind == E_COLUMN && e->path_count == 1) {
             size_t matches = 0;
             for (size_t k = 0; k < b->out_count; k++)
                 if (slice_eq(b->out[k].name, e->path[0]) && matches++ == 0)
                     n = k;
             if (matches > 1)
-                return err_set(g->err, ERR_INVALID, "Datafusion Error: Schema error: Ambiguous reference to unqualified field " SLICE_FMT,
+                return err_set(g->err, ERR_INVALID,
+                               "Datafusion Error: Schema error: Ambiguous reference to unqualified field " SLICE_FMT,
                                SLICE_ARG(slice_head(e->path[0], 200)));
         }
         if (n < b->out_count) {
@@ -603,7 +639,8 @@ static enum err_code resolve_order(struct gate *g, struct query *q, struct scope
             continue;
         }
         if (!s)
-            return gate_invalid(g->err, "ORDER BY of UNION, EXCEPT, INTERSECT or VALUES takes names or positions of columns");
+            return gate_invalid(g->err,
+                                "ORDER BY of UNION, EXCEPT, INTERSECT or VALUES takes names or positions of columns");
         g->alias_select = s;
         g->alias_mode = ALIAS_FIRST;
         enum err_code rc = gate_resolve_expr(g, e, s->scope);
@@ -620,7 +657,9 @@ static enum err_code resolve_ctes(struct gate *g, struct query *q)
         struct cte *c = &q->ctes[i];
         for (size_t k = 0; k < i; k++)
             if (slice_eq(q->ctes[k].name, c->name))
-                return err_set(g->err, ERR_INVALID, "Datafusion Error: SQL error: ParserError(\"WITH query name \\\"" SLICE_FMT "\\\" specified more than once\")",
+                return err_set(g->err, ERR_INVALID,
+                               "Datafusion Error: SQL error: ParserError(\"WITH query name \\\"" SLICE_FMT
+                               "\\\" specified more than once\")",
                                SLICE_ARG(slice_head(c->name, 200)));
         struct scope none = {0};
         (void)snprintf(c->emit, sizeof(c->emit), "w%u", g->cte_names++);
@@ -633,7 +672,8 @@ static enum err_code resolve_ctes(struct gate *g, struct query *q)
         if (b->out_count)
             memcpy(env->out, b->out, b->out_count * sizeof(struct outcol));
         if (c->columns_count && c->columns_count != b->out_count)
-            return gate_invalid(g->err, "Source table contains %zu columns but only %zu names given as column alias", b->out_count, c->columns_count);
+            return gate_invalid(g->err, "Source table contains %zu columns but only %zu names given as column alias",
+                                b->out_count, c->columns_count);
         for (size_t k = 0; k < c->columns_count; k++)
             env->out[k].name = c->columns[k];
         TRY(check_unique(g, env->out, env->out_count));

@@ -56,7 +56,8 @@ static bool qualifier_matches(const struct relcol *c, const slice *path, size_t 
         return true;
     if (!slice_eq(c->table, path[parts - 1]))
         return false;
-    return parts == 1 || (slice_is(path[parts - 2], "public") && (parts == 2 || (parts == 3 && slice_is(path[0], "datafusion"))));
+    return parts == 1 ||
+           (slice_is(path[parts - 2], "public") && (parts == 2 || (parts == 3 && slice_is(path[0], "datafusion"))));
 }
 
 static enum err_code find_in(struct gate *g, struct expr *e, struct scope *scope, bool *found)
@@ -71,8 +72,9 @@ static enum err_code find_in(struct gate *g, struct expr *e, struct scope *scope
             if (!slice_eq(col->name, name) || !qualifier_matches(col, e->path, parts) || (col->hidden && !parts))
                 continue;
             if (*found)
-                return err_set(g->err, ERR_INVALID, "Datafusion Error: Schema error: Ambiguous reference to %squalified field " SLICE_FMT, parts ? "" : "un",
-                               SLICE_ARG(slice_head(name, 300)));
+                return err_set(g->err, ERR_INVALID,
+                               "Datafusion Error: Schema error: Ambiguous reference to %squalified field " SLICE_FMT,
+                               parts ? "" : "un", SLICE_ARG(slice_head(name, 300)));
             *found = true;
             e->rel = scope->rels[r];
             e->col = c;
@@ -157,7 +159,9 @@ static struct dtype arithmetic_type(const struct expr *e)
 
     if (a.kind == D_TS || a.kind == D_DATE) {
         if (minus && (b.kind == D_TS || b.kind == D_DATE))
-            return (struct dtype){.kind = a.kind == D_DATE && b.kind == D_DATE ? D_INT : D_DURATION, .bits = 64, .unit = MAX(a.unit, b.unit)};
+            return (struct dtype){.kind = a.kind == D_DATE && b.kind == D_DATE ? D_INT : D_DURATION,
+                                  .bits = 64,
+                                  .unit = MAX(a.unit, b.unit)};
         return a;
     }
     if (b.kind == D_TS || b.kind == D_DATE)
@@ -182,8 +186,9 @@ static enum err_code check_arithmetic(struct gate *g, const struct expr *e)
 {
     const struct dtype *a = &e->args[0]->type, *b = &e->args[1]->type;
     static const char signs[] = "+-*/%";
-    bool bad = (a->kind == D_UTF8 && (is_number(b) || b->kind == D_UTF8)) || (b->kind == D_UTF8 && is_number(a)) || a->kind == D_BOOL || b->kind == D_BOOL ||
-               a->kind == D_LIST || b->kind == D_LIST || (is_number(a) && is_time(b) && b->kind != D_INTERVAL && b->kind != D_DURATION && b->kind != D_DATE) ||
+    bool bad = (a->kind == D_UTF8 && (is_number(b) || b->kind == D_UTF8)) || (b->kind == D_UTF8 && is_number(a)) ||
+               a->kind == D_BOOL || b->kind == D_BOOL || a->kind == D_LIST || b->kind == D_LIST ||
+               (is_number(a) && is_time(b) && b->kind != D_INTERVAL && b->kind != D_DURATION && b->kind != D_DATE) ||
                (is_time(a) && a->kind != D_INTERVAL && a->kind != D_DURATION && a->kind != D_DATE && is_number(b));
     if (!bad)
         return ERR_OK;
@@ -191,7 +196,8 @@ static enum err_code check_arithmetic(struct gate *g, const struct expr *e)
     _cleanup_(buf_done) struct buf r = BUF_INIT;
     arrow_type_print(a, &l);
     arrow_type_print(b, &r);
-    return gate_invalid(g->err, "Cannot coerce arithmetic expression %s %c %s to valid types", buf_cstr(&l), signs[e->op - OP_ADD], buf_cstr(&r));
+    return gate_invalid(g->err, "Cannot coerce arithmetic expression %s %c %s to valid types", buf_cstr(&l),
+                        signs[e->op - OP_ADD], buf_cstr(&r));
 }
 
 static enum err_code binary_type(struct gate *g, struct expr *e)
@@ -248,17 +254,20 @@ static enum err_code check_function(struct gate *g, struct expr *e)
     const struct func *f = e->func;
 
     if (e->args_count < f->min || (f->max != 255 && e->args_count > f->max))
-        return gate_invalid(g->err, "Function '%s' expects %u%s%s argument(s) but received %zu", f->name, f->min, f->max == f->min ? "" : " or more",
-                            "", e->args_count);
-    if (f->kind == F_SCALAR && (e->over || e->distinct || e->order_count || e->filter || e->ignore_nulls || e->respect_nulls || e->within_group))
-        return gate_invalid(g->err, "OVER, DISTINCT, ORDER BY and FILTER do not apply to the scalar function '%s'", f->name);
+        return gate_invalid(g->err, "Function '%s' expects %u%s%s argument(s) but received %zu", f->name, f->min,
+                            f->max == f->min ? "" : " or more", "", e->args_count);
+    if (f->kind == F_SCALAR && (e->over || e->distinct || e->order_count || e->filter || e->ignore_nulls ||
+                                e->respect_nulls || e->within_group))
+        return gate_invalid(g->err, "OVER, DISTINCT, ORDER BY and FILTER do not apply to the scalar function '%s'",
+                            f->name);
     if (f->kind == F_WINDOW && !e->over)
         return gate_invalid(g->err, "Invalid function '%s': it needs OVER (...)", f->name);
     for (size_t i = 0; i < e->args_count; i++)
         if (e->args[i]->kind == E_STAR && (!slice_is(e->text, "count") || e->args_count != 1 || e->args[i]->path_count))
             return gate_invalid(g->err, "'*' is an argument of count only");
     if (e->over && e->over->base.ptr)
-        return gate_invalid(g->err, "The window " SLICE_FMT " is not defined!", SLICE_ARG(slice_head(e->over->base, 200)));
+        return gate_invalid(g->err, "The window " SLICE_FMT " is not defined!",
+                            SLICE_ARG(slice_head(e->over->base, 200)));
     return ERR_OK;
 }
 
@@ -326,7 +335,8 @@ static enum err_code node_type(struct gate *g, struct expr *e)
     case E_SLICE: e->type = e->args[0]->type; break;
     case E_ZONE:
         if (e->args[1]->kind != E_LITERAL || e->args[1]->type.kind != D_UTF8 ||
-            !(slice_eq_nocase(e->args[1]->text, slice_lit("utc")) || slice_is(e->args[1]->text, "+00:00") || slice_is(e->args[1]->text, "Z")))
+            !(slice_eq_nocase(e->args[1]->text, slice_lit("utc")) || slice_is(e->args[1]->text, "+00:00") ||
+              slice_is(e->args[1]->text, "Z")))
             return gate_invalid(g->err, "AT TIME ZONE supports UTC only");
         e->type = (struct dtype){.kind = D_TS, .unit = U_NS, .utc = true};
         break;
@@ -465,7 +475,8 @@ bool expr_time_value(const struct gate *g, const struct expr *e, int64_t *us)
             return expr_time_value(g, e->args[0], us);
         if (slice_is(e->text, "to_timestamp_millis") && e->args[0]->kind == E_LITERAL && e->args[0]->type.kind == D_INT)
             return !__builtin_mul_overflow(e->args[0]->ival, 1000, us);
-        if (slice_is(e->text, "to_timestamp_seconds") && e->args[0]->kind == E_LITERAL && e->args[0]->type.kind == D_INT)
+        if (slice_is(e->text, "to_timestamp_seconds") && e->args[0]->kind == E_LITERAL &&
+            e->args[0]->type.kind == D_INT)
             return !__builtin_mul_overflow(e->args[0]->ival, 1000000, us);
         return false;
     default: return false;

@@ -19,7 +19,8 @@ struct verify {
 
 static enum err_code refuse(struct verify *v, const char *what, const char *name)
 {
-    return err_set(v->err, ERR_INVALID, "Error: the statement is refused: %s '%.200s' is not allowed", what, name ? name : "?");
+    return err_set(v->err, ERR_INVALID, "Error: the statement is refused: %s '%.200s' is not allowed", what,
+                   name ? name : "?");
 }
 
 static const char *text(json_t *o, const char *key)
@@ -55,9 +56,10 @@ static enum err_code members(struct verify *v, json_t *o, const char *kind, cons
     json_t *value;
     if (!json_is_object(o))
         return refuse(v, "a malformed node", kind);
-    json_object_foreach(o, key, value)
+    json_object_foreach (o, key, value)
         if (!in(key, known) && !empty(value))
-            return err_set(v->err, ERR_INVALID, "Error: the statement is refused: member '%.100s' of '%.100s' is not allowed", key, kind);
+            return err_set(v->err, ERR_INVALID,
+                           "Error: the statement is refused: member '%.100s' of '%.100s' is not allowed", key, kind);
     return ERR_OK;
 }
 
@@ -75,6 +77,7 @@ static bool numbered(const char *s, char first, size_t below)
 }
 
 /* Names of the engine's functions that the printer may write. */
+/* clang-format off */
 static const char *const functions[] = {
     "+", "-", "*", "/", "//", "%", "&", "|", "<<", ">>", "xor", "||", "~~", "!~~", "~~*", "!~~*", "like_escape", "ilike_escape", "not_like_escape",
     "not_ilike_escape", "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "atan2", "cbrt", "ceil", "cos", "cosh", "cot", "degrees", "exp",
@@ -96,6 +99,7 @@ static const char *const types[] = {
     "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL", "VARCHAR",
     "BLOB", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE", "TIME", "INTERVAL", "LIST", "NULL", NULL,
 };
+/* clang-format on */
 
 static enum err_code expr(struct verify *v, json_t *o);
 static enum err_code query(struct verify *v, json_t *o);
@@ -109,7 +113,7 @@ static enum err_code exprs(struct verify *v, json_t *list)
         return ERR_OK;
     if (!json_is_array(list))
         return refuse(v, "a malformed list", "");
-    json_array_foreach(list, i, e)
+    json_array_foreach (list, i, e)
         TRY(expr(v, e));
     return ERR_OK;
 }
@@ -124,7 +128,7 @@ static enum err_code orders(struct verify *v, json_t *list)
     static const char *const known[] = {"type", "null_order", "expression", NULL};
     size_t i;
     json_t *o;
-    json_array_foreach(list, i, o) {
+    json_array_foreach (list, i, o) {
         TRY(members(v, o, "ORDER", known));
         TRY(expr(v, json_object_get(o, "expression")));
     }
@@ -133,7 +137,8 @@ static enum err_code orders(struct verify *v, json_t *list)
 
 static enum err_code type(struct verify *v, json_t *t)
 {
-    static const char *const known[] = {"id", "type_info", NULL}, *const info_known[] = {"type", "width", "scale", "child_type", NULL};
+    static const char *const known[] = {"id", "type_info", NULL}, *const info_known[] = {"type", "width", "scale",
+                                                                                         "child_type", NULL};
     TRY(members(v, t, "a type", known));
     if (!in(text(t, "id"), types))
         return refuse(v, "type", text(t, "id"));
@@ -147,13 +152,15 @@ static enum err_code type(struct verify *v, json_t *t)
 
 static enum err_code function(struct verify *v, json_t *o)
 {
-    static const char *const known[] = {"class", "type", "alias", "query_location", "function_name", "schema", "children", "filter", "order_bys", "distinct",
-                                        "is_operator", "export_state", "catalog", NULL};
+    static const char *const known[] = {
+        "class",  "type",      "alias",    "query_location", "function_name", "schema",  "children",
+        "filter", "order_bys", "distinct", "is_operator",    "export_state",  "catalog", NULL};
     TRY(members(v, o, "FUNCTION", known));
     const char *name = text(o, "function_name"), *schema = text(o, "schema");
     if (!in(name, functions))
         return refuse(v, "function", name);
-    if ((*schema && strcmp(schema, "main") != 0) || *text(o, "catalog") || json_is_true(json_object_get(o, "export_state")))
+    if ((*schema && strcmp(schema, "main") != 0) || *text(o, "catalog") ||
+        json_is_true(json_object_get(o, "export_state")))
         return refuse(v, "a function's schema", schema);
     TRY(exprs(v, json_object_get(o, "children")));
     TRY(maybe(v, json_object_get(o, "filter")));
@@ -162,9 +169,12 @@ static enum err_code function(struct verify *v, json_t *o)
 
 static enum err_code window(struct verify *v, json_t *o)
 {
-    static const char *const known[] = {"class", "type", "alias", "query_location", "function_name", "schema", "catalog", "children", "partitions", "orders",
-                                        "start", "end", "start_expr", "end_expr", "offset_expr", "default_expr", "ignore_nulls", "filter_expr",
-                                        "exclude_clause", "distinct", "arg_orders", NULL};
+    static const char *const known[] = {"class",         "type",        "alias",          "query_location",
+                                        "function_name", "schema",      "catalog",        "children",
+                                        "partitions",    "orders",      "start",          "end",
+                                        "start_expr",    "end_expr",    "offset_expr",    "default_expr",
+                                        "ignore_nulls",  "filter_expr", "exclude_clause", "distinct",
+                                        "arg_orders",    NULL};
     static const char *const parts[] = {"start_expr", "end_expr", "offset_expr", "default_expr", "filter_expr"};
     TRY(members(v, o, "WINDOW", known));
     if (!in(text(o, "function_name"), functions))
@@ -183,7 +193,8 @@ static enum err_code window(struct verify *v, json_t *o)
 
 static enum err_code column(struct verify *v, json_t *o)
 {
-    static const char *const known[] = {"class", "type", "alias", "query_location", "column_names", NULL}, *const lambda[] = {"w", "x", "i", NULL};
+    static const char *const known[] = {"class", "type", "alias", "query_location", "column_names", NULL},
+                             *const lambda[] = {"w", "x", "i", NULL};
     TRY(members(v, o, "COLUMN_REF", known));
     json_t *names = json_object_get(o, "column_names");
     const char *first = json_string_value(json_array_get(names, 0));
@@ -195,8 +206,10 @@ static enum err_code column(struct verify *v, json_t *o)
 
 static enum err_code subquery(struct verify *v, json_t *o)
 {
-    static const char *const known[] = {"class", "type", "alias", "query_location", "subquery_type", "subquery", "child", "comparison_type", NULL};
-    static const char *const kinds[] = {"SCALAR", "EXISTS", "NOT_EXISTS", "ANY", NULL}, *const inside[] = {"node", NULL};
+    static const char *const known[] = {
+        "class", "type", "alias", "query_location", "subquery_type", "subquery", "child", "comparison_type", NULL};
+    static const char *const kinds[] = {"SCALAR", "EXISTS", "NOT_EXISTS", "ANY", NULL}, *const inside[] = {"node",
+                                                                                                           NULL};
     TRY(members(v, o, "SUBQUERY", known));
     if (!in(text(o, "subquery_type"), kinds))
         return refuse(v, "subquery", text(o, "subquery_type"));
@@ -207,11 +220,12 @@ static enum err_code subquery(struct verify *v, json_t *o)
 
 static enum err_code case_of(struct verify *v, json_t *o)
 {
-    static const char *const known[] = {"class", "type", "alias", "query_location", "case_checks", "else_expr", NULL}, *const check[] = {"when_expr", "then_expr", NULL};
+    static const char *const known[] = {"class", "type", "alias", "query_location", "case_checks", "else_expr", NULL},
+                             *const check[] = {"when_expr", "then_expr", NULL};
     size_t i;
     json_t *c;
     TRY(members(v, o, "CASE", known));
-    json_array_foreach(json_object_get(o, "case_checks"), i, c) {
+    json_array_foreach (json_object_get(o, "case_checks"), i, c) {
         TRY(members(v, c, "CASE", check));
         TRY(expr(v, json_object_get(c, "when_expr")));
         TRY(expr(v, json_object_get(c, "then_expr")));
@@ -232,10 +246,32 @@ static const struct {
     {"LAMBDA", {"class", "type", "alias", "query_location", "lhs", "expr", "syntax_type", NULL}},
 };
 static const char *const operators[] = {
-    "OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "OPERATOR_COALESCE", "COMPARE_IN", "COMPARE_NOT_IN", "ARRAY_CONSTRUCTOR", "OPERATOR_NULLIF",
-    "ARRAY_EXTRACT", "STRUCT_EXTRACT", "GROUPING_FUNCTION", "CONJUNCTION_AND", "CONJUNCTION_OR", "COMPARE_EQUAL", "COMPARE_NOTEQUAL", "COMPARE_LESSTHAN",
-    "COMPARE_GREATERTHAN", "COMPARE_LESSTHANOREQUALTO", "COMPARE_GREATERTHANOREQUALTO", "COMPARE_DISTINCT_FROM", "COMPARE_NOT_DISTINCT_FROM",
-    "COMPARE_BETWEEN", "COMPARE_NOT_BETWEEN", "OPERATOR_CAST", "LAMBDA", NULL,
+    "OPERATOR_NOT",
+    "OPERATOR_IS_NULL",
+    "OPERATOR_IS_NOT_NULL",
+    "OPERATOR_COALESCE",
+    "COMPARE_IN",
+    "COMPARE_NOT_IN",
+    "ARRAY_CONSTRUCTOR",
+    "OPERATOR_NULLIF",
+    "ARRAY_EXTRACT",
+    "STRUCT_EXTRACT",
+    "GROUPING_FUNCTION",
+    "CONJUNCTION_AND",
+    "CONJUNCTION_OR",
+    "COMPARE_EQUAL",
+    "COMPARE_NOTEQUAL",
+    "COMPARE_LESSTHAN",
+    "COMPARE_GREATERTHAN",
+    "COMPARE_LESSTHANOREQUALTO",
+    "COMPARE_GREATERTHANOREQUALTO",
+    "COMPARE_DISTINCT_FROM",
+    "COMPARE_NOT_DISTINCT_FROM",
+    "COMPARE_BETWEEN",
+    "COMPARE_NOT_BETWEEN",
+    "OPERATOR_CAST",
+    "LAMBDA",
+    NULL,
 };
 
 static enum err_code plain(struct verify *v, json_t *o, const char *const *known)
@@ -318,7 +354,8 @@ static enum err_code table_function(struct verify *v, json_t *o)
 
 static enum err_code join(struct verify *v, json_t *o)
 {
-    static const char *const known[] = {"type", "alias", "query_location", "left", "right", "condition", "join_type", "ref_type", NULL};
+    static const char *const known[] = {"type",      "alias",     "query_location", "left", "right",
+                                        "condition", "join_type", "ref_type",       NULL};
     static const char *const refs[] = {"REGULAR", "CROSS", NULL};
     TRY(members(v, o, "JOIN", known));
     if (!in(text(o, "ref_type"), refs))
@@ -330,8 +367,10 @@ static enum err_code join(struct verify *v, json_t *o)
 
 static enum err_code table_of(struct verify *v, json_t *o)
 {
-    static const char *const sub[] = {"type", "alias", "query_location", "subquery", "column_name_alias", NULL}, *const inside[] = {"node", NULL};
-    static const char *const list[] = {"type", "alias", "query_location", "values", "expected_names", "expected_types", "column_name_alias", NULL};
+    static const char *const sub[] = {"type", "alias", "query_location", "subquery", "column_name_alias", NULL},
+                             *const inside[] = {"node", NULL};
+    static const char *const list[] = {"type",           "alias",          "query_location",    "values",
+                                       "expected_names", "expected_types", "column_name_alias", NULL};
     static const char *const nothing[] = {"type", "alias", "query_location", NULL};
     const char *kind = text(o, "type");
     size_t i;
@@ -353,7 +392,7 @@ static enum err_code table_of(struct verify *v, json_t *o)
     if (strcmp(kind, "EXPRESSION_LIST") != 0)
         return refuse(v, "table", kind);
     TRY(members(v, o, kind, list));
-    json_array_foreach(json_object_get(o, "values"), i, row)
+    json_array_foreach (json_object_get(o, "values"), i, row)
         TRY(exprs(v, row));
     return ERR_OK;
 }
@@ -377,7 +416,7 @@ static enum err_code modifiers(struct verify *v, json_t *list)
     static const char *const kinds[] = {"ORDER_MODIFIER", "LIMIT_MODIFIER", "DISTINCT_MODIFIER", NULL};
     size_t i;
     json_t *m;
-    json_array_foreach(list, i, m) {
+    json_array_foreach (list, i, m) {
         TRY(members(v, m, "a modifier", known));
         if (!in(text(m, "type"), kinds))
             return refuse(v, "modifier", text(m, "type"));
@@ -391,10 +430,11 @@ static enum err_code modifiers(struct verify *v, json_t *list)
 
 static enum err_code ctes(struct verify *v, json_t *map)
 {
-    static const char *const entry[] = {"key", "value", NULL}, *const known[] = {"query", "materialized", NULL}, *const inside[] = {"node", NULL};
+    static const char *const entry[] = {"key", "value", NULL}, *const known[] = {"query", "materialized", NULL},
+                             *const inside[] = {"node", NULL};
     size_t i;
     json_t *e;
-    json_array_foreach(json_object_get(map, "map"), i, e) {
+    json_array_foreach (json_object_get(map, "map"), i, e) {
         TRY(members(v, e, "a CTE", entry));
         json_t *value = json_object_get(e, "value"), *q = json_object_get(value, "query");
         TRY(members(v, value, "a CTE", known));
@@ -409,9 +449,11 @@ static enum err_code ctes(struct verify *v, json_t *map)
 
 static enum err_code query_of(struct verify *v, json_t *o)
 {
-    static const char *const select[] = {"type", "modifiers", "cte_map", "select_list", "from_table", "where_clause", "group_expressions", "group_sets",
-                                         "aggregate_handling", "having", "qualify", NULL};
-    static const char *const set[] = {"type", "modifiers", "cte_map", "setop_type", "left", "right", "setop_all", "children", NULL};
+    static const char *const select[] = {
+        "type",       "modifiers",          "cte_map", "select_list", "from_table", "where_clause", "group_expressions",
+        "group_sets", "aggregate_handling", "having",  "qualify",     NULL};
+    static const char *const set[] = {"type",  "modifiers", "cte_map",  "setop_type", "left",
+                                      "right", "setop_all", "children", NULL};
     size_t i;
     json_t *child;
 
@@ -419,7 +461,7 @@ static enum err_code query_of(struct verify *v, json_t *o)
     TRY(modifiers(v, json_object_get(o, "modifiers")));
     if (!strcmp(text(o, "type"), "SET_OPERATION_NODE")) {
         TRY(members(v, o, "SET_OPERATION_NODE", set));
-        json_array_foreach(json_object_get(o, "children"), i, child)
+        json_array_foreach (json_object_get(o, "children"), i, child)
             TRY(query(v, child));
         if (json_object_get(o, "left"))
             TRY(query(v, json_object_get(o, "left")));
@@ -452,7 +494,8 @@ enum err_code gate_verify(slice json, size_t streams, struct err *err)
     static const char *const top[] = {"error", "statements", NULL}, *const one[] = {"node", NULL};
     struct verify v = {.streams = streams, .err = err, .ctes = json_object()};
     json_error_t where;
-    json_t *root = json_loadb((const char *)json.ptr, json.len, JSON_DECODE_INT_AS_REAL, &where); /* positions reach 2^64 */
+    json_t *root =
+        json_loadb((const char *)json.ptr, json.len, JSON_DECODE_INT_AS_REAL, &where); /* positions reach 2^64 */
     json_t *list = json_object_get(root, "statements");
     enum err_code rc = ERR_OK;
 

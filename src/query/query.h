@@ -16,20 +16,22 @@ struct query_pool_options {
     unsigned queue_max;    /* waiting for an engine: beyond it ERR_UNAVAILABLE; 256 */
     uint64_t memory_bytes; /* of all engines together */
     uint64_t temp_bytes;
-    unsigned threads;      /* of all engines together */
+    unsigned threads; /* of all engines together */
     const char *temp_dir, *data_dir, *httpfs_path;
-    int64_t timeout_us;    /* default limit, 300 s */
+    int64_t timeout_us; /* default limit, 300 s */
 };
-MUST_CHECK enum err_code query_pool_open(struct lake *lake, const struct query_pool_options *opt, struct query_pool **out, struct err *err);
+MUST_CHECK enum err_code query_pool_open(struct lake *lake, const struct query_pool_options *opt,
+                                         struct query_pool **out, struct err *err);
 void query_pool_close(struct query_pool *pool);
 
 enum query_format { QUERY_JSON, QUERY_NDJSON, QUERY_ARROW, QUERY_CSV };
 struct query_request {
     slice sql;
-    slice start, end;      /* contract 5.2 texts */
+    slice start, end; /* contract 5.2 texts */
     enum query_format format;
-    bool fields, send_null, batches; /* batches: NDJSON of the contract, one array of rows a line; else one row a line */
-    slice id;              /* chosen by the client, or empty: one is made */
+    bool fields, send_null,
+        batches; /* batches: NDJSON of the contract, one array of rows a line; else one row a line */
+    slice id;    /* chosen by the client, or empty: one is made */
     bool (*may_read)(void *arg, slice stream); /* NULL: all */
     void *may_read_arg;
     slice user;
@@ -42,12 +44,15 @@ struct query_sink {
     void *arg;
 };
 /* ERR_OK: the answer is whole. An error before begin() is an error answer; after it the answer must be cut. */
-MUST_CHECK enum err_code query_run(struct query_pool *pool, const struct query_request *req, const struct query_sink *sink, struct err *err);
+MUST_CHECK enum err_code query_run(struct query_pool *pool, const struct query_request *req,
+                                   const struct query_sink *sink, struct err *err);
 struct query_cancel; /* for a watcher of the connection */
 bool query_cancel_id(struct query_pool *pool, slice id, slice user, bool any_user); /* false: no such running query */
-void query_list(struct query_pool *pool, slice user, bool any_user, struct buf *json); /* [{id,user,query,startedAt,progress,rows,state}] */
+void query_list(struct query_pool *pool, slice user, bool any_user,
+                struct buf *json); /* [{id,user,query,startedAt,progress,rows,state}] */
 /* contract 5.7. `body` is the JSON of POST /counts; prints the answer. */
-MUST_CHECK enum err_code query_counts(struct query_pool *pool, slice body, bool (*may_read)(void *arg, slice stream), void *arg, struct buf *out,
-                                      struct err *err);
+MUST_CHECK enum err_code query_counts(struct query_pool *pool, slice body, bool (*may_read)(void *arg, slice stream),
+                                      void *arg, struct buf *out, struct err *err);
 /* contract 5.2: both bounds; `now_us` for relative ones. Not truncated to minutes (docs/deviations.md). */
-MUST_CHECK enum err_code query_range(slice start, slice end, int64_t now_us, int64_t *from_us, int64_t *to_us, struct err *err);
+MUST_CHECK enum err_code query_range(slice start, slice end, int64_t now_us, int64_t *from_us, int64_t *to_us,
+                                     struct err *err);

@@ -6,5 +6,6 @@
 typedef enum err_code (*query_tail_fn)(void *arg, uint64_t row_id, slice json, struct err *err);
 /* Rows of `stream` with after < row id < horizon that meet `where` (SQL of the users' dialect, or empty), oldest first, at most
  * `limit`; files and stage of one cut. *last: every row up to this id was looked at. ERR_INVALID: the condition. */
-MUST_CHECK enum err_code query_tail(struct query_pool *pool, slice stream, slice where, uint64_t after, uint64_t horizon, uint32_t limit,
-                                    query_tail_fn fn, void *arg, uint64_t *last, struct err *err);
+MUST_CHECK enum err_code query_tail(struct query_pool *pool, slice stream, slice where, uint64_t after,
+                                    uint64_t horizon, uint32_t limit, query_tail_fn fn, void *arg, uint64_t *last,
+                                    struct err *err);

@@ -28,12 +28,14 @@ struct segment_part {
 };
 struct segment_writer; /* the encoder and its engines */
 /* `read_dirs`: NULL-terminated, at most 6; where segment_merge() may read. */
-MUST_CHECK enum err_code segment_writer_open(const char *temp_dir, const char *const *read_dirs, struct segment_writer **out, struct err *err);
+MUST_CHECK enum err_code segment_writer_open(const char *temp_dir, const char *const *read_dirs,
+                                             struct segment_writer **out, struct err *err);
 void segment_writer_close(struct segment_writer *w);
 /* Writes the rows of `parts` (in that order: newest part first) into the empty file `fd`; every field of a column in use must have its
  * id in `schema`. Columns with no value in any row are left out. Not synced. */
-MUST_CHECK enum err_code segment_write(struct segment_writer *w, const struct schema *schema, const struct segment_part *parts,
-                                       uint32_t parts_count, int fd, struct segment_stats *out, struct err *err);
+MUST_CHECK enum err_code segment_write(struct segment_writer *w, const struct schema *schema,
+                                       const struct segment_part *parts, uint32_t parts_count, int fd,
+                                       struct segment_stats *out, struct err *err);
 /* Merges Parquet files of ours (local paths, any order) into `fd`, sorted by p_timestamp, newest first; columns by field id. */
 MUST_CHECK enum err_code segment_merge(struct segment_writer *w, const struct schema *schema, const char *const *paths,
                                        uint32_t paths_count, int fd, struct segment_stats *out, struct err *err);

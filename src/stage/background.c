@@ -21,7 +21,9 @@ void lake_event(struct lake *lake, const char *kind, slice stream, uint64_t rows
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     metric_label(&labels, "kind", slice_str(kind));
-    metric_add(metric_get(METRIC_COUNTER, "sluice_events_total", "losses, rejections and quarantines, by kind", buf_cstr(&labels)), 1);
+    metric_add(metric_get(METRIC_COUNTER, "sluice_events_total", "losses, rejections and quarantines, by kind",
+                          buf_cstr(&labels)),
+               1);
     if (slice_eq(stream, slice_lit("pmeta")))
         return; /* a report about reports would never end */
     buf_fmt(&line, "\"kind\":\"%s\",\"stream\":", kind);
@@ -159,7 +161,9 @@ static void run_duty(struct lake *lake, struct duty *d)
     metric_label(&labels, "duty", slice_str(d->name));
     if (d->run(lake, &w, &err) != ERR_OK) {
         log_warn("catalog", "%s: %s", d->name, err.msg);
-        metric_add(metric_get(METRIC_COUNTER, "sluice_maintenance_errors_total", "maintenance rounds that failed", buf_cstr(&labels)), 1);
+        metric_add(metric_get(METRIC_COUNTER, "sluice_maintenance_errors_total", "maintenance rounds that failed",
+                              buf_cstr(&labels)),
+                   1);
     }
     metric_add(metric_get(METRIC_COUNTER, "sluice_maintenance_total", "maintenance rounds", buf_cstr(&labels)), 1);
     metric_observe(metric_get(METRIC_HISTOGRAM, "sluice_maintenance_seconds", "time of one round", buf_cstr(&labels)),
@@ -167,16 +171,23 @@ static void run_duty(struct lake *lake, struct duty *d)
     const struct {
         const char *name;
         uint64_t value;
-    } counts[] = {{"sluice_fold_records_total", w.folded_records},   {"sluice_fold_heads_total", w.heads_written},
-                  {"sluice_gc_files_total", w.files_deleted},        {"sluice_gc_slots_total", w.slots_deleted},
-                  {"sluice_gc_bytes_total", w.bytes_deleted},        {"sluice_expired_files_total", w.files_expired},
-                  {"sluice_expired_rows_total", w.rows_expired},     {"sluice_compaction_inputs_total", w.inputs_compacted},
-                  {"sluice_compaction_outputs_total", w.outputs_compacted}, {"sluice_compaction_bytes_total", w.bytes_compacted},
+    } counts[] = {{"sluice_fold_records_total", w.folded_records},
+                  {"sluice_fold_heads_total", w.heads_written},
+                  {"sluice_gc_files_total", w.files_deleted},
+                  {"sluice_gc_slots_total", w.slots_deleted},
+                  {"sluice_gc_bytes_total", w.bytes_deleted},
+                  {"sluice_expired_files_total", w.files_expired},
+                  {"sluice_expired_rows_total", w.rows_expired},
+                  {"sluice_compaction_inputs_total", w.inputs_compacted},
+                  {"sluice_compaction_outputs_total", w.outputs_compacted},
+                  {"sluice_compaction_bytes_total", w.bytes_compacted},
                   {"sluice_swept_streams_total", w.streams_swept}};
     for (size_t i = 0; i < ARRAY_LEN(counts); i++)
-        metric_add(metric_get(METRIC_COUNTER, counts[i].name, "work done by maintenance", NULL), (double)counts[i].value);
+        metric_add(metric_get(METRIC_COUNTER, counts[i].name, "work done by maintenance", NULL),
+                   (double)counts[i].value);
     if (w.rows_expired)
-        lake_event(lake, "expired", (slice){0}, w.rows_expired, "%llu files past their retention", (unsigned long long)w.files_expired);
+        lake_event(lake, "expired", (slice){0}, w.rows_expired, "%llu files past their retention",
+                   (unsigned long long)w.files_expired);
     d->next_us = os_mono_us(lake->os) + d->interval_us;
 }
 

@@ -234,8 +234,8 @@ static slice file_path(struct round *r, const struct sheet *sheet, slice partiti
     return path;
 }
 
-static enum err_code write_file(struct round *r, struct stage_stream *stream, const struct schema *schema, struct sheet *sheet,
-                                slice partition, uint64_t raw_bytes, struct err *err)
+static enum err_code write_file(struct round *r, struct stage_stream *stream, const struct schema *schema,
+                                struct sheet *sheet, slice partition, uint64_t raw_bytes, struct err *err)
 {
     struct store *store = r->lake->store;
     struct catalog_file file = {.sid = stream->sid, .stream = slice_str(stream->name), .raw_bytes = raw_bytes};
@@ -326,8 +326,9 @@ static enum err_code write_stream(struct round *r, struct stage_stream *stream, 
     rows_left = sheets.rows;
     for (size_t i = 0; i < sheets.count; i++) {
         struct sheet *sheet = sheets.list[i];
-        uint64_t raw = sheet->rows >= rows_left ? raw_left
-                                                : (uint64_t)((double)sheets.raw_bytes * (double)sheet->rows / (double)sheets.rows);
+        uint64_t raw = sheet->rows >= rows_left
+                           ? raw_left
+                           : (uint64_t)((double)sheets.raw_bytes * (double)sheet->rows / (double)sheets.rows);
         raw = MIN(raw, raw_left);
         TRY(write_file(r, stream, schema, sheet, partition, raw, err));
         raw_left -= raw;
@@ -509,7 +510,8 @@ static bool flush_due(struct lake *lake, int64_t *wait_us) /* under lake.mu */
         return false;
     }
     int64_t age = os_mono_us(lake->os) - lake->open_since_us;
-    bool small = lake->open_keys && lake->open_bytes / lake->open_keys < 4 * 65536; /* columns shrink about 4x as Parquet */
+    bool small =
+        lake->open_keys && lake->open_bytes / lake->open_keys < 4 * 65536; /* columns shrink about 4x as Parquet */
     int64_t limit = small ? lake->opt.flush_idle_us : lake->opt.flush_age_us;
     *wait_us = MIN(limit - age, INT64_C(1000000));
     return age >= limit;
@@ -530,7 +532,8 @@ void lake_flush_thread(void *arg)
         os_unlock(lake->os, lake->mu);
         if (lake_flush(lake, &err) != ERR_OK) {
             backoff_us = MIN(MAX(backoff_us * 2, INT64_C(500000)), INT64_C(10000000));
-            log_error("stage", "flush failed, rows stay in the WAL, next try in %lld ms: %s", (long long)(backoff_us / 1000), err.msg);
+            log_error("stage", "flush failed, rows stay in the WAL, next try in %lld ms: %s",
+                      (long long)(backoff_us / 1000), err.msg);
             os_lock(lake->os, lake->mu);
             if (!lake->stopping)
                 (void)lake->os->ops->cond_wait(lake->os, lake->idle, lake->mu, backoff_us);

@@ -124,7 +124,8 @@ static enum err_code check_room(struct lake *lake, struct err *err)
     return ERR_OK;
 }
 
-static enum err_code create_once(struct lake *lake, const struct lake_ingest *req, struct stage_stream **out, struct err *err)
+static enum err_code create_once(struct lake *lake, const struct lake_ingest *req, struct stage_stream **out,
+                                 struct err *err)
 {
     _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
     struct stream_config config = req->config ? *req->config : (struct stream_config){0};
@@ -142,7 +143,8 @@ static enum err_code create_once(struct lake *lake, const struct lake_ingest *re
     return rc;
 }
 
-static enum err_code find_target(struct lake *lake, const struct lake_ingest *req, struct stage_stream **out, struct err *err)
+static enum err_code find_target(struct lake *lake, const struct lake_ingest *req, struct stage_stream **out,
+                                 struct err *err)
 {
     enum err_code rc = stage_find(lake, req->stream, out, err);
 
@@ -191,8 +193,8 @@ static uint64_t row_ids_take(struct stage_stream *s, uint64_t segment, uint64_t 
     return first;
 }
 
-static enum err_code resolve(struct stage_stream *s, struct decoded *d, const struct record *r, const struct decode_options *opt,
-                             struct batch **batch, uint64_t *inexact, struct err *err)
+static enum err_code resolve(struct stage_stream *s, struct decoded *d, const struct record *r,
+                             const struct decode_options *opt, struct batch **batch, uint64_t *inexact, struct err *err)
 {
     _cleanup_(schema_unrefp) struct schema *schema = NULL, *grown = NULL;
     struct decode_rules rules = {.p_timestamp_us = r->p_timestamp_us, .pairs = r->pairs, .pairs_count = r->pairs_count};
@@ -233,7 +235,8 @@ static enum err_code append(struct lake *lake, struct pending *p, slice body, st
     struct pending *before = s->pending_tail;
     s->pending_tail = p;
     os_lock(lake->os, lake->mu);
-    enum err_code rc = wal_append(lake->wal, iov, 2, p->ack == ACK_RELAXED ? WAL_WRITE : WAL_SYNC, on_durable, p, &pos, err);
+    enum err_code rc =
+        wal_append(lake->wal, iov, 2, p->ack == ACK_RELAXED ? WAL_WRITE : WAL_SYNC, on_durable, p, &pos, err);
     if (rc == ERR_OK) {
         segment_use(lake, pos.segment)->inflight++;
         p->pos = pos;
@@ -252,8 +255,8 @@ static enum err_code append(struct lake *lake, struct pending *p, slice body, st
     return rc;
 }
 
-static struct pending *pending_new(struct stage_stream *s, const struct lake_ingest *req, const struct record *r, lake_done_fn done,
-                                   void *arg)
+static struct pending *pending_new(struct stage_stream *s, const struct lake_ingest *req, const struct record *r,
+                                   lake_done_fn done, void *arg)
 {
     struct pending *p = mem_zalloc(sizeof(*p));
 
@@ -278,8 +281,9 @@ static void pending_free(struct pending *p)
 }
 DEFINE_CLEANUP(struct pending *, pending_free)
 
-static enum err_code ingest_decoded(struct stage_stream *s, const struct lake_ingest *req, struct record *r, struct decoded *d,
-                                    const struct decode_options *opt, lake_done_fn done, void *arg, struct err *err)
+static enum err_code ingest_decoded(struct stage_stream *s, const struct lake_ingest *req, struct record *r,
+                                    struct decoded *d, const struct decode_options *opt, lake_done_fn done, void *arg,
+                                    struct err *err)
 {
     struct lake *lake = s->lake;
     _cleanup_(pending_freep) struct pending *p = NULL;
@@ -300,7 +304,8 @@ static enum err_code ingest_decoded(struct stage_stream *s, const struct lake_in
     return ERR_OK;
 }
 
-enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake_done_fn done, void *arg, struct err *err)
+enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake_done_fn done, void *arg,
+                          struct err *err)
 {
     _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
     _cleanup_(schema_unrefp) struct schema *hint = NULL;
@@ -360,7 +365,8 @@ static void wake(void *arg, enum err_code rc, const struct lake_ingested *result
     os_unlock(w->os, w->mu);
 }
 
-enum err_code lake_ingest_wait(struct lake *lake, const struct lake_ingest *req, struct lake_ingested *out, struct err *err)
+enum err_code lake_ingest_wait(struct lake *lake, const struct lake_ingest *req, struct lake_ingested *out,
+                               struct err *err)
 {
     struct os *os = lake->os;
     struct waiter w = {.os = os, .mu = os->ops->mutex_new(os), .cond = os->ops->cond_new(os)};

@@ -38,7 +38,8 @@ static enum err_code lock_data(struct lake *lake, struct err *err)
     TRY(os_mkdirs(lake->os, lake->opt.data_dir, err));
     TRY(lake->os->ops->open(lake->os, path, OS_READ | OS_WRITE | OS_CREATE, &lake->lock, err));
     if (lake->os->ops->lock_file(lake->os, lake->lock, err) != ERR_OK)
-        return err_set(err, ERR_CONFLICT, "another sluice server uses %s: stop it, or give this one a directory of its own",
+        return err_set(err, ERR_CONFLICT,
+                       "another sluice server uses %s: stop it, or give this one a directory of its own",
                        lake->opt.data_dir);
     return ERR_OK;
 }
@@ -56,16 +57,23 @@ enum err_code lake_save_identity(void *arg, const struct lane_identity *id, stru
 static void metrics_register(struct lake *lake)
 {
     lake->m_rows = metric_get(METRIC_COUNTER, "sluice_ingest_rows_total", "rows acknowledged since the start", NULL);
-    lake->m_requests = metric_get(METRIC_COUNTER, "sluice_ingest_requests_total", "ingest requests since the start", NULL);
-    lake->m_stage_rows = metric_get(METRIC_GAUGE, "sluice_stage_rows", "rows acknowledged but not in the catalog yet", NULL);
-    lake->m_stage_bytes = metric_get(METRIC_GAUGE, "sluice_stage_bytes", "memory held by rows that are not in the catalog yet", NULL);
+    lake->m_requests =
+        metric_get(METRIC_COUNTER, "sluice_ingest_requests_total", "ingest requests since the start", NULL);
+    lake->m_stage_rows =
+        metric_get(METRIC_GAUGE, "sluice_stage_rows", "rows acknowledged but not in the catalog yet", NULL);
+    lake->m_stage_bytes =
+        metric_get(METRIC_GAUGE, "sluice_stage_bytes", "memory held by rows that are not in the catalog yet", NULL);
     lake->m_flushes = metric_get(METRIC_COUNTER, "sluice_flush_total", "flushes committed", NULL);
-    lake->m_flush_errors = metric_get(METRIC_COUNTER, "sluice_flush_errors_total", "flushes that failed and are tried again", NULL);
+    lake->m_flush_errors =
+        metric_get(METRIC_COUNTER, "sluice_flush_errors_total", "flushes that failed and are tried again", NULL);
     lake->m_flush_seconds = metric_get(METRIC_HISTOGRAM, "sluice_flush_seconds", "time of one flush", NULL);
     lake->m_files = metric_get(METRIC_COUNTER, "sluice_flush_files_total", "Parquet files written by flushes", NULL);
-    lake->m_file_bytes = metric_get(METRIC_COUNTER, "sluice_flush_bytes_total", "Parquet bytes written by flushes", NULL);
-    lake->m_replayed = metric_get(METRIC_COUNTER, "sluice_wal_replayed_rows_total", "rows replayed from the WAL at the start", NULL);
-    lake->m_dropped = metric_get(METRIC_COUNTER, "sluice_dropped_rows_total", "rows of streams deleted while in flight", NULL);
+    lake->m_file_bytes =
+        metric_get(METRIC_COUNTER, "sluice_flush_bytes_total", "Parquet bytes written by flushes", NULL);
+    lake->m_replayed =
+        metric_get(METRIC_COUNTER, "sluice_wal_replayed_rows_total", "rows replayed from the WAL at the start", NULL);
+    lake->m_dropped =
+        metric_get(METRIC_COUNTER, "sluice_dropped_rows_total", "rows of streams deleted while in flight", NULL);
 }
 
 static void defaults(struct lake_options *o)
@@ -98,16 +106,18 @@ static enum err_code recover(struct lake *lake, struct err *err)
     TRY(wal_start(lake->wal, lake->committed, lake_replay_record, lake, &cut, err));
     double rows = metric_value(lake->m_replayed);
     if (rows > 0 || cut)
-        log_info("stage", "recovered %.0f rows from the WAL in %lld ms; %llu bytes of an unfinished write were cut", rows,
-                 (long long)((os_mono_us(lake->os) - start) / 1000), (unsigned long long)cut);
+        log_info("stage", "recovered %.0f rows from the WAL in %lld ms; %llu bytes of an unfinished write were cut",
+                 rows, (long long)((os_mono_us(lake->os) - start) / 1000), (unsigned long long)cut);
     if (cut)
-        lake_event(lake, "wal_tail_cut", (slice){0}, 0, "%llu bytes of an unacknowledged write cut", (unsigned long long)cut);
+        lake_event(lake, "wal_tail_cut", (slice){0}, 0, "%llu bytes of an unacknowledged write cut",
+                   (unsigned long long)cut);
     return ERR_OK;
 }
 
 static enum err_code open_rooms(struct lake *lake, struct err *err)
 {
-    struct catalog_options copt = {.shards = 4, .snapshot_retention_us = 3600000000, .node_id = lake->node_id, .endpoint = ""};
+    struct catalog_options copt = {
+        .shards = 4, .snapshot_retention_us = 3600000000, .node_id = lake->node_id, .endpoint = ""};
     _cleanup_(freep) char *temp = mem_fmt("%s/tmp", lake->opt.data_dir);
 
     TRY(lock_data(lake, err));
@@ -229,7 +239,8 @@ const struct lake_options *lake_opts(const struct lake *lake)
 
 /* ---- streams */
 
-enum err_code lake_create(struct lake *lake, slice name, const struct stream_config *config, const struct schema *schema, struct err *err)
+enum err_code lake_create(struct lake *lake, slice name, const struct stream_config *config,
+                          const struct schema *schema, struct err *err)
 {
     _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
 
@@ -263,7 +274,8 @@ enum err_code lake_configure(struct lake *lake, slice name, const struct stream_
     return ERR_OK;
 }
 
-enum err_code lake_stream(struct lake *lake, slice name, struct stream_version **version, struct schema **schema, struct err *err)
+enum err_code lake_stream(struct lake *lake, slice name, struct stream_version **version, struct schema **schema,
+                          struct err *err)
 {
     _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
 
@@ -299,7 +311,8 @@ static void pin_numbers(void *arg, struct stream_version *v)
         n->raw_bytes += g->raw_bytes;
         n->tmin_us = MIN(n->tmin_us, g->tmin_us);
         n->tmax_us = MAX(n->tmax_us, g->tmax_us);
-        if (g->tmin_us >= n->day_from_us && g->tmin_us < n->day_to_us) { /* a group spans seconds: its first row's day */
+        if (g->tmin_us >= n->day_from_us &&
+            g->tmin_us < n->day_to_us) { /* a group spans seconds: its first row's day */
             n->day_rows += g->rows;
             n->day_raw += g->raw_bytes;
         }
@@ -346,7 +359,8 @@ enum err_code lake_stats_day(struct lake *lake, slice name, slice day, uint64_t 
     TRY(stage_find(lake, name, &s, err));
     if (!time_parse_date(day, &days))
         return ERR_OK; /* contract 3.4: any other text has zeros */
-    struct numbers n = {.stream = s, .day_from_us = days * INT64_C(86400000000), .day_to_us = (days + 1) * INT64_C(86400000000)};
+    struct numbers n = {
+        .stream = s, .day_from_us = days * INT64_C(86400000000), .day_to_us = (days + 1) * INT64_C(86400000000)};
     TRY(catalog_snapshot(lake->cat, &s->sid, pin_numbers, &n, &v, err));
     stream_version_day(v, day, out);
     out[0] += n.day_rows;

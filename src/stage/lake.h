@@ -18,19 +18,19 @@
 
 struct lake;
 struct lake_options {
-    const char *data_dir;   /* node_id, engine spill, lock */
-    const char *wal_dir;    /* P_STAGING_DIR */
-    const char *store_dir;  /* P_FS_DIR */
+    const char *data_dir;  /* node_id, engine spill, lock */
+    const char *wal_dir;   /* P_STAGING_DIR */
+    const char *store_dir; /* P_FS_DIR */
     struct wal_options wal;
-    uint32_t flatten_level; /* 10 */
-    uint32_t columns_max;   /* 1,000 */
-    uint64_t body_bytes_max; /* 10,485,760, after decompression */
+    uint32_t flatten_level;   /* 10 */
+    uint32_t columns_max;     /* 1,000 */
+    uint64_t body_bytes_max;  /* 10,485,760, after decompression */
     uint64_t stage_bytes_max; /* high-water mark: ingest answers 503 above it; default 1 GiB */
-    uint64_t flush_bytes;   /* seal at this much stage; 32 MiB */
-    int64_t flush_age_us;   /* or at this age when busy; 10 s */
-    int64_t flush_idle_us;  /* or at this age where files would be small; 60 s */
+    uint64_t flush_bytes;     /* seal at this much stage; 32 MiB */
+    int64_t flush_age_us;     /* or at this age when busy; 10 s */
+    int64_t flush_idle_us;    /* or at this age where files would be small; 60 s */
     int64_t retention_interval_us, gc_interval_us, fold_interval_us, compact_interval_us, scrub_interval_us;
-    bool background;        /* run flush, fold, gc, compaction, retention, scrub in threads of our own */
+    bool background; /* run flush, fold, gc, compaction, retention, scrub in threads of our own */
 };
 /* Recovers: opens the lane, replays the WAL, then takes requests. Progress in the log. */
 MUST_CHECK enum err_code lake_open(struct os *os, const struct lake_options *opt, struct lake **out, struct err *err);
@@ -44,16 +44,16 @@ const struct lake_options *lake_opts(const struct lake *lake);
 enum lake_ack { ACK_WAL, ACK_RELAXED, ACK_OBJECT };
 struct lake_ingest {
     slice stream;
-    bool create;              /* /ingest: create the stream when it is not there */
-    slice body;               /* must live until done() */
+    bool create; /* /ingest: create the stream when it is not there */
+    slice body;  /* must live until done() */
     bool newline_delimited;
     enum decode_flatten flatten;
     enum lake_ack ack;
     const struct decode_pair *pairs; /* p_src_ip, p_user_agent, p_format, header columns; copied */
     uint32_t pairs_count;
     const struct stream_config *config; /* of an automatic create: telemetry type, tags; NULL: defaults */
-    slice log_source;         /* lower case; "" json: recorded in the stream's list */
-    bool internal;            /* written by ourselves: may write to internal streams (pmeta) */
+    slice log_source;                   /* lower case; "" json: recorded in the stream's list */
+    bool internal;                      /* written by ourselves: may write to internal streams (pmeta) */
 };
 struct lake_ingested {
     uint64_t rows, inexact;
@@ -63,16 +63,21 @@ typedef void (*lake_done_fn)(void *arg, enum err_code rc, const struct lake_inge
 /* Decodes, checks, appends. An error found before the WAL is returned and done() is not called. ERR_OK: done() will be called once,
  * from another thread or before the return, when the row is acknowledged (visible) or failed.
  * ERR_INVALID 400, ERR_LIMIT 413 (the request is too large) , ERR_NOT_FOUND 404, ERR_UNAVAILABLE 503 with Retry-After. */
-MUST_CHECK enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake_done_fn done, void *arg, struct err *err);
+MUST_CHECK enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake_done_fn done, void *arg,
+                                     struct err *err);
 /* The same, waiting for done(). */
-MUST_CHECK enum err_code lake_ingest_wait(struct lake *lake, const struct lake_ingest *req, struct lake_ingested *out, struct err *err);
+MUST_CHECK enum err_code lake_ingest_wait(struct lake *lake, const struct lake_ingest *req, struct lake_ingested *out,
+                                          struct err *err);
 
 /* ---- streams: catalog calls plus what is staged */
-MUST_CHECK enum err_code lake_create(struct lake *lake, slice name, const struct stream_config *config, const struct schema *schema, struct err *err);
+MUST_CHECK enum err_code lake_create(struct lake *lake, slice name, const struct stream_config *config,
+                                     const struct schema *schema, struct err *err);
 MUST_CHECK enum err_code lake_drop(struct lake *lake, slice name, struct err *err);
-MUST_CHECK enum err_code lake_configure(struct lake *lake, slice name, const struct stream_config *config, struct err *err);
+MUST_CHECK enum err_code lake_configure(struct lake *lake, slice name, const struct stream_config *config,
+                                        struct err *err);
 /* ERR_NOT_FOUND. Config is the version's; borrowed from *version (the caller's to unref). */
-MUST_CHECK enum err_code lake_stream(struct lake *lake, slice name, struct stream_version **version, struct schema **schema, struct err *err);
+MUST_CHECK enum err_code lake_stream(struct lake *lake, slice name, struct stream_version **version,
+                                     struct schema **schema, struct err *err);
 struct lake_stats { /* contract 3.4: ingestion counts what was acknowledged, storage what is in files */
     uint64_t rows, raw_bytes, lifetime_rows, lifetime_raw_bytes, deleted_rows, deleted_raw_bytes;
     uint64_t file_bytes, lifetime_file_bytes, deleted_file_bytes;
@@ -105,7 +110,9 @@ bool lake_tail_cancel(struct lake_tail *t, void *arg); /* true: wake(arg) will n
 bool lake_tail_dead(struct lake_tail *t);              /* the stream was deleted: wakes come at once, no rows will */
 
 /* ---- operation */
-MUST_CHECK enum err_code lake_flush(struct lake *lake, struct err *err); /* everything acknowledged so far is in the catalog on return */
+MUST_CHECK enum err_code lake_flush(struct lake *lake,
+                                    struct err *err); /* everything acknowledged so far is in the catalog on return */
 /* One line for the internal stream pmeta and a counter: kind is "loss", "rejected", "quarantine", "conflict", "inexact", ... */
-void lake_event(struct lake *lake, const char *kind, slice stream, uint64_t rows, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+void lake_event(struct lake *lake, const char *kind, slice stream, uint64_t rows, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
 uint64_t lake_stage_rows(struct lake *lake);

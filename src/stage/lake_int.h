@@ -16,7 +16,7 @@
 #define ROW_ID_SEGMENT_SHIFT 28 /* row id = WAL segment << 28 | ordinal of the row in (stream, segment) */
 #define SMALL_BATCH_ROWS 64     /* requests up to this size are copied into the stream's open block */
 #define OPEN_BLOCK_ROWS_MAX 4096
-#define SEGMENT_KEYS_MAX 16384  /* distinct (stream, hour, partition) of one segment: one DATA record must hold them */
+#define SEGMENT_KEYS_MAX 16384 /* distinct (stream, hour, partition) of one segment: one DATA record must hold them */
 
 struct stage_group { /* rows of one stream from one WAL segment, oldest block first */
     uint64_t segment;
@@ -41,16 +41,16 @@ struct stage_stream { /* one incarnation */
     char *name;
     struct os_mutex *ingest_mu; /* orders resolve and WAL append of this stream */
     struct os_mutex *mu;
-    struct schema *schema;          /* under mu; grows */
-    struct stream_config config;    /* under mu: the pieces ingest needs */
+    struct schema *schema;       /* under mu; grows */
+    struct stream_config config; /* under mu: the pieces ingest needs */
     struct arena config_arena;
-    struct stage_group *groups;     /* under mu; ascending by segment */
+    struct stage_group *groups; /* under mu; ascending by segment */
     size_t groups_count, groups_cap;
-    uint64_t ordinal_segment, ordinal_next; /* under ingest_mu: next row id in the current segment */
+    uint64_t ordinal_segment, ordinal_next;      /* under ingest_mu: next row id in the current segment */
     struct pending *pending_head, *pending_tail; /* under mu: appended, not yet published, in row id order */
-    uint64_t next_row_id;           /* under mu: first id that was not given yet */
-    struct tail_waiter *waiters;    /* under mu */
-    _Atomic bool dead;              /* dropped; set once */
+    uint64_t next_row_id;                        /* under mu: first id that was not given yet */
+    struct tail_waiter *waiters;                 /* under mu */
+    _Atomic bool dead;                           /* dropped; set once */
 };
 struct segment_use { /* under lake.mu */
     uint64_t segment;
@@ -79,29 +79,29 @@ struct lake {
     char node_id[27];
 
     struct os_mutex *mu;
-    struct os_cond *idle; /* inflight of some segment fell to 0; flush asked; stop */
-    struct map by_name, by_sid;       /* live incarnations; all that are live or may have rows (one reference each) */
-    struct segment_use *segments;     /* ascending */
+    struct os_cond *idle;         /* inflight of some segment fell to 0; flush asked; stop */
+    struct map by_name, by_sid;   /* live incarnations; all that are live or may have rows (one reference each) */
+    struct segment_use *segments; /* ascending */
     size_t segments_count, segments_cap;
-    int64_t open_since_us;            /* monotonic: first row of what is not flushed; 0: none */
+    int64_t open_since_us; /* monotonic: first row of what is not flushed; 0: none */
     uint64_t open_bytes, open_keys;
     struct object_waiter *object_waiters;
     bool flush_asked, stopping;
-    struct decoder **decoders;        /* free ones */
+    struct decoder **decoders; /* free ones */
     size_t decoders_count, decoders_cap;
 
-    struct os_mutex *flush_mu;        /* one flush at a time; outermost */
-    uint64_t committed;               /* under flush_mu: highest WAL segment in the catalog */
-    struct os_mutex *create_mu;       /* one create or drop at a time, so that no create is answered between a DEAD slot and
+    struct os_mutex *flush_mu;  /* one flush at a time; outermost */
+    uint64_t committed;         /* under flush_mu: highest WAL segment in the catalog */
+    struct os_mutex *create_mu; /* one create or drop at a time, so that no create is answered between a DEAD slot and
                                          stage_forget(); held across the catalog's IO, outermost */
     _Atomic uint64_t stage_rows, stage_bytes;
 
     struct os_mutex *event_mu;
-    struct map event_rows;            /* by line */
+    struct map event_rows; /* by line */
     struct os_thread *threads[3];
 
-    struct metric *m_rows, *m_requests, *m_stage_rows, *m_stage_bytes, *m_flushes, *m_flush_seconds, *m_flush_errors, *m_files,
-        *m_file_bytes, *m_replayed, *m_dropped;
+    struct metric *m_rows, *m_requests, *m_stage_rows, *m_stage_bytes, *m_flushes, *m_flush_seconds, *m_flush_errors,
+        *m_files, *m_file_bytes, *m_replayed, *m_dropped;
 };
 
 /* stream.c */
@@ -111,7 +111,8 @@ DEFINE_CLEANUP(struct stage_stream *, stage_stream_unref)
 /* The live incarnation of `name`, from the table or the catalog. ERR_NOT_FOUND. */
 MUST_CHECK enum err_code stage_find(struct lake *lake, slice name, struct stage_stream **out, struct err *err);
 /* The incarnation of a WAL record; ERR_NOT_FOUND: it is dead. */
-MUST_CHECK enum err_code stage_find_sid(struct lake *lake, slice name, const struct sid *sid, struct stage_stream **out, struct err *err);
+MUST_CHECK enum err_code stage_find_sid(struct lake *lake, slice name, const struct sid *sid, struct stage_stream **out,
+                                        struct err *err);
 /* Makes a batch visible. Takes the batch. */
 void stage_publish(struct stage_stream *s, uint64_t segment, struct batch *batch, uint64_t raw_bytes);
 void stage_set_config(struct stage_stream *s, const struct stream_config *config);

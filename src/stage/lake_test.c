@@ -34,8 +34,8 @@ static void home_done(struct home *h)
 
 static struct lake *open_lake(const struct home *h)
 {
-    const struct lake_options opt = {.data_dir = h->dir, .wal_dir = h->wal, .store_dir = h->store,
-                                     .wal = {.segment_bytes = 1u << 20}};
+    const struct lake_options opt = {
+        .data_dir = h->dir, .wal_dir = h->wal, .store_dir = h->store, .wal = {.segment_bytes = 1u << 20}};
     struct lake *lake = NULL;
     struct err err = {0};
 
@@ -124,7 +124,8 @@ static void test_stage_then_files(void **state)
 
 static void test_refused_leaves_nothing(void **state)
 {
-    static const char *const bad[] = {"{\"a\":", "[1]", "{\"a\":1,\"a\":2}", "{\"p_timestamp\":\"2026-01-01T00:00:00Z\"}"};
+    static const char *const bad[] = {"{\"a\":", "[1]", "{\"a\":1,\"a\":2}",
+                                      "{\"p_timestamp\":\"2026-01-01T00:00:00Z\"}"};
     struct home h;
     struct err err;
     (void)state;
@@ -224,7 +225,8 @@ static void test_killed(void **state)
         rows_of(lake, "app", &staged, &filed);
         /* the last request may be durable without its answer having been written to the pipe */
         if (staged + filed < acked || staged + filed > acked + 1)
-            fail_msg("round %u: %llu rows, %llu acknowledged", round, (unsigned long long)(staged + filed), (unsigned long long)acked);
+            fail_msg("round %u: %llu rows, %llu acknowledged", round, (unsigned long long)(staged + filed),
+                     (unsigned long long)acked);
         acked = staged + filed;
         lake_close(lake);
     }
@@ -265,9 +267,12 @@ static void test_tail_horizon(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stage_then_files), cmocka_unit_test(test_refused_leaves_nothing),
-        cmocka_unit_test(test_drop_and_recreate), cmocka_unit_test(test_custom_partition_and_object_ack),
-        cmocka_unit_test(test_killed),           cmocka_unit_test(test_tail_horizon),
+        cmocka_unit_test(test_stage_then_files),
+        cmocka_unit_test(test_refused_leaves_nothing),
+        cmocka_unit_test(test_drop_and_recreate),
+        cmocka_unit_test(test_custom_partition_and_object_ack),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_tail_horizon),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

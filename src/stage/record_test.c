@@ -10,8 +10,14 @@
 static void test_round_trip(void **state)
 {
     struct decode_pair pairs[] = {{slice_lit("p_src_ip"), slice_lit("127.0.0.1")}, {slice_lit("k"), slice_lit("")}};
-    struct record in = {.name = slice_lit("app"), .newline_delimited = true, .flatten = DECODE_OBJECTS_ONLY, .flatten_level = 7,
-                        .p_timestamp_us = -5000, .pairs = pairs, .pairs_count = 2, .body = slice_lit("{\"a\":1}")};
+    struct record in = {.name = slice_lit("app"),
+                        .newline_delimited = true,
+                        .flatten = DECODE_OBJECTS_ONLY,
+                        .flatten_level = 7,
+                        .p_timestamp_us = -5000,
+                        .pairs = pairs,
+                        .pairs_count = 2,
+                        .body = slice_lit("{\"a\":1}")};
     struct arena arena = ARENA_INIT;
     struct buf b = BUF_INIT;
     struct record out;

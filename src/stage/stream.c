@@ -41,7 +41,8 @@ void stage_set_config(struct stage_stream *s, const struct stream_config *config
     s->config = *config;
     s->config.custom_partition = arena_copy(&s->config_arena, config->custom_partition);
     s->config.telemetry_type = arena_copy(&s->config_arena, config->telemetry_type);
-    s->config.time_partition_limit = s->config.log_source = s->config.tags = s->config.labels = s->config.retention = (slice){0};
+    s->config.time_partition_limit = s->config.log_source = s->config.tags = s->config.labels = s->config.retention =
+        (slice){0};
     os_unlock(s->lake->os, s->mu);
     arena_done(&old);
 }
@@ -103,7 +104,8 @@ enum err_code stage_find(struct lake *lake, slice name, struct stage_stream **ou
     return ERR_OK;
 }
 
-enum err_code stage_find_sid(struct lake *lake, slice name, const struct sid *sid, struct stage_stream **out, struct err *err)
+enum err_code stage_find_sid(struct lake *lake, slice name, const struct sid *sid, struct stage_stream **out,
+                             struct err *err)
 {
     _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
     struct stage_stream *s = stage_lookup(lake, name);

@@ -30,19 +30,19 @@
 #include "base/banned.h"
 
 #define LOCAL_KEY_BYTES_MAX 1023u
-#define LOCAL_DIRS_MAX 65536u        /* notes kept; forgetting one costs one sync */
-#define LOCAL_LINK_US_MAX 60000000   /* a file older than this at its link would lie about its age (modified_us) */
-#define LOCAL_TMP_AGE_US 3600000000  /* left-over named temporary files go after this */
+#define LOCAL_DIRS_MAX 65536u       /* notes kept; forgetting one costs one sync */
+#define LOCAL_LINK_US_MAX 60000000  /* a file older than this at its link would lie about its age (modified_us) */
+#define LOCAL_TMP_AGE_US 3600000000 /* left-over named temporary files go after this */
 #define LOCAL_READ_BYTES_MAX (1u << 30)
 #define TMP_DIR ".sluice/tmp"
 
-struct dir {               /* what we know of one directory; all under mu */
-    uint32_t pending;      /* links made and not synced yet */
-    bool in_parent;        /* its own name is durable, and its parents' */
-    bool synced;           /* every name seen in it so far, but for `pending`, is durable */
-    char path[];           /* key of the directory, without a slash at the end; "" is the root */
+struct dir {          /* what we know of one directory; all under mu */
+    uint32_t pending; /* links made and not synced yet */
+    bool in_parent;   /* its own name is durable, and its parents' */
+    bool synced;      /* every name seen in it so far, but for `pending`, is durable */
+    char path[];      /* key of the directory, without a slash at the end; "" is the root */
 };
-struct upload {            /* an upload with a temporary name: file systems without O_TMPFILE */
+struct upload { /* an upload with a temporary name: file systems without O_TMPFILE */
     struct os_file *file;
     char *path;
     struct upload *next;
@@ -51,11 +51,11 @@ struct local {
     struct store base;
     struct os *os;
     char *root;
-    bool unnamed;               /* O_TMPFILE works */
-    _Atomic bool poisoned;      /* a directory sync failed after a link */
+    bool unnamed;          /* O_TMPFILE works */
+    _Atomic bool poisoned; /* a directory sync failed after a link */
     struct os_mutex *mu;
-    struct map dirs;            /* under mu: path -> struct dir */
-    struct upload *uploads;     /* under mu */
+    struct map dirs;        /* under mu: path -> struct dir */
+    struct upload *uploads; /* under mu */
 };
 
 static struct local *local_of(struct store *s)
@@ -243,8 +243,9 @@ static enum err_code not_happened(enum err_code rc, struct err *err)
 
 static enum err_code refuse_poisoned(struct local *l, struct err *err)
 {
-    return atomic_load(&l->poisoned) ? err_set(err, ERR_IO, "store %s: a directory sync failed; no more writes", l->root)
-                                     : ERR_OK;
+    return atomic_load(&l->poisoned)
+               ? err_set(err, ERR_IO, "store %s: a directory sync failed; no more writes", l->root)
+               : ERR_OK;
 }
 
 static enum err_code local_upload_begin(struct store *s, struct os_file **out, struct err *err)
@@ -379,7 +380,8 @@ static enum err_code local_sync_group(struct store *s, const slice *keys, size_t
 
 /* ---- reading */
 
-static enum err_code read_open(struct local *l, struct os_file *f, uint64_t offset, uint64_t len, struct buf *out, struct err *err)
+static enum err_code read_open(struct local *l, struct os_file *f, uint64_t offset, uint64_t len, struct buf *out,
+                               struct err *err)
 {
     uint64_t size;
     size_t got;
@@ -410,8 +412,8 @@ static enum err_code local_stat(struct store *s, slice key, struct store_meta *o
     return ERR_OK;
 }
 
-static enum err_code local_read(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out, struct store_meta *meta,
-                                struct err *err)
+static enum err_code local_read(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out,
+                                struct store_meta *meta, struct err *err)
 {
     struct local *l = local_of(s);
     _cleanup_(freep) char *path = path_of(l, key);
@@ -562,8 +564,8 @@ static enum err_code walk_dir(struct walk *w, slice dir)
     return ERR_OK;
 }
 
-static enum err_code local_list(struct store *s, slice prefix, slice start_after, bool delimiter, store_list_fn fn, void *arg,
-                                struct err *err)
+static enum err_code local_list(struct store *s, slice prefix, slice start_after, bool delimiter, store_list_fn fn,
+                                void *arg, struct err *err)
 {
     struct walk w = {local_of(s), prefix, start_after, delimiter, false, fn, arg, err};
     size_t n = prefix.len;
@@ -687,7 +689,8 @@ static enum err_code probe(struct local *l, slice key, struct err *err)
     TRY(local_create(s, key, slice_lit("first"), err));
     TRY(probe_expect(local_create(s, key, slice_lit("second"), err), ERR_CONFLICT, "a second create of one key", err));
     TRY(local_read(s, key, 0, UINT64_MAX, &got, NULL, err));
-    TRY(probe_expect(slice_eq(buf_view(&got), slice_lit("first")) ? ERR_OK : ERR_CORRUPT, ERR_OK, "a read after create", err));
+    TRY(probe_expect(slice_eq(buf_view(&got), slice_lit("first")) ? ERR_OK : ERR_CORRUPT, ERR_OK, "a read after create",
+                     err));
     TRY(local_list(s, parent_of(key), slice_lit(""), false, probe_count, &count, err));
     TRY(probe_expect(count == 1 ? ERR_OK : ERR_CORRUPT, ERR_OK, "a list after create", err));
     TRY(local_remove(s, key, err));

@@ -17,7 +17,7 @@ struct store_meta {
     int64_t modified_us; /* the store's clock */
 };
 struct store_list_item {
-    slice key;         /* whole key; for a common prefix it ends with '/' */
+    slice key; /* whole key; for a common prefix it ends with '/' */
     bool is_prefix;
     struct store_meta meta;
 };
@@ -34,12 +34,14 @@ struct store_ops {
     void (*upload_drop)(struct store *s, struct os_file *f);
     enum err_code (*sync_group)(struct store *s, const slice *keys, size_t count, struct err *err);
     /* len UINT64_MAX: to the end. Appends to `out`. */
-    enum err_code (*read)(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out, struct store_meta *meta, struct err *err);
+    enum err_code (*read)(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out,
+                          struct store_meta *meta, struct err *err);
     enum err_code (*stat)(struct store *s, slice key, struct store_meta *out, struct err *err);
     /* Keys with `prefix`, after `start_after` (may be empty), in byte order; with `delimiter` ('/' after the prefix) common
      * prefixes are rolled up, and listed when they come after `start_after` as text. */
-    enum err_code (*list)(struct store *s, slice prefix, slice start_after, bool delimiter, store_list_fn fn, void *arg, struct err *err);
-    enum err_code (*remove)(struct store *s, slice key, struct err *err); /* absent is ERR_OK */
+    enum err_code (*list)(struct store *s, slice prefix, slice start_after, bool delimiter, store_list_fn fn, void *arg,
+                          struct err *err);
+    enum err_code (*remove)(struct store *s, slice key, struct err *err);    /* absent is ERR_OK */
     enum err_code (*now_us)(struct store *s, int64_t *out, struct err *err); /* the store's clock */
     /* A path that read_parquet can open (local: the file); NUL-terminated in `out`. */
     void (*engine_path)(struct store *s, slice key, struct buf *out);
