@@ -3,10 +3,11 @@
  * no finding of the other workloads is worth anything. */
 #include <stdio.h>
 
-#include "base/banned.h"
 #include "sim/sim.h"
 #include "sim/sim_disk.h"
 #include "sim/sim_store.h"
+
+#include "base/banned.h"
 
 #define FILE_BYTES 4096u
 #define ROUNDS 12

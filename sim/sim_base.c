@@ -4,10 +4,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "base/banned.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "sim/sim.h"
+
+#include "base/banned.h"
 
 struct metric {
     double value;

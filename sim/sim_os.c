@@ -2,8 +2,9 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "base/banned.h"
 #include "sim/sim_disk.h"
+
+#include "base/banned.h"
 
 struct sim_os {
     struct os os;

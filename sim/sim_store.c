@@ -2,8 +2,9 @@
 
 #include <inttypes.h>
 
-#include "base/banned.h"
 #include "sim/sim_disk.h"
+
+#include "base/banned.h"
 
 struct sim_store {
     struct world *world;

@@ -5,10 +5,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "base/banned.h"
 #include "sim/sim.h"
 #include "sim/sim_disk.h"
 #include "store/store.h"
+
+#include "base/banned.h"
 
 #define KEYS 60
 #define BOOTS 6

@@ -11,10 +11,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "base/banned.h"
 #include "sim/sim.h"
 #include "sim/sim_disk.h"
 #include "wal/wal.h"
+
+#include "base/banned.h"
 
 #define APPENDERS 3
 #define BOOTS 6

@@ -4,8 +4,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "base/banned.h"
 #include "sim/sim_disk.h"
+
+#include "base/banned.h"
 
 enum fiber_state { FIBER_RUNNABLE, FIBER_BLOCKED, FIBER_OVER };
 struct fiber {
