@@ -4,6 +4,8 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "base/arena.h"
@@ -12,6 +14,7 @@
 #include "base/hash.h"
 #include "base/map.h"
 #include "base/metrics.h"
+#include "base/numtext.h"
 #include "base/timetext.h"
 #include "base/ulid.h"
 
@@ -158,10 +161,163 @@ static void test_metrics(void **state)
     buf_done(&b);
 }
 
+static uint64_t next_random(uint64_t *s)
+{
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    return *s ^= *s << 17;
+}
+
+/* The fewest digits with which printf's text reads back, as "d.ddde+xx". */
+static double shortest_by_trial(double v, char out[64])
+{
+    for (int precision = 0; precision < 17; precision++) {
+        (void)snprintf(out, 64, "%.*e", precision, v);
+        if (strtod(out, NULL) == v)
+            break;
+    }
+    return strtod(out, NULL);
+}
+
+/* Digits of a number's text, without the zeros at both ends. */
+static void significant(const char *text, char out[64])
+{
+    size_t n = 0;
+
+    for (; *text && *text != 'e'; text++)
+        if (*text >= '0' && *text <= '9' && (n > 0 || *text != '0'))
+            out[n++] = *text;
+    while (n > 0 && out[n - 1] == '0')
+        n--;
+    out[n] = 0;
+}
+
+/* Every text reads back as the same double, and no text of fewer digits would. */
+static void check_double(double v)
+{
+    char text[64], want[64], digits[64], want_digits[64];
+
+    *num_f64(text, v) = 0;
+    if (memcmp(&(double){strtod(text, NULL)}, &v, sizeof(v)) != 0)
+        fail_msg("%.17g became %s", v, text);
+    assert_true(strlen(text) <= NUM_FLOAT_MAX);
+    (void)shortest_by_trial(v, want);
+    significant(text, digits);
+    significant(want, want_digits);
+    /* beside a power of two a shorter one may do that is not the closest of its length: 2^-1017 is 7.120236347223045e-307 */
+    if (strlen(digits) >= strlen(want_digits) && strcmp(digits, want_digits) != 0)
+        fail_msg("%.17g became %s, not %s", v, text, want);
+}
+
+static void test_doubles(void **state)
+{
+    uint64_t seed = 88172645463325252;
+    (void)state;
+
+    for (int i = 0; i < 60000; i++) {
+        uint64_t bits = next_random(&seed);
+        double v;
+        memcpy(&v, &bits, sizeof(v));
+        if (i % 3 == 1)
+            v = (double)(bits % 1000000) / 1000;
+        if (i % 3 == 2)
+            v = (double)(int64_t)bits;
+        if (isfinite(v))
+            check_double(v);
+    }
+    for (int e = -1074; e < 1024; e++) /* the uneven intervals */
+        check_double(ldexp(1, e));
+    for (int e = -323; e < 309; e++) {
+        char text[16];
+        (void)snprintf(text, sizeof(text), "1e%d", e);
+        check_double(strtod(text, NULL));
+    }
+}
+
+static void test_floats(void **state)
+{
+    uint64_t seed = 4101842887655102017;
+    char text[64];
+    (void)state;
+
+    for (int i = 0; i < 100000; i++) {
+        uint32_t bits = (uint32_t)next_random(&seed);
+        float v;
+        memcpy(&v, &bits, sizeof(v));
+        if (!isfinite(v))
+            continue;
+        *num_f32(text, v) = 0;
+        if (memcmp(&(float){strtof(text, NULL)}, &v, sizeof(v)) != 0)
+            fail_msg("%.9g became %s", (double)v, text);
+    }
+    *num_f32(text, 0.1f) = 0;
+    assert_string_equal(text, "0.1");
+}
+
+static void test_number_forms(void **state)
+{
+    static const struct {
+        double v;
+        const char *want;
+    } doubles[] = {{0, "0.0"},
+                   {-0.0, "-0.0"},
+                   {1, "1.0"},
+                   {1e15, "1000000000000000.0"},
+                   {1e16, "1e16"},
+                   {1.5e16, "1.5e16"},
+                   {0.1, "0.1"},
+                   {1e-5, "0.00001"},
+                   {1e-6, "1e-6"},
+                   {9.5e-7, "9.5e-7"},
+                   {0.001234, "0.001234"},
+                   {1e23, "1e23"},
+                   {1234.5, "1234.5"},
+                   {5e-324, "5e-324"},
+                   {-2.5e-9, "-2.5e-9"},
+                   {9007199254740993.0, "9007199254740992.0"}};
+    static const uint64_t whole[] = {0, 1, 9, 10, 99, 100, 12345, 999999999, 10000000000, UINT64_MAX};
+    char text[64], want[64];
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(doubles); i++) {
+        *num_f64(text, doubles[i].v) = 0;
+        assert_string_equal(text, doubles[i].want);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(whole); i++) {
+        *num_u64(text, whole[i]) = 0;
+        (void)snprintf(want, sizeof(want), "%" PRIu64, whole[i]);
+        assert_string_equal(text, want);
+        *num_i64(text, (int64_t)whole[i]) = 0;
+        (void)snprintf(want, sizeof(want), "%" PRId64, (int64_t)whole[i]);
+        assert_string_equal(text, want);
+    }
+    for (uint64_t p = 1, i = 0; i < 20; i++, p *= 10) /* where the number of digits changes */
+        for (uint64_t v = p - 1; v <= p; v++) {
+            *num_u64(text, v) = 0;
+            (void)snprintf(want, sizeof(want), "%" PRIu64, v);
+            assert_string_equal(text, want);
+        }
+    *num_i64(text, INT64_MIN) = 0;
+    assert_string_equal(text, "-9223372036854775808");
+    *num_i128(text, (i128)((u128)1 << 127)) = 0;
+    assert_string_equal(text, "-170141183460469231731687303715884105728");
+    *num_u128(text, ~(u128)0) = 0;
+    assert_string_equal(text, "340282366920938463463374607431768211455");
+    *num_u128(text, (u128)1000000000000000000u * 1000000000000000000u) = 0;
+    assert_string_equal(text, "1000000000000000000000000000000000000");
+    *num_digits(text, 42, 5) = 0;
+    assert_string_equal(text, "00042");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_arena), cmocka_unit_test(test_times),
-                                       cmocka_unit_test(test_map_against_array), cmocka_unit_test(test_small_things),
-                                       cmocka_unit_test(test_metrics)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_arena),
+                                       cmocka_unit_test(test_times),
+                                       cmocka_unit_test(test_map_against_array),
+                                       cmocka_unit_test(test_small_things),
+                                       cmocka_unit_test(test_metrics),
+                                       cmocka_unit_test(test_doubles),
+                                       cmocka_unit_test(test_floats),
+                                       cmocka_unit_test(test_number_forms)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 #include "base/timetext.h"
 
-#include <stdio.h>
+#include "base/numtext.h"
 
 #define US_PER_DAY INT64_C(86400000000)
 
@@ -14,21 +14,27 @@ int64_t civil_days(int64_t y, int m, int d)
     return era * 146097 + doe - 719468;
 }
 
-struct civil civil_of(int64_t us)
+static struct civil civil_of_days(int64_t days)
 {
-    struct civil c;
-    int64_t days = us / US_PER_DAY, rest = us % US_PER_DAY;
-
-    if (rest < 0) {
-        rest += US_PER_DAY;
-        days--;
-    }
+    struct civil c = {0};
     int64_t z = days + 719468, era = (z >= 0 ? z : z - 146096) / 146097, doe = z - era * 146097;
     int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
     int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
     c.day = (int)(doy - (153 * mp + 2) / 5 + 1);
     c.month = (int)(mp < 10 ? mp + 3 : mp - 9);
     c.year = yoe + era * 400 + (c.month <= 2);
+    return c;
+}
+
+struct civil civil_of(int64_t us)
+{
+    int64_t days = us / US_PER_DAY, rest = us % US_PER_DAY;
+
+    if (rest < 0) {
+        rest += US_PER_DAY;
+        days--;
+    }
+    struct civil c = civil_of_days(days);
     c.micro = (int)(rest % 1000000);
     rest /= 1000000;
     c.second = (int)(rest % 60);
@@ -223,16 +229,51 @@ bool time_parse_date(slice s, int64_t *days)
     return true;
 }
 
+char *time_put_date(char *out, int64_t days)
+{
+    struct civil c = civil_of_days(days);
+
+    if (c.year < 0 || c.year > 9999) {
+        *out++ = c.year < 0 ? '-' : '+';
+        c.year = c.year < 0 ? -c.year : c.year;
+    }
+    out = c.year > 9999 ? num_i64(out, c.year) : num_digits(out, (uint32_t)c.year, 4);
+    *out++ = '-';
+    out = num_digits(out, (uint32_t)c.month, 2);
+    *out++ = '-';
+    return num_digits(out, (uint32_t)c.day, 2);
+}
+
+char *time_put_clock(char *out, int64_t seconds, uint32_t ns)
+{
+    uint32_t s = (uint32_t)seconds;
+
+    out = num_digits(out, s / 3600, 2);
+    *out++ = ':';
+    out = num_digits(out, s / 60 % 60, 2);
+    *out++ = ':';
+    out = num_digits(out, s % 60, 2);
+    if (ns == 0)
+        return out;
+    *out++ = '.';
+    if (ns % 1000000 == 0)
+        return num_digits(out, ns / 1000000, 3);
+    return ns % 1000 == 0 ? num_digits(out, ns / 1000, 6) : num_digits(out, ns, 9);
+}
+
 size_t time_format(char out[TIME_TEXT_MAX], int64_t us)
 {
-    struct civil c = civil_of(us);
-    int n = snprintf(out, TIME_TEXT_MAX, "%04lld-%02d-%02dT%02d:%02d:%02d", (long long)c.year, c.month, c.day, c.hour,
-                     c.minute, c.second);
-    if (c.micro % 1000)
-        n += snprintf(out + n, (size_t)(TIME_TEXT_MAX - n), ".%06d", c.micro);
-    else if (c.micro)
-        n += snprintf(out + n, (size_t)(TIME_TEXT_MAX - n), ".%03d", c.micro / 1000);
-    return (size_t)n;
+    int64_t days = us / US_PER_DAY, rest = us % US_PER_DAY;
+
+    if (rest < 0) {
+        rest += US_PER_DAY;
+        days--;
+    }
+    char *end = time_put_date(out, days);
+    *end++ = 'T';
+    end = time_put_clock(end, rest / 1000000, (uint32_t)(rest % 1000000) * 1000);
+    *end = 0;
+    return (size_t)(end - out);
 }
 
 size_t time_format_rfc3339(char out[TIME_TEXT_MAX], int64_t us)
