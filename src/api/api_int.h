@@ -19,6 +19,7 @@
 #define JSON_BODY_BYTES_MAX (2u << 20)
 #define STATIC_SCHEMA_BYTES_MAX (256u << 10)
 #define INLINE_BODY_BYTES_MAX (64u << 10)
+#define ROOM_WAIT_US_MAX INT64_C(1000000) /* of an ingest request, while the stage is above its slow mark */
 
 struct request;
 struct chunked; /* chunked.c: a streamed answer */
@@ -70,7 +71,8 @@ struct request { /* owners: the connection, and the worker that runs its handler
     uint64_t body_max;
     bool drop_body, body_decoded;
     uint64_t dropped_bytes;
-    bool handled; /* the handler ran (or the answer was decided before) */
+    bool on_worker; /* a thread that may wait runs the handler */
+    bool handled;   /* the handler ran (or the answer was decided before) */
     struct answer answer;
     struct chunked *stream;
     struct request *next; /* worker queue */

@@ -149,6 +149,7 @@ static void ingest(struct request *r, slice stream, bool create)
     struct lake_ingest req = {.stream = stream, .create = create, .body = buf_view(&r->body), .ack = ack_of(r)};
     struct err err = {0};
 
+    req.wait_us_max = r->on_worker ? ROOM_WAIT_US_MAX : 0;
     req.log_source = request_header(r, "X-P-Log-Source");
     if (!check_source(r, stream, req.log_source, &req.flatten) || (create && !config_from_headers(r, &config, false))) {
         request_resume(r);

@@ -5,6 +5,7 @@ static void run(struct request *r)
 {
     bool ingest = r->route->body == BODY_EVENTS; /* answers by itself, when its rows are durable */
 
+    r->on_worker = true;
     request_run(r);
     if (!r->stream && !ingest)
         request_resume(r);

@@ -461,6 +461,7 @@ enum err_code flush_segments(struct lake *lake, uint64_t upto, struct err *err)
 static void wait_answered(struct lake *lake, uint64_t upto)
 {
     os_lock(lake->os, lake->mu);
+    lake->answer_waiters++;
     for (;;) {
         bool busy = false;
         for (size_t i = 0; i < lake->segments_count; i++)
@@ -469,6 +470,7 @@ static void wait_answered(struct lake *lake, uint64_t upto)
             break;
         (void)lake->os->ops->cond_wait(lake->os, lake->idle, lake->mu, 1000000);
     }
+    lake->answer_waiters--;
     os_unlock(lake->os, lake->mu);
 }
 
@@ -490,12 +492,14 @@ enum err_code lake_flush(struct lake *lake, struct err *err)
     wait_answered(lake, sealed);
     enum err_code rc = flush_segments(lake, sealed, err);
     os_unlock(lake->os, lake->flush_mu);
-    if (rc != ERR_OK) {
+    os_lock(lake->os, lake->mu);
+    lake->flush_failing = rc != ERR_OK;
+    if (rc != ERR_OK)
+        lake->open_since_us = os_mono_us(lake->os);      /* try again after the usual age */
+    lake->os->ops->cond_broadcast(lake->os, lake->idle); /* who waits for room */
+    os_unlock(lake->os, lake->mu);
+    if (rc != ERR_OK)
         metric_add(lake->m_flush_errors, 1);
-        os_lock(lake->os, lake->mu);
-        lake->open_since_us = os_mono_us(lake->os); /* try again after the usual age */
-        os_unlock(lake->os, lake->mu);
-    }
     return rc;
 }
 

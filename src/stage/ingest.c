@@ -40,7 +40,8 @@ static void segment_leave(struct lake *lake, uint64_t segment)
     struct segment_use *u = segment_use(lake, segment);
     if (--u->inflight == 0) {
         *u = lake->segments[--lake->segments_count];
-        lake->os->ops->cond_broadcast(lake->os, lake->idle);
+        if (lake->answer_waiters) /* thousands of times a second there are none, and everybody naps on this condition */
+            lake->os->ops->cond_broadcast(lake->os, lake->idle);
     }
     os_unlock(lake->os, lake->mu);
 }
@@ -115,6 +116,21 @@ static void on_durable(void *arg, enum err_code rc, const struct err *err)
 }
 
 /* ---- the way in */
+
+/* Clients that send faster than files are written are slowed down, long before they are refused: memory follows the mark, not their rate. */
+static void wait_room(struct lake *lake, int64_t wait_us_max)
+{
+    int64_t until, left;
+
+    if (wait_us_max == 0 || atomic_load(&lake->stage_bytes) <= lake->opt.stage_bytes_slow)
+        return;
+    until = os_mono_us(lake->os) + wait_us_max;
+    os_lock(lake->os, lake->mu);
+    while (!lake->stopping && !lake->flush_failing && atomic_load(&lake->stage_bytes) > lake->opt.stage_bytes_slow &&
+           (left = until - os_mono_us(lake->os)) > 0)
+        (void)lake->os->ops->cond_wait(lake->os, lake->idle, lake->mu, left);
+    os_unlock(lake->os, lake->mu);
+}
 
 static enum err_code check_room(struct lake *lake, struct err *err)
 {
@@ -320,6 +336,7 @@ enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake
                        .body = req->body};
     const struct decode_options opt = decode_options_of(lake, &r, false);
 
+    wait_room(lake, req->wait_us_max);
     TRY(check_room(lake, err));
     TRY(find_target(lake, req, &s, err));
     r.sid = s->sid;

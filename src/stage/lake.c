@@ -83,6 +83,8 @@ static void defaults(struct lake_options *o)
     o->body_bytes_max = o->body_bytes_max ? o->body_bytes_max : 10485760;
     o->stage_bytes_max = o->stage_bytes_max ? o->stage_bytes_max : UINT64_C(1) << 30;
     o->flush_bytes = o->flush_bytes ? o->flush_bytes : 32u << 20;
+    o->stage_bytes_slow =
+        o->stage_bytes_slow ? o->stage_bytes_slow : 2 * o->flush_bytes; /* one part being written, one filling */
     o->flush_age_us = o->flush_age_us ? o->flush_age_us : 10000000;
     o->flush_idle_us = o->flush_idle_us ? o->flush_idle_us : 60000000;
     o->fold_interval_us = o->fold_interval_us ? o->fold_interval_us : 10000000;

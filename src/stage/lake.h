@@ -22,13 +22,14 @@ struct lake_options {
     const char *wal_dir;   /* P_STAGING_DIR */
     const char *store_dir; /* P_FS_DIR */
     struct wal_options wal;
-    uint32_t flatten_level;   /* 10 */
-    uint32_t columns_max;     /* 1,000 */
-    uint64_t body_bytes_max;  /* 10,485,760, after decompression */
-    uint64_t stage_bytes_max; /* high-water mark: ingest answers 503 above it; default 1 GiB */
-    uint64_t flush_bytes;     /* seal at this much stage; 32 MiB */
-    int64_t flush_age_us;     /* or at this age when busy; 10 s */
-    int64_t flush_idle_us;    /* or at this age where files would be small; 60 s */
+    uint32_t flatten_level;    /* 10 */
+    uint32_t columns_max;      /* 1,000 */
+    uint64_t body_bytes_max;   /* 10,485,760, after decompression */
+    uint64_t stage_bytes_max;  /* high-water mark: ingest answers 503 above it; default 1 GiB */
+    uint64_t stage_bytes_slow; /* above it ingest with wait_us_max waits for the flush; twice flush_bytes */
+    uint64_t flush_bytes;      /* seal at this much stage; 32 MiB */
+    int64_t flush_age_us;      /* or at this age when busy; 10 s */
+    int64_t flush_idle_us;     /* or at this age where files would be small; 60 s */
     int64_t retention_interval_us, gc_interval_us, fold_interval_us, compact_interval_us, scrub_interval_us;
     bool background; /* run flush, fold, gc, compaction, retention, scrub in threads of our own */
 };
@@ -49,6 +50,7 @@ struct lake_ingest {
     bool newline_delimited;
     enum decode_flatten flatten;
     enum lake_ack ack;
+    int64_t wait_us_max; /* how long to wait for room in the stage, before anything else; 0: the caller must not wait */
     const struct decode_pair *pairs; /* p_src_ip, p_user_agent, p_format, header columns; copied */
     uint32_t pairs_count;
     const struct stream_config *config; /* of an automatic create: telemetry type, tags; NULL: defaults */

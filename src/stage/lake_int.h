@@ -79,7 +79,7 @@ struct lake {
     char node_id[27];
 
     struct os_mutex *mu;
-    struct os_cond *idle;         /* inflight of some segment fell to 0; flush asked; stop */
+    struct os_cond *idle; /* flush asked or done; stop; while answer_waiters: inflight of some segment fell to 0 */
     struct map by_name, by_sid;   /* live incarnations; all that are live or may have rows (one reference each) */
     struct segment_use *segments; /* ascending */
     size_t segments_count, segments_cap;
@@ -87,6 +87,8 @@ struct lake {
     uint64_t open_bytes, open_keys;
     struct object_waiter *object_waiters;
     bool flush_asked, stopping;
+    bool flush_failing;        /* the last flush did: nobody waits for room */
+    unsigned answer_waiters;   /* flushes that wait for the answers of their segments */
     struct decoder **decoders; /* free ones */
     size_t decoders_count, decoders_cap;
 

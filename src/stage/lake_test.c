@@ -5,7 +5,9 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -233,6 +235,55 @@ static void test_killed(void **state)
     home_done(&h);
 }
 
+struct late {
+    struct lake *lake;
+    _Atomic bool done;
+};
+
+static void *put_late(void *arg)
+{
+    struct late *late = arg;
+    const struct lake_ingest req = {
+        .stream = slice_lit("app"), .body = slice_lit("{\"a\":2}"), .wait_us_max = INT64_C(1000000000)};
+
+    assert_int_equal(lake_ingest_wait(late->lake, &req, NULL, NULL), ERR_OK);
+    atomic_store(&late->done, true);
+    return NULL;
+}
+
+/* Above the slow mark a request waits as long as it says, and no longer than until a flush has made room. */
+static void test_wait_for_room(void **state)
+{
+    struct home h;
+    struct lake_options opt = {.stage_bytes_slow = 1};
+    struct late late = {0};
+    pthread_t thread;
+    struct err err = {0};
+    (void)state;
+
+    home_new(&h);
+    opt.data_dir = h.dir;
+    opt.wal_dir = h.wal;
+    opt.store_dir = h.store;
+    assert_int_equal(lake_open(os_real(), &opt, &late.lake, &err), ERR_OK);
+    must_put(late.lake, "app", "{\"a\":0}");
+    const struct lake_ingest patient = {
+        .stream = slice_lit("app"), .body = slice_lit("{\"a\":1}"), .wait_us_max = 1000};
+    assert_int_equal(lake_ingest_wait(late.lake, &patient, NULL, &err),
+                     ERR_OK); /* no flush comes: slowed down, not refused */
+    check_rows(late.lake, "app", 2, 0);
+    assert_int_equal(pthread_create(&thread, NULL, put_late, &late), 0);
+    while (!atomic_load(&late.done)) {
+        must_flush(late.lake);
+        (void)usleep(1000);
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    must_flush(late.lake);
+    check_rows(late.lake, "app", 0, 3);
+    lake_close(late.lake);
+    home_done(&h);
+}
+
 static void woken(void *arg)
 {
     (*(int *)arg)++;
@@ -272,6 +323,7 @@ int main(void)
         cmocka_unit_test(test_drop_and_recreate),
         cmocka_unit_test(test_custom_partition_and_object_ack),
         cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_wait_for_room),
         cmocka_unit_test(test_tail_horizon),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
