@@ -113,13 +113,14 @@ void engine_interrupt(struct engine *e)
     pthread_mutex_unlock(&e->mu);
 }
 
-static void engine_begin(struct engine *e, int64_t timeout_us)
+static void engine_begin(struct engine *e, const struct engine_query *q)
 {
     ASSERT(!atomic_exchange(&e->busy, true));
     pthread_mutex_lock(&e->mu);
     e->running = true;
-    e->interrupted = e->timed_out = false;
-    e->deadline_us = timeout_us > 0 ? mono_us() + timeout_us : 0;
+    e->interrupted = q->stop && atomic_load(q->stop);
+    e->timed_out = false;
+    e->deadline_us = q->timeout_us > 0 ? mono_us() + q->timeout_us : 0;
     (void)pthread_cond_broadcast(&e->wake);
     pthread_mutex_unlock(&e->mu);
 }
@@ -361,7 +362,7 @@ enum err_code engine_run(struct engine *e, const struct engine_query *q, struct 
     duckdb_prepared_statement stmt = NULL;
     enum err_code rc;
 
-    engine_begin(e, q->timeout_us);
+    engine_begin(e, q);
     r->engine = e;
     if (duckdb_prepare(e->con, q->sql, &stmt) == DuckDBSuccess)
         rc = run_prepared(e, stmt, q->materialize, r, err);

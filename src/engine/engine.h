@@ -13,6 +13,8 @@
  *   interrupted; ERR_TIMEOUT: past options' deadline; ERR_IO/ERR_CORRUPT: a file; ERR_UNKNOWN: INTERNAL or FATAL, after which
  *   engine_broken() is true and the pool replaces the instance. */
 #pragma once
+#include <stdatomic.h>
+
 #include "base/buf.h"
 #include "base/err.h"
 #include "batch/batch.h"
@@ -60,6 +62,7 @@ struct engine_query {
     const char *sql;
     int64_t timeout_us;  /* 0: none */
     bool materialize;    /* false: stream; the engine stays busy until engine_result_free() */
+    const atomic_bool *stop; /* NULL, or set before engine_interrupt(): one that comes before the query starts is not lost */
 };
 MUST_CHECK enum err_code engine_run(struct engine *e, const struct engine_query *q, struct engine_result **out, struct err *err);
 void engine_interrupt(struct engine *e); /* any thread; repeated by a watchdog until the query ends */

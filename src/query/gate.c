@@ -238,6 +238,31 @@ static bool is_top_n(const struct query *q)
     return e->kind == E_COLUMN && e->rel->source && slice_is(e->rel->cols[e->col].name, "p_timestamp");
 }
 
+/* An expression that needs no other row, and gives one. */
+static bool of_one_row(const struct expr *e)
+{
+    if (e->over || e->query || (e->kind == E_FUNC && (e->func->kind != F_SCALAR || slice_is(e->text, "unnest"))))
+        return false;
+    for (size_t i = 0; i < e->args_count; i++)
+        if (!of_one_row(e->args[i]))
+            return false;
+    return true;
+}
+
+static bool is_scan(const struct query *q)
+{
+    const struct select *s = q->body->select;
+    if (!plain_select(q) || (s->where && !s->where_is_time))
+        return false;
+    for (size_t i = 0; i < s->items_count; i++)
+        if (!of_one_row(s->items[i].expr))
+            return false;
+    for (size_t i = 0; i < q->order_count; i++)
+        if (!of_one_row(q->order[i].expr))
+            return false;
+    return true;
+}
+
 static uint64_t limit_of(const struct query *q)
 {
     if (!q->limit || q->limit->type.kind != D_INT)
@@ -346,6 +371,7 @@ static enum err_code check(struct engine *e, slice sql, struct gate *g, struct b
         fill_names(g, st.query->body, out);
         out->newest_first = !st.query->order_count;
         out->top_n = st.query->body->kind == Q_SELECT && is_top_n(st.query);
+        out->scan = st.query->body->kind == Q_SELECT && is_scan(st.query);
         out->count_star = st.query->body->kind == Q_SELECT && is_count_star(st.query);
         out->limit = limit_of(st.query);
     }

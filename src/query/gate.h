@@ -67,6 +67,8 @@ struct gate_output {
     size_t names_count;
     bool newest_first;     /* no ORDER BY at the top: implicit order wanted */
     bool top_n;            /* one stream, ORDER BY p_timestamp DESC LIMIT n at the top */
+    bool scan;             /* one stream, a row of the answer for each row in the bounds of p_timestamp: no other
+                              condition, nothing computed of several rows */
     uint64_t limit;        /* rows that the top-level LIMIT and OFFSET ask for together; UINT64_MAX: none */
     bool explain, analyze; /* sql has no EXPLAIN: put "EXPLAIN " or "EXPLAIN ANALYZE " before what is run */
     bool describe;         /* sql gives the rows itself, no stream is read */

@@ -39,6 +39,8 @@ struct query_request {
 /* Where the answer goes: begin once (rows are coming; headers may be sent), data as it grows (blocks when the client is slow;
  * not ERR_OK: stop, the client left). */
 struct query_sink {
+    /* Before begin(), may be NULL: damaged files, one key a line, are not part of the answer. */
+    void (*note)(void *arg, slice skipped);
     enum err_code (*begin)(void *arg, const char *query_id, const char *content_type, struct err *err);
     enum err_code (*data)(void *arg, slice bytes, struct err *err);
     void *arg;

@@ -1,0 +1,221 @@
+/* run.c: a statement from its text to the last byte of its answer. */
+#include <stdio.h>
+
+#include "base/log.h"
+#include "query/query_int.h"
+#include "query/writer.h"
+
+#include "base/banned.h"
+
+#define FLUSH_BYTES (64u << 10) /* an answer goes to the sink in pieces of about this size */
+
+/* ---- what the gate may see */
+
+bool lookup_stream(void *arg, slice stream, struct arena *arena, struct gate_column **columns, size_t *count)
+{
+    const struct lookup *l = arg;
+    _cleanup_(stream_version_unrefp) struct stream_version *version = NULL;
+    _cleanup_(schema_unrefp) struct schema *schema = NULL;
+
+    if ((l->only.ptr && !slice_eq(l->only, stream)) || (l->may_read && !l->may_read(l->may_read_arg, stream)))
+        return false;
+    if (lake_stream(l->pool->lake, stream, &version, &schema, NULL) != ERR_OK)
+        return false;
+    uint32_t n = schema_count(schema);
+    *columns = arena_alloc(arena, (n + 1) * sizeof(**columns));
+    *count = 0;
+    for (uint32_t i = 0; i < n; i++)
+        (*columns)[(*count)++] =
+            (struct gate_column){arena_copy(arena, schema_field(schema, i)->name), schema_field(schema, i)->type};
+    if (l->row_id.ptr)
+        (*columns)[(*count)++] = (struct gate_column){l->row_id, {TYPE_INT64, TYPE_NULL}};
+    return true;
+}
+
+/* ---- execution */
+
+struct attempt {
+    struct execution *x;
+    struct engine_slot *slot;
+    struct binding binding;
+    bool again, begun;
+};
+
+/* The engine's words for a fault of the statement, without the SQL that we wrote. */
+static enum err_code words(enum err_code rc, struct err *err)
+{
+    if (rc == ERR_INVALID && !slice_starts(slice_str(err->msg), slice_lit("Datafusion Error: "))) {
+        char *cut = strstr(err->msg, "\n\nLINE ");
+        if (cut)
+            *cut = 0;
+        return err_wrap(err, "Execution Error");
+    }
+    return rc;
+}
+
+static enum err_code fetch(struct attempt *a, struct engine_result *r, struct err *err)
+{
+    struct execution *x = a->x;
+    const struct engine_field *fields;
+    const struct engine_chunk *chunk;
+    uint32_t n = engine_result_fields(r, &fields);
+    enum err_code rc = engine_result_next(r, &chunk, err);
+
+    if (rc != ERR_OK)
+        return damage_find(x->running, &a->binding, a->again, rc, err);
+    a->begun = true;
+    if (a->binding.skipped.len && x->skipped)
+        x->skipped(x->arg, buf_view(&a->binding.skipped));
+    TRY(x->rows(x->arg, fields, n, NULL, err));
+    while (chunk) {
+        TRY(x->rows(x->arg, fields, n, chunk, err));
+        rc = engine_result_next(r, &chunk, err);
+        if (rc != ERR_OK)
+            return damage_find(x->running, &a->binding, a->again, rc, err);
+    }
+    return ERR_OK;
+}
+
+static enum err_code attempt_run(struct attempt *a, struct err *err)
+{
+    struct execution *x = a->x;
+    struct engine_result *result = NULL;
+
+    TRY(bind_streams(x->pool, a->slot->engine, x->gate, &x->bind, &a->binding, err));
+    const struct engine_query q = {
+        .sql = buf_cstr(&a->binding.sql), .timeout_us = pool_time_left(x->running), .stop = &x->running->stop};
+    metric_add(x->pool->m_files, (double)a->binding.files);
+    x->files = a->binding.files;
+    x->file_bytes = a->binding.file_bytes;
+    enum err_code rc = engine_run(a->slot->engine, &q, &result, err);
+    if (rc == ERR_OK)
+        rc = fetch(a, result, err);
+    else
+        rc = damage_find(x->running, &a->binding, a->again, rc, err);
+    engine_result_free(result);
+    binding_done(&a->binding);
+    return words(rc, err);
+}
+
+enum err_code execute(struct execution *x, struct err *err)
+{
+    struct attempt a = {.x = x};
+
+    TRY(pool_lease(x->pool, x->running, x->light, &a.slot, err));
+    enum err_code rc = attempt_run(&a, err);
+    if (rc == ERR_NOT_FOUND && !a.begun && !engine_broken(a.slot->engine)) {
+        a.again = true;
+        rc = attempt_run(&a, err);
+    }
+    pool_release(x->pool, x->running, a.slot);
+    return rc;
+}
+
+/* ---- query_run */
+
+struct answer {
+    const struct query_request *req;
+    const struct query_sink *sink;
+    struct query_pool *pool;
+    struct running *running;
+    struct writer_options writer_options;
+    struct writer *writer;
+    struct buf out;
+    uint64_t bytes;
+};
+
+static enum err_code answer_flush(struct answer *a, struct err *err)
+{
+    if (a->out.len == 0)
+        return ERR_OK;
+    a->bytes += a->out.len;
+    enum err_code rc = a->sink->data(a->sink->arg, buf_view(&a->out), err);
+    a->out.len = 0;
+    return rc;
+}
+
+static enum err_code answer_rows(void *arg, const struct engine_field *fields, uint32_t count,
+                                 const struct engine_chunk *chunk, struct err *err)
+{
+    struct answer *a = arg;
+
+    if (!chunk) {
+        if (count != a->writer_options.names_count)
+            return err_set(err, ERR_UNKNOWN, "the engine answered with %u columns, the gate named %zu", count,
+                           a->writer_options.names_count);
+        TRY(writer_new(&a->writer_options, fields, count, &a->writer, err));
+        TRY(a->sink->begin(a->sink->arg, a->running->id, writer_content_type(&a->writer_options), err));
+        writer_begin(a->writer, &a->out);
+        return ERR_OK;
+    }
+    TRY(writer_chunk(a->writer, chunk, &a->out, err));
+    (void)atomic_fetch_add(&a->running->rows, chunk->rows);
+    if (atomic_load(&a->running->stop))
+        return err_set(err, ERR_CANCELLED, "the query was cancelled");
+    bool piece = a->req->batches || a->req->format == QUERY_ARROW || a->out.len >= FLUSH_BYTES;
+    return piece ? answer_flush(a, err) : ERR_OK;
+}
+
+static void answer_skipped(void *arg, slice keys)
+{
+    struct answer *a = arg;
+
+    if (a->sink->note)
+        a->sink->note(a->sink->arg, keys);
+}
+
+static enum err_code answer_run(struct answer *a, struct err *err)
+{
+    const struct query_request *req = a->req;
+    struct lookup lookup = {.pool = a->pool, .may_read = req->may_read, .may_read_arg = req->may_read_arg};
+    struct gate_env env = {.lookup = lookup_stream, .arg = &lookup, .now_us = a->running->started_wall_us};
+    _cleanup_(gate_done) struct gate_output gate = {0};
+    struct execution x = {.pool = a->pool,
+                          .running = a->running,
+                          .gate = &gate,
+                          .rows = answer_rows,
+                          .arg = a,
+                          .skipped = answer_skipped};
+
+    TRY(query_range(req->start, req->end, env.now_us, &x.bind.from_us, &x.bind.to_us, err));
+    if (slice_eq(req->end, slice_lit("now"))) /* what was acknowledged is visible, whatever the clock did since */
+        x.bind.to_us = INT64_MAX;
+    if (slice_trim(req->sql).len == 0)
+        return err_set(err, ERR_INVALID, "Error: the query is empty");
+    TRY(pool_gate(a->pool, req->sql, &env, &gate, err));
+    a->writer_options = (struct writer_options){.format = req->format,
+                                                .fields = req->fields,
+                                                .send_null = req->send_null,
+                                                .batches = req->batches,
+                                                .names = gate.names,
+                                                .names_count = gate.names_count};
+    TRY(execute(&x, err));
+    writer_end(a->writer, &a->out);
+    return answer_flush(a, err);
+}
+
+static void account(struct answer *a, enum err_code rc)
+{
+    struct query_pool *pool = a->pool;
+
+    metric_add(pool->m_queries[rc == ERR_OK ? 0 : rc == ERR_CANCELLED ? 2 : 1], 1);
+    metric_observe(pool->m_seconds, (double)(os_mono_us(os_real()) - a->running->started_us) / 1e6);
+    metric_add(pool->m_rows, (double)atomic_load(&a->running->rows));
+    metric_add(pool->m_bytes, (double)a->bytes);
+}
+
+enum err_code query_run(struct query_pool *pool, const struct query_request *req, const struct query_sink *sink,
+                        struct err *err)
+{
+    struct answer a = {.req = req, .sink = sink, .pool = pool};
+    struct err local;
+
+    err = err ? err : &local;
+    a.running = running_add(pool, req->id, req->user, req->sql);
+    enum err_code rc = answer_run(&a, err);
+    account(&a, rc);
+    writer_free(a.writer);
+    buf_done(&a.out);
+    running_del(pool, a.running);
+    return rc;
+}
