@@ -442,6 +442,19 @@ static enum MHD_Result dispatch(struct request *r)
     return MHD_YES;
 }
 
+/* A refused client that waits for leave to send its body, or means to send more than anybody reads, gets its answer at once: libmicrohttpd then closes
+ * the connection. Others are read to their end first, as many look for an answer only when they have sent all. */
+static bool answer_now(struct request *r)
+{
+    slice expect = request_header(r, "Expect"), text = request_header(r, "Content-Length");
+    uint64_t length;
+
+    if (!r->handled)
+        return false;
+    return slice_eq_nocase(slice_trim(expect), slice_lit("100-continue")) ||
+           (text.ptr && (!slice_u64(text, &length) || length > DROP_BYTES_MAX));
+}
+
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const char *url, const char *method,
                                   const char *version, const char *data, size_t *size, void **state)
 {
@@ -460,7 +473,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
         r->accept = accept.ptr ? coding_negotiate(accept) : CODING_IDENTITY;
         *state = r;
         begin(r);
-        return MHD_YES;
+        return answer_now(r) ? send_answer(r) : MHD_YES;
     }
     if (*size > 0) {
         r->dropped_bytes += r->drop_body ? *size : 0;
