@@ -1,0 +1,101 @@
+/* command.c: the table of commands. Help, docs/cli.md and what is accepted come from here. */
+#include "cli/cli_int.h"
+
+#include "base/banned.h"
+
+#define OUTPUT_TABLE                                                             \
+    {                                                                            \
+        "output", 'o', "FORMAT", "table or json; on a terminal table, else json" \
+    }
+#define END                 \
+    {                       \
+        NULL, 0, NULL, NULL \
+    }
+
+static const struct cli_option no_options[] = {END};
+static const struct cli_option config_options[] = {
+    {"output", 'o', "FORMAT", "table (default) or json"}, {"docs", 0, NULL, "print docs/configuration.md"}, END};
+static const struct cli_option help_options[] = {{"docs", 0, NULL, "print docs/cli.md"}, END};
+static const struct cli_option version_options[] = {{"output", 'o', "FORMAT", "text (default) or json"}, END};
+static const struct cli_option query_options[] = {
+    {"output", 'o', "FORMAT", "table, json, ndjson, csv or arrow; on a terminal table, else ndjson"},
+    {"start", 's', "TIME", "oldest p_timestamp: 10m, 2h, 7d ago, or RFC 3339; default 1d"},
+    {"end", 'e', "TIME", "newest p_timestamp: now (default), or as --start"},
+    {"file", 'f', "FILE", "read the SQL from a file, - is stdin"},
+    {"wide", 'w', NULL, "table: do not cut lines at the width of the terminal"},
+    END};
+static const struct cli_option tail_options[] = {
+    {"output", 'o', "FORMAT", "json (one row a line, default) or text (time, level, message, then the rest)"},
+    {"where", 0, "SQL", "only rows that meet this condition"},
+    {"after", 0, "ID", "begin after this row id (see --ids) instead of now"},
+    {"ids", 0, NULL, "put each row's id and a tab before it"},
+    {"count", 'n', "N", "end after this many rows"},
+    END};
+static const struct cli_option ls_options[] = {OUTPUT_TABLE, END};
+static const struct cli_option create_options[] = {
+    {"partition", 0, "COLUMN", "keep rows of different values of this column in different files"},
+    {"schema", 0, "FILE", "JSON file with a static schema: {\"fields\":[{\"name\":..,\"data_type\":..}]}"},
+    {"retention", 0, "DAYS", "remove rows older than this"},
+    {"if-missing", 0, NULL, "succeed when the stream is there already"},
+    END};
+static const struct cli_option rm_options[] = {
+    {"yes", 'y', NULL, "do not ask"}, {"if-exists", 0, NULL, "succeed when there is no such stream"}, END};
+
+/* clang-format off: one command, one paragraph */
+const struct command commands[] = {
+    {"serve", NULL, "", 0, 0, SCOPE_SERVER, "run a server",
+     "Takes logs over HTTP, keeps them durable, writes them to Parquet files and answers\n"
+     "SQL. Without options it keeps everything in ./data and listens on port 8000 of every\n"
+     "address. SIGTERM or Ctrl-C stops it cleanly; a second one at once (nothing that was\n"
+     "acknowledged is lost in either case).",
+     "sluice serve --data /var/lib/sluice --addr 127.0.0.1:8000\n"
+     "SLUICE_USERNAME=root SLUICE_PASSWORD=secret sluice serve\n"
+     "sluice serve --config /etc/sluice.yaml --query-memory 8GiB",
+     no_options, run_serve},
+    {"query", NULL, "[SQL]", 0, 1, SCOPE_CLIENT, "ask a server with SQL",
+     "Runs one statement and prints the rows: a table on a terminal, one JSON object a line\n"
+     "otherwise. The SQL is the argument, or comes from --file, or from stdin. Rows of the\n"
+     "last day are searched unless --start says otherwise. Ctrl-C cancels the query.",
+     "sluice query \"SELECT level, count(*) FROM web GROUP BY level\"\n"
+     "sluice query --start 7d --output csv \"SELECT * FROM web WHERE status >= 500\" > errors.csv\n"
+     "sluice query --file report.sql --server http://127.0.0.1:9000",
+     query_options, run_query},
+    {"tail", NULL, "STREAM", 1, 1, SCOPE_CLIENT, "follow a stream as rows arrive",
+     "Prints every new row of a stream until Ctrl-C. When the connection breaks it comes back\n"
+     "and goes on after the last row it printed, so no row is missed and none comes twice.",
+     "sluice tail web\n"
+     "sluice tail web --where \"status >= 500\"\n"
+     "sluice tail web --output text --count 20",
+     tail_options, run_tail},
+    {"stream ls", "list", "", 0, 0, SCOPE_CLIENT, "list streams", "Lists the streams of a server.",
+     "sluice stream ls\nsluice stream ls --output json", ls_options, run_stream_ls},
+    {"stream create", NULL, "NAME", 1, 1, SCOPE_CLIENT, "create a stream",
+     "Creates a stream. There is seldom a need: ingest creates streams. Create one beforehand\n"
+     "to give it a custom partition, a static schema or a retention.",
+     "sluice stream create web --retention 30\n"
+     "sluice stream create orders --schema orders.json\n"
+     "sluice stream create web --partition tenant",
+     create_options, run_stream_create},
+    {"stream rm", "delete", "NAME...", 1, 1000, SCOPE_CLIENT, "delete streams and their rows",
+     "Deletes streams with all their rows. Asks first on a terminal; elsewhere --yes is needed.",
+     "sluice stream rm web\nsluice stream rm --yes web test", rm_options, run_stream_rm},
+    {"stream info", NULL, "NAME", 1, 1, SCOPE_CLIENT, "show facts and sizes of a stream",
+     "Shows when a stream was made, its first row, its counts and bytes, and its retention.",
+     "sluice stream info web\nsluice stream info web --output json", ls_options, run_stream_info},
+    {"stream schema", NULL, "NAME", 1, 1, SCOPE_CLIENT, "show the columns of a stream",
+     "Shows the columns of a stream and their types.",
+     "sluice stream schema web\nsluice stream schema web --output json", ls_options, run_stream_schema},
+    {"config check", NULL, "", 0, 0, SCOPE_SERVER, "check the configuration of a server and print it",
+     "Reads flags, environment and file as `serve` would and prints each setting, its value and\n"
+     "where that comes from. Secrets are not printed. Exit code 2 if something is wrong.",
+     "sluice config check\nsluice config check --config /etc/sluice.yaml\nSLUICE_ADDR=[::]:8000 sluice config check "
+     "--output json",
+     config_options, run_config_check},
+    {"version", NULL, "", 0, 0, 0, "print the version",
+     "Prints the version, the commit it was built from and the version of the query engine.",
+     "sluice version\nsluice version --output json", version_options, run_version},
+    {"help", NULL, "[COMMAND...]", 0, 2, 0, "explain a command", "Explains a command, as COMMAND --help does.",
+     "sluice help query\nsluice help stream create", help_options, run_help},
+};
+/* clang-format on */
+const size_t commands_count = ARRAY_LEN(commands);
