@@ -10,11 +10,14 @@ static void column_fill(struct writer *w, struct write_column *col, const struct
 {
     struct buf key = BUF_INIT;
 
+    buf_byte(&key, ',');
     buf_json_str(&key, name);
     buf_byte(&key, ':');
+    const size_t len = key.len;
+    buf_put(&key, "               ", 15);
     *col = (struct write_column){.field = f,
                                  .name = name,
-                                 .key = arena_copy(&w->arena, buf_view(&key)),
+                                 .key = slice_head(arena_copy(&w->arena, buf_view(&key)), len),
                                  .show = show,
                                  .twin_next = -1,
                                  .twin_last = -1};
@@ -63,6 +66,7 @@ enum err_code writer_new(const struct writer_options *opt, const struct engine_f
                            SLICE_ARG(opt->names[i].name));
     struct writer *w = mem_zalloc(sizeof(*w));
     w->opt = *opt;
+    w->arrow_offset_max = INT32_MAX;
     w->columns_count = count;
     w->columns = arena_zalloc(&w->arena, count * sizeof(*w->columns));
     for (uint32_t i = 0; i < count; i++)

@@ -12,9 +12,6 @@
 #include "query/write_int.h"
 
 #define ALIGN 64u
-/* Offsets of text are 32-bit: a chunk with more bytes in one column becomes several batches. */
-#define TEXT_BYTES_MAX ((uint64_t)INT32_MAX)
-
 /* ---- FlatBuffers */
 
 struct fb_slot {
@@ -337,8 +334,9 @@ struct body {
     struct buf *out;
     size_t metadata, start; /* in out */
     uint32_t node, buffer;  /* next */
-    bool too_long;          /* text: try with fewer rows */
-    const char *fault;      /* a value that Arrow has no form for */
+    uint64_t offset_max;
+    bool too_long;     /* text: try with fewer rows */
+    const char *fault; /* a value that Arrow has no form for */
 };
 
 /* `size` bytes in front of the padding; the pointer is good until the next buffer. */
@@ -515,7 +513,7 @@ static void put_texts(struct body *b, const struct engine_field *f, const struct
         total += f->type == ENGINE_UUID && engine_valid(v, row_of(r, i)) ? 36 : text_at(f, v, row_of(r, i), uuid).len;
         le32_put(offsets + 4 * i + 4, (uint32_t)total);
     }
-    if (total > TEXT_BYTES_MAX) {
+    if (total > b->offset_max) {
         b->too_long = true;
         total = 0;
     }
@@ -553,7 +551,7 @@ static struct rows put_offsets(struct body *b, const struct engine_vector *v, co
         le32_put(offsets + 4 * i + 4, (uint32_t)total);
     }
     items.count = total;
-    if (total > TEXT_BYTES_MAX) {
+    if (total > b->offset_max) {
         b->too_long = true;
         items.count = 0;
     } else if (!run) {
@@ -640,7 +638,8 @@ static MUST_CHECK enum err_code put_batch(struct writer *w, const struct engine_
     const size_t before = out->len;
 
     put_metadata(out, buf_view(&a->batch));
-    struct body b = {.arrow = a, .out = out, .metadata = before + 8, .start = out->len};
+    struct body b = {
+        .arrow = a, .out = out, .metadata = before + 8, .start = out->len, .offset_max = w->arrow_offset_max};
     for (uint32_t i = 0; i < w->columns_count && !b.too_long; i++) {
         put_column(&b, &w->columns[i], &chunk->columns[i], &rows);
         if (b.fault)
@@ -651,7 +650,8 @@ static MUST_CHECK enum err_code put_batch(struct writer *w, const struct engine_
     if (b.too_long) {
         out->len = before;
         if (count == 1)
-            return err_set(err, ERR_LIMIT, "a row has more than 2 GiB in one column, which Arrow's Utf8 can not carry");
+            return err_set(err, ERR_LIMIT,
+                           "a row has more than 2 GiB in one column, which Arrow's offsets can not tell");
         TRY(put_batch(w, chunk, from, count / 2, out, err));
         return put_batch(w, chunk, from + count / 2, count - count / 2, out, err);
     }

@@ -39,12 +39,25 @@ static inline void cursor_put(struct cursor *c, slice s)
 /* A column, or an inner type of one. */
 struct write_column {
     const struct engine_field *field;
-    slice name, key; /* key: the name as JSON with its colon */
+    slice name;
+    slice key; /* a byte for `{` or `,`, the name as JSON, a colon; readable up to the next multiple of 16 */
     enum gate_show show;
     uint32_t children_count;
     struct write_column *children;
     int64_t twin_next, twin_last; /* columns of the same name: the next one, the last one; -1: none */
 };
+
+/* Members begin with their key; short ones, nearly all, are copied without a call. */
+static inline void cursor_key(struct cursor *c, const struct write_column *col, uint8_t before)
+{
+    size_t len = col->key.len;
+
+    cursor_room(c, len + 15);
+    for (size_t at = 0; at < len; at += 16)
+        memcpy(c->p + at, col->key.ptr + at, 16);
+    *c->p = before;
+    c->p += len;
+}
 
 /* The date of the row before: rows of one answer are mostly of one day. */
 struct write_date {
@@ -63,6 +76,8 @@ struct writer {
     struct write_date date;
     struct buf scratch; /* a nested value on its way into a CSV field or a key */
     struct write_arrow *arrow;
+    uint64_t
+        arrow_offset_max; /* INT32_MAX: a chunk with more bytes or items in one column becomes several batches; tests have less */
 };
 
 /* ---- write_text.c: a valid value as text */

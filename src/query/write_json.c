@@ -61,10 +61,8 @@ static void put_row(struct writer *w, const struct engine_chunk *chunk, uint64_t
             continue;
         if (col->twin_last >= 0 && hidden(w, chunk, i, row, valid))
             continue;
-        cursor_room(c, col->key.len + 1);
-        cursor_byte(c, comma);
+        cursor_key(c, col, comma);
         comma = ',';
-        cursor_put(c, col->key);
         write_json_value(w, c, col, v, row);
     }
     cursor_room(c, 4); /* the bytes between rows too */

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "engine/engine.h"
-#include "query/writer.h"
+#include "query/write_int.h"
 
 static struct engine *engine;
 
@@ -28,6 +28,8 @@ static int teardown(void **state)
 }
 
 #define COLUMNS_MAX 32
+static uint64_t arrow_offset_max = INT32_MAX;
+
 /* The whole answer. `shows`: of column i, or NULL. */
 static enum err_code answer(const char *sql, struct writer_options opt, struct buf *out, struct err *err)
 {
@@ -50,6 +52,7 @@ static enum err_code answer(const char *sql, struct writer_options opt, struct b
     opt.names = names;
     opt.names_count = n;
     TRY(writer_new(&opt, fields, n, &w, err));
+    w->arrow_offset_max = arrow_offset_max;
     writer_begin(w, out);
     for (;;) {
         TRY(engine_result_next(r, &chunk, err));
@@ -335,6 +338,62 @@ static void test_refused(void **state)
     buf_done(&out);
 }
 
+/* Messages of an Arrow stream, the schema's and the end included: each begins at a multiple of 64. */
+static unsigned messages(const struct buf *b)
+{
+    unsigned n = 0;
+
+    for (size_t at = 0; at + 8 <= b->len; at += 64)
+        n += le32_get(b->ptr + at) == UINT32_MAX;
+    return n;
+}
+
+/* A chunk of more text than 32-bit offsets can tell becomes several batches; a single row of it is refused. */
+static void test_arrow_splits(void **state)
+{
+    static const char *const sql[] = {"SELECT 'twenty bytes of text' AS t FROM range(8)",
+                                      "SELECT [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] AS l FROM range(8)"};
+    static const uint64_t max[] = {50, 30}; /* two rows each */
+    struct buf out = BUF_INIT;
+    struct err err = {0};
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(sql); i++) {
+        arrow_offset_max = INT32_MAX;
+        out.len = 0;
+        assert_int_equal(answer(sql[i], arrow, &out, &err), ERR_OK);
+        assert_int_equal(messages(&out), 3);
+        arrow_offset_max = max[i];
+        out.len = 0;
+        assert_int_equal(answer(sql[i], arrow, &out, &err), ERR_OK);
+        assert_int_equal(messages(&out), 6);
+        arrow_offset_max = 10;
+        out.len = 0;
+        assert_int_equal(answer(sql[i], arrow, &out, &err), ERR_LIMIT);
+    }
+    arrow_offset_max = INT32_MAX;
+    buf_done(&out);
+}
+
+/* What stands in the place of a null is zeros, not what the engine's memory held. */
+static void test_arrow_nulls_are_zero(void **state)
+{
+    struct buf out = BUF_INIT;
+    struct err err = {0};
+    (void)state;
+
+    assert_int_equal(
+        answer(
+            "SELECT CASE WHEN i % 2 = 0 THEN v END AS v FROM (SELECT i, 6148914691236517205 AS v FROM range(64) t(i))",
+            arrow, &out, &err),
+        ERR_OK);
+    unsigned found = 0;
+    for (size_t at = 0; at + 8 <= out.len; at += 8)
+        found += le64_get(out.ptr + at) == UINT64_C(6148914691236517205);
+    assert_in_range(found, 32, 33); /* its bitmap is the same number */
+    buf_done(&out);
+}
+
 static void test_content_types(void **state)
 {
     (void)state;
@@ -347,11 +406,18 @@ static void test_content_types(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),    cmocka_unit_test(test_durations),
-        cmocka_unit_test(test_json),      cmocka_unit_test(test_ndjson),
-        cmocka_unit_test(test_twins),     cmocka_unit_test(test_csv),
-        cmocka_unit_test(test_many_rows), cmocka_unit_test(test_escapes_everywhere),
-        cmocka_unit_test(test_refused),   cmocka_unit_test(test_content_types),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_durations),
+        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_ndjson),
+        cmocka_unit_test(test_twins),
+        cmocka_unit_test(test_csv),
+        cmocka_unit_test(test_many_rows),
+        cmocka_unit_test(test_escapes_everywhere),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_arrow_splits),
+        cmocka_unit_test(test_arrow_nulls_are_zero),
+        cmocka_unit_test(test_content_types),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -221,11 +221,6 @@ void write_hex(struct cursor *c, slice s)
     }
 }
 
-static inline bool needs_escape(uint8_t c)
-{
-    return c < 0x20 || c == '"' || c == '\\';
-}
-
 /* Eight bytes at a time: high bits where a byte is below 0x20, a quote or a backslash. Exact up to the first hit (a borrow can only
  * spoil what comes after one). */
 static inline uint64_t escapes_in(uint64_t x)
@@ -253,33 +248,55 @@ static void put_escape(struct cursor *c, uint8_t byte)
     }
 }
 
+/* The last n < 8 bytes of a text of `len` that ends at `end`, with spaces behind them: no byte outside of the text is read. */
+static inline uint64_t tail_of(const uint8_t *end, size_t n, size_t len)
+{
+    uint64_t x = 0;
+
+    if (len >= 8) {
+        memcpy(&x, end - 8, 8);
+        x >>= 8 * (8 - n);
+    } else if (n >= 4) {
+        uint32_t low, high;
+        memcpy(&low, end - n, 4);
+        memcpy(&high, end - 4, 4);
+        x = low | (uint64_t)high << 8 * (n - 4);
+    } else {
+        for (size_t i = 0; i < n; i++)
+            x |= (uint64_t)end[(ptrdiff_t)i - (ptrdiff_t)n] << 8 * i;
+    }
+    return x | UINT64_C(0x2020202020202020) << 8 * n;
+}
+
 void write_json_text(struct cursor *c, slice s)
 {
     const uint8_t *p = s.ptr, *end = s.ptr + s.len;
+    uint64_t x, hits;
 
-    cursor_room(c, s.len + 2);
+    cursor_room(c, s.len + 2 + 8); /* eight bytes are stored at a time, and what is too much is written over */
     cursor_byte(c, '"');
     for (;;) {
-        while (end - p >= 8) {
-            uint64_t x;
+        size_t n = (size_t)(end - p);
+        if (n >= 8) {
             memcpy(&x, p, 8);
-            uint64_t hits = escapes_in(x);
-            memcpy(c->p, &x, 8); /* the bytes behind a hit are written over */
-            if (hits) {
-                unsigned n = (unsigned)__builtin_ctzll(hits) / 8;
-                p += n;
-                c->p += n;
-                break;
-            }
-            p += 8;
-            c->p += 8;
-        }
-        while (p < end && !needs_escape(*p))
-            *c->p++ = *p++;
-        if (p == end)
+            n = 8;
+        } else if (n > 0) {
+            x = tail_of(end, n, s.len);
+        } else {
             break;
-        cursor_room(c, 6 + (size_t)(end - p) + 1);
-        put_escape(c, *p++);
+        }
+        memcpy(c->p, &x, 8);
+        hits = escapes_in(x);
+        if (!hits) {
+            p += n;
+            c->p += n;
+            continue;
+        }
+        n = (unsigned)__builtin_ctzll(hits) / 8;
+        c->p += n;
+        cursor_room(c, 6 + (size_t)(end - p) + 2 + 8);
+        put_escape(c, p[n]);
+        p += n + 1;
     }
     cursor_byte(c, '"');
 }
@@ -308,19 +325,16 @@ static void json_struct(struct writer *w, struct cursor *c, const struct write_c
 {
     bool any = false;
 
-    cursor_room(c, 1);
-    cursor_byte(c, '{');
     for (uint32_t i = 0; i < col->children_count; i++) {
         if (!engine_valid(&v->children[i], row))
             continue;
-        cursor_room(c, col->children[i].key.len + 1);
-        if (any)
-            cursor_byte(c, ',');
+        cursor_key(c, &col->children[i], any ? ',' : '{');
         any = true;
-        cursor_put(c, col->children[i].key);
         write_json_value(w, c, &col->children[i], &v->children[i], row);
     }
-    cursor_room(c, 1);
+    cursor_room(c, 2);
+    if (!any)
+        cursor_byte(c, '{');
     cursor_byte(c, '}');
 }
 
