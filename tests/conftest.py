@@ -199,7 +199,7 @@ class Server:
         self.log_path = self.folder / "log"
         self.process, self.port, self.tls = None, None, None
         self.api = Api(self)
-        self._clients = []
+        self.log_shown = 0
 
     # ---- the process
 
@@ -277,7 +277,10 @@ def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if report.failed:
         for server in getattr(item.module, "_servers", []):
-            report.sections.append(("log of the server in %s" % server.folder.name, server.log()[-8000:]))
+            log = server.log()[server.log_shown:]
+            server.log_shown += len(log)
+            if log:
+                report.sections.append(("log of the server in %s, since the last failure" % server.folder.name, log[-8000:]))
 
 
 @contextlib.contextmanager

@@ -115,8 +115,9 @@ static bool parse(struct job *j)
     if (flags.bad)
         flags = (struct url_flags){0};
     j->q.fields |= flags.fields;
-    j->q.send_null |= flags.send_null;
     flags.streaming |= body_streaming;
+    j->q.send_null |=
+        flags.send_null && !flags.streaming; /* recorded: a streamed answer heeds the body's member only */
     choose_format(j, &flags);
     return true;
 }
