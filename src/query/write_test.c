@@ -386,13 +386,13 @@ static void test_arrow_nulls_are_zero(void **state)
     _cleanup_(writer_freep) struct writer *w = NULL;
     struct buf out = BUF_INIT;
     struct err err = {0};
-    uint64_t values[64];
+    uint64_t numbers[64];
     unsigned found = 0;
     (void)state;
 
     for (size_t i = 0; i < 64; i++)
-        values[i] = secret;
-    struct engine_vector v = {.data = values, .valid = valid, .size = 64};
+        numbers[i] = secret;
+    struct engine_vector v = {.data = numbers, .valid = valid, .size = 64};
     const struct engine_chunk chunk = {.rows = 64, .columns = &v};
     assert_int_equal(writer_new(&opt, &field, 1, &w, &err), ERR_OK);
     assert_int_equal(writer_chunk(w, &chunk, &out, &err), ERR_OK);
