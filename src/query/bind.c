@@ -314,6 +314,38 @@ static void count_whole(struct relation *r)
     plan->count = n;
 }
 
+/* The same for bins: a file within one of them. */
+static void count_bins(struct relation *r)
+{
+    struct plan *plan = &r->stream->plan;
+    const struct counts_bins *bins = r->opt->bins;
+    size_t n = 0;
+
+    for (size_t i = 0; i < plan->count; i++) {
+        const struct plan_file *f = &plan->files[i];
+        if (file_inside(r, f) && counts_bin(bins, f->tmin_us) == counts_bin(bins, f->tmax_us))
+            bins->counts[counts_bin(bins, f->tmin_us)] += f->rows;
+        else
+            plan->files[n++] = *f;
+    }
+    plan->count = n;
+}
+
+static void count_stage(const struct relation *r)
+{
+    const struct counts_bins *bins = r->opt->bins;
+
+    for (size_t p = 0; p < r->stream->snap.parts_count; p++) {
+        const struct batch_view *v = &r->stream->snap.parts[p];
+        const struct column *c = batch_view_column(v, 0);
+        for (uint32_t i = 0; c && i < v->rows; i++) {
+            int64_t us = ((const int64_t *)c->values)[i];
+            if (us >= r->opt->from_us && us < r->opt->to_us)
+                bins->counts[counts_bin(bins, us)]++;
+        }
+    }
+}
+
 static enum err_code files_choose(struct relation *r, const struct gate_output *gate, struct err *err)
 {
     struct bound_stream *s = r->stream;
@@ -325,6 +357,8 @@ static enum err_code files_choose(struct relation *r, const struct gate_output *
     drop_damaged(r);
     if (counts_whole(gate))
         count_whole(r);
+    if (r->opt->bins)
+        count_bins(r);
     s->files_count = s->plan.count;
     if (gate->scan && gate->limit != UINT64_MAX && (gate->top_n || gate->newest_first))
         s->files_count = gate->top_n ? newest_cover(r, gate->limit) : any_cover(r, gate->limit);
@@ -458,6 +492,10 @@ static enum err_code relation_print(struct relation *r, const struct gate_output
         r->b->counted += r->stream->snap.stage_rows;
         stage = false;
     }
+    if (stage && r->opt->bins) {
+        count_stage(r);
+        stage = false;
+    }
     buf_fmt(sql, "%s AS NOT MATERIALIZED (", r->gate->alias);
     if (stage)
         arm_stage(r, sql);
@@ -524,6 +562,8 @@ enum err_code bind_streams(struct query_pool *pool, struct engine *engine, const
 {
     *out = (struct binding){.pool = pool, .engine = engine};
     out->streams_count = gate->streams_count;
+    if (opt->bins)
+        memset(opt->bins->counts, 0, (opt->bins->whole + 1) * sizeof(*opt->bins->counts));
     out->streams = arena_zalloc(&out->arena, (gate->streams_count + 1) * sizeof(*out->streams));
     enum err_code rc = print_statement(out, gate, opt, err);
     if (rc != ERR_OK)

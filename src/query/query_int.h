@@ -11,7 +11,8 @@
 #include "base/arena.h"
 #include "base/map.h"
 #include "base/metrics.h"
-#include "query/gate.h"
+#include "query/counts.h"
+#include "query/dialect_ast.h"
 #include "query/query.h"
 #include "stage/lake.h"
 
@@ -92,6 +93,7 @@ struct bind_options {
     int64_t from_us, to_us;         /* [from, to): on every stream */
     uint64_t row_after, row_before; /* rows with after < id < before; 0, 0: all */
     slice row_id;                   /* name of the column of the row id in the gate's columns; ptr NULL: none */
+    struct counts_bins *bins; /* NULL, or: what need not be read is counted there, and left out */
     const char *before, *after;     /* put around the SQL of the gate: "SELECT ... FROM (" and ")"; NULL: nothing */
 };
 /* Takes the snapshots and writes the SQL. ERR_INVALID: a stream is gone since the gate saw it, in the gate's words. */
@@ -110,6 +112,7 @@ struct lookup { /* of the gate, over the lake's streams */
     void *may_read_arg;
     slice only;   /* ptr NULL, or the one stream that may be named */
     slice row_id; /* ptr NULL, or the name of the row id as a further column */
+    char denied[128]; /* out: the first stream that may not be read */
 };
 bool lookup_stream(void *arg, slice stream, struct arena *arena, struct gate_column **columns, size_t *count);
 typedef enum err_code (*rows_fn)(void *arg, const struct engine_field *fields, uint32_t fields_count,

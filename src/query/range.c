@@ -94,33 +94,31 @@ bool range_duration(slice text, int64_t *us)
     return true;
 }
 
-static enum err_code bad(struct err *err, const char *what, slice text)
+static enum err_code bad(struct err *err, const char *why)
 {
-    return err_set(err, ERR_INVALID, "Error while parsing provided time range: %s '" SLICE_FMT "'", what,
-                   SLICE_ARG(slice_head(text, 100)));
+    return err_set(err, ERR_INVALID, "Error while parsing provided time range: %s", why);
 }
 
 enum err_code query_range(slice start, slice end, int64_t now_us, int64_t *from_us, int64_t *to_us, struct err *err)
 {
     int64_t back;
 
-    if (start.len == 0 || end.len == 0)
-        return err_set(err, ERR_INVALID,
-                       "Error while parsing provided time range: start time and end time cannot be empty");
     if (slice_eq(end, slice_lit("now"))) {
         if (!range_duration(start, &back))
-            return bad(err, "not a duration:", start);
+            return bad(err, "Parsing humantime: with an end time of 'now' the start time is a duration such as 10m");
         if (back > now_us + INT64_C(62135596800000000)) /* before the year 1 */
-            return bad(err, "the duration reaches beyond the calendar:", start);
+            return bad(err, "the duration reaches beyond the calendar");
         *from_us = now_us - back;
         *to_us = now_us;
         return ERR_OK;
     }
     if (!time_parse_rfc3339(start, true, from_us))
-        return bad(err, "start time must be RFC 3339 with a zone, or a duration with an end time of 'now':", start);
+        return bad(
+            err,
+            "Error parsing time: the start time must be RFC 3339 with a zone, or a duration if the end time is 'now'");
     if (!time_parse_rfc3339(end, true, to_us))
-        return bad(err, "end time must be RFC 3339 with a zone, or 'now':", end);
+        return bad(err, "Error parsing time: the end time must be RFC 3339 with a zone, or 'now'");
     if (*from_us > *to_us)
-        return err_set(err, ERR_INVALID, "Error while parsing provided time range: start time is after end time");
+        return bad(err, "Start time cannot be greater than the end time");
     return ERR_OK;
 }

@@ -13,12 +13,18 @@
 
 bool lookup_stream(void *arg, slice stream, struct arena *arena, struct gate_column **columns, size_t *count)
 {
-    const struct lookup *l = arg;
+    struct lookup *l = arg;
     _cleanup_(stream_version_unrefp) struct stream_version *version = NULL;
     _cleanup_(schema_unrefp) struct schema *schema = NULL;
 
-    if ((l->only.ptr && !slice_eq(l->only, stream)) || (l->may_read && !l->may_read(l->may_read_arg, stream)))
+    if (l->only.ptr && !slice_eq(l->only, stream))
         return false;
+    if (l->may_read && !l->may_read(l->may_read_arg, stream)) {
+        if (!l->denied[0])
+            (void)snprintf(l->denied, sizeof(l->denied), SLICE_FMT,
+                           SLICE_ARG(slice_head(stream, sizeof(l->denied) - 1)));
+        return false;
+    }
     if (lake_stream(l->pool->lake, stream, &version, &schema, NULL) != ERR_OK)
         return false;
     uint32_t n = schema_count(schema);
@@ -182,7 +188,10 @@ static enum err_code answer_run(struct answer *a, struct err *err)
         x.bind.to_us = INT64_MAX;
     if (slice_trim(req->sql).len == 0)
         return err_set(err, ERR_INVALID, "Error: the query is empty");
-    TRY(pool_gate(a->pool, req->sql, &env, &gate, err));
+    enum err_code rc = pool_gate(a->pool, req->sql, &env, &gate, err);
+    if (rc != ERR_OK && lookup.denied[0])
+        return err_set(err, ERR_INVALID, "Error: User does not have access to stream- %s", lookup.denied);
+    TRY(rc);
     a->writer_options = (struct writer_options){.format = req->format,
                                                 .fields = req->fields,
                                                 .send_null = req->send_null,
