@@ -32,12 +32,16 @@ void handle_about(struct request *r)
 {
     const struct api_options *o = &r->api->opt;
     struct store *store = lake_store(r->api->lake);
+    char deployment[40]; /* ULIDs of ours are in lower case, the contract's in upper case */
 
+    (void)snprintf(deployment, sizeof(deployment), "%s", catalog_cluster(lake_catalog(r->api->lake)));
+    for (char *c = deployment; *c; c++)
+        *c = *c >= 'a' && *c <= 'z' ? (char)(*c - 32) : *c;
     answer_json(r, 200,
                 json_pack("{s:s, s:s, s:s, s:s, s:b, s:n, s:b, s:n, s:b, s:{s:s, s:s, s:s, s:s}, s:s, s:s, s:s, s:i, "
                           "s:{s:s, s:s}, s:{s:n}, s:{s:s, s:s}}",
                           "version", COMPATIBLE_WITH, "uiVersion", "development", "commit", SLUICE_COMMIT,
-                          "deploymentId", o->deployment_id ? o->deployment_id : "", "updateAvailable", 0,
+                          "deploymentId", deployment, "updateAvailable", 0,
                           "latestVersion", "llmActive", 0, "llmProvider", "oidcActive", 0, "license", "name",
                           "Apache-2.0", "version", "v1", "plan", "OSS", "deploymentInfo", "Managed", "mode",
                           "Standalone", "staging", o->staging_dir ? o->staging_dir : "", "hotTier", "Disabled",

@@ -819,12 +819,11 @@ enum err_code catalog_evolve(struct catalog *cat, const struct sid *sid, const s
 static void cluster_body(struct catalog *cat, uint32_t shards, struct buf *out)
 {
     struct jobject o = {0};
-    struct nonce id;
-    char hex[33];
+    uint8_t random[10];
 
-    seq_nonce(&cat->io, &id);
-    nonce_hex(&id, hex);
-    jobject_text(&o, "cluster", slice_str(hex));
+    cat->os->ops->random(cat->os, random, sizeof(random));
+    struct ulid id = ulid_make(os_wall_us(cat->os) / 1000, random);
+    jobject_text(&o, "cluster", slice_str(id.text));
     jobject_int(&o, "epoch", 1);
     jobject_int(&o, "shards", shards);
     jobject_int(&o, "min_reader", 1);
@@ -846,7 +845,14 @@ static enum err_code cluster_read(struct catalog *cat, const struct slot *slot, 
     if (!json_get_u64(slot->body, "shards", &shards) || shards == 0 || shards > SHARDS_MAX)
         return err_set(err, ERR_CORRUPT, "cluster slot without a number of shards");
     cat->shards_count = (uint32_t)shards;
+    const char *id = json_string_value(json_object_get(slot->body, "cluster"));
+    (void)snprintf(cat->cluster, sizeof(cat->cluster), "%s", id ? id : "");
     return ERR_OK;
+}
+
+const char *catalog_cluster(const struct catalog *cat)
+{
+    return cat->cluster;
 }
 
 static enum err_code cluster_open(struct catalog *cat, uint32_t shards, struct err *err)

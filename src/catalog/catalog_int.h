@@ -71,6 +71,7 @@ struct catalog {
     struct store *store;
     struct seq_io io;
     uint32_t shards_count;
+    char cluster[33];
     int64_t snapshot_retention_us, fence_us;
     char node_id[64];
     char *endpoint;
