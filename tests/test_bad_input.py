@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import socket
+import subprocess
 import time
 import zlib
 
@@ -93,8 +94,8 @@ def test_refused_before_the_body_is_read(server):
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd", "br"])
 def test_bomb(api, server, coding):
-    """A gigabyte of spaces in a small body."""
-    bombs = {"gzip": lambda: gzip.compress(b" " * (1 << 30), 1), "deflate": lambda: zlib.compress(b" " * (1 << 30), 1)}
+    """A quarter of a gigabyte of spaces in a small body."""
+    bombs = {"gzip": lambda: gzip.compress(b" " * (1 << 28), 1), "deflate": lambda: zlib.compress(b" " * (1 << 28), 1)}
     if coding in bombs:
         body = bombs[coding]()
     else:
@@ -162,7 +163,7 @@ def test_custom_partition_names_field(api):
     assert api.create("parted", headers={"X-P-Custom-Partition": "level"}).status == 200
     for bad in ({"x": 1}, {"level": None}, {"level": ""}, {"level": "a.b"}, {"level": 1.5}):
         assert "level" in refused(api.ingest("parted", [{"level": "ok"}, bad]))
-    for good in ("a/b", "../..", "é", "a b", "%2e%2e", "."[:0] + "..x".replace(".", "_"), "x" * 300):
+    for good in ("a/b", "//", "é", "a b", "%2e%2e", "a=b", "~", "x" * 300):
         api.put("parted", {"level": good})
         api.put("parted", {"level": good}, {"X-P-Ack": "object"})
         assert api.sql("SELECT count(*) AS n FROM parted WHERE level = '%s'" % good) == [{"n": 2}], good
@@ -350,6 +351,14 @@ def test_garbage_on_the_wire(server, bytes_):
 
 # ---- a damaged disk
 
+# Nothing moves by itself meanwhile.
+QUIET = {"SLUICE_FLUSH_IDLE": "1h", "SLUICE_FLUSH_AGE": "1h", "SLUICE_COMPACT_INTERVAL": "1h", "SLUICE_WAL_SEGMENT": "1MiB"}
+
+
+def copy(source, target):
+    subprocess.run(["cp", "-a", "--sparse=always", str(source), str(target)], check=True)
+
+
 def damage(path, offset):
     with open(path, "r+b") as f:
         f.seek(offset)
@@ -368,7 +377,7 @@ def places(size, count):
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory):
     """A data directory with data files, manifests, slots and a WAL that holds rows of its own; and what SQL answered."""
-    server = conftest.Server(env={"SLUICE_FLUSH_IDLE": "1h", "SLUICE_FLUSH_AGE": "1h", "SLUICE_COMPACT_INTERVAL": "1h"})
+    server = conftest.Server(env=QUIET)
     try:
         server.start()
         for turn in range(300):  # more files than a head holds by itself
@@ -379,7 +388,7 @@ def disk(tmp_path_factory):
         assert right == [{"n": 930, "s": 3.0 * sum(range(310)), "i": 930.0}]
         server.kill()
         folder = tmp_path_factory.mktemp("disk") / "data"
-        shutil.copytree(server.data, folder)
+        copy(server.data, folder)
         yield folder, right
     finally:
         server.done()
@@ -414,15 +423,17 @@ def test_flipped_byte(start_server, disk, tmp_path, kind):
         cases = cases[:: max(1, len(cases) // 14)]
     for number, (path, offset) in enumerate(cases):
         data = tmp_path / str(number)
-        shutil.copytree(folder, data)
+        copy(folder, data)
         damage(data / os.path.relpath(path, folder), offset)
-        server = start_server(start=False, data=data, env={"SLUICE_FLUSH_IDLE": "1h", "SLUICE_FLUSH_AGE": "1h"})
+        server = start_server(start=False, data=data, env=QUIET)
         where = "%s at %d" % (os.path.relpath(path, folder), offset)
         try:
             server.start()
         except AssertionError:
             assert server.process.poll() not in (None, 0) and server.process.returncode > 0, "%s: %s" % (where, server.log()[-3000:])
-            assert '"level":"error"' in server.log() or "sluice:" in server.log(), where
+            said = server.log().partition("\n")[2]
+            assert kind in ("wal", "slot") or os.path.basename(path) in said, (where, said)
+            assert said, where
             seen["refused to start"] += 1
         else:
             for _ in range(2):
@@ -448,8 +459,8 @@ def test_flipped_byte(start_server, disk, tmp_path, kind):
 def test_damaged_file_is_named_and_others_are_answered(start_server, disk, tmp_path):
     folder, _ = disk
     data = tmp_path / "data"
-    shutil.copytree(folder, data)
-    server = start_server(data=data)
+    copy(folder, data)
+    server = start_server(data=data, env=QUIET)
     api = server.api
     api.put("sound", [{"a": 1}] * 3, {"X-P-Ack": "object"})
     server.stop()
@@ -500,7 +511,6 @@ def test_two_servers_on_one_directory(start_server):
 
 def test_full_disk_answers_503_and_recovers(start_server, tmp_path):
     """A small file system of its own, filled up: 503 with Retry-After, nothing acknowledged is lost, and it goes on when there is room."""
-    import subprocess
     mount = tmp_path / "small"
     mount.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=220m", "tmpfs", str(mount)], capture_output=True).returncode:

@@ -55,7 +55,8 @@ unsigned status_of(enum err_code rc)
 
 void answer_err(struct request *r, enum err_code rc, const struct err *err)
 {
-    unsigned status = status_of(rc);
+    unsigned status =
+        rc == ERR_LIMIT && err->os_errno ? 503 /* of this machine (disk, files), not of the request */ : status_of(rc);
 
     answer_text(r, status, "%s", err->msg[0] ? err->msg : err_name(rc));
     if (status == 503)

@@ -364,6 +364,20 @@ static enum err_code reserved(struct resolve *r, const struct entry *e)
     return ERR_OK;
 }
 
+static enum err_code not_in_static_schema(struct resolve *r, const struct entry *e)
+{
+    uint32_t row = FIELD_NONE;
+
+    for (size_t i = 0; i < CELL_CLASSES; i++)
+        if (e->cells[i])
+            row = MIN(row, first_row(e->cells[i], r->batch->rows, UINT32_MAX));
+    if (row == FIELD_NONE) /* null wherever it is there */
+        return err_set(r->err, ERR_INVALID, "Schema mismatch: field '" SLICE_FMT "' is not in the static schema",
+                       SLICE_ARG(e->name));
+    return err_set(r->err, ERR_INVALID, "Schema mismatch: field '" SLICE_FMT "' is not in the static schema (row %u)",
+                   SLICE_ARG(e->name), record_of(r->d, row));
+}
+
 /* First pass: what fits the plain column. */
 static enum err_code resolve_plain(struct resolve *r, struct entry *e)
 {
@@ -382,8 +396,7 @@ static enum err_code resolve_plain(struct resolve *r, struct entry *e)
     }
     if (field == FIELD_NONE) {
         if (r->rules->static_schema)
-            return err_set(r->err, ERR_INVALID, "Schema mismatch: field '" SLICE_FMT "' is not in the static schema",
-                           SLICE_ARG(e->name));
+            return not_in_static_schema(r, e);
         if (!any || !plain_type(r, e, &type))
             return ERR_OK;
         field = field_add(r, e->name, type);

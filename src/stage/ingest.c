@@ -353,7 +353,7 @@ enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake
     if (rc == ERR_INVALID) /* the beginnings that clients look for (contract 1.1, 2.1) */
         (void)err_wrap(err, malformed ? "Json deserialize error" : "Invalid Request");
     metric_add(lake->m_requests, 1);
-    if (rc == ERR_INVALID || rc == ERR_LIMIT)
+    if (rc == ERR_INVALID || (rc == ERR_LIMIT && !(err && err->os_errno))) /* with an errno: a full disk, tried again */
         lake_event(lake, "rejected", req->stream, 1, "%s", err ? err->msg : "");
     return rc;
 }
