@@ -31,6 +31,15 @@ static const struct cli_option tail_options[] = {
     {"ids", 0, NULL, "put each row's id and a tab before it"},
     {"count", 'n', "N", "end after this many rows"},
     END};
+static const struct cli_option ingest_options[] = {
+    {"stream", 's', "NAME", "stream to write to; created when it is not there"},
+    {"output", 'o', "FORMAT", "text (default) or json: the summary"},
+    {"batch", 0, "SIZE", "send about this much JSON at a time; default 4MiB"},
+    {"parallel", 'p', "N", "requests in flight; default 4"},
+    {"skip-bad", 0, NULL, "report bad lines and go on; otherwise the first one ends the command"},
+    {"source", 0, "NAME", "log source (X-P-Log-Source), for example json"},
+    {"quiet", 'q', NULL, "no progress and no summary"},
+    END};
 static const struct cli_option ls_options[] = {OUTPUT_TABLE, END};
 static const struct cli_option create_options[] = {
     {"partition", 0, "COLUMN", "keep rows of different values of this column in different files"},
@@ -40,6 +49,14 @@ static const struct cli_option create_options[] = {
     END};
 static const struct cli_option rm_options[] = {
     {"yes", 'y', NULL, "do not ask"}, {"if-exists", 0, NULL, "succeed when there is no such stream"}, END};
+static const struct cli_option cat_options[] = {
+    {"output", 'o', "FORMAT", "of the list of keys: table or json; on a terminal table, else json"}, END};
+static const struct cli_option verify_options[] = {OUTPUT_TABLE, END};
+static const struct cli_option fsck_options[] = {
+    OUTPUT_TABLE,
+    {"report", 0, NULL, "list what each folder holds: live, retained, limbo, garbage (default)"},
+    {"repair", 0, NULL, "remove what nothing refers to, and what is left of deleted streams"},
+    END};
 
 /* clang-format off: one command, one paragraph */
 const struct command commands[] = {
@@ -67,6 +84,16 @@ const struct command commands[] = {
      "sluice tail web --where \"status >= 500\"\n"
      "sluice tail web --output text --count 20",
      tail_options, run_tail},
+    {"ingest", NULL, "FILE...", 1, 100000, SCOPE_CLIENT, "send files of logs to a server",
+     "Reads files of JSON, one object a line (NDJSON) or arrays of objects, plain or packed\n"
+     "with gzip or zstd; - is stdin. Sends batches, several at a time, and tries again when\n"
+     "the server is busy. Without --stream the name of the file up to its first dot is the\n"
+     "stream. Exit code 0 means that every row was acknowledged. A row may be there twice if\n"
+     "the network failed between a request and its answer; the summary says when.",
+     "sluice ingest --stream web access.ndjson.gz\n"
+     "journalctl -o json -f | sluice ingest --stream journal -\n"
+     "sluice ingest --stream web logs/*.json.zst --parallel 8",
+     ingest_options, run_ingest},
     {"stream ls", "list", "", 0, 0, SCOPE_CLIENT, "list streams", "Lists the streams of a server.",
      "sluice stream ls\nsluice stream ls --output json", ls_options, run_stream_ls},
     {"stream create", NULL, "NAME", 1, 1, SCOPE_CLIENT, "create a stream",
@@ -85,6 +112,24 @@ const struct command commands[] = {
     {"stream schema", NULL, "NAME", 1, 1, SCOPE_CLIENT, "show the columns of a stream",
      "Shows the columns of a stream and their types.",
      "sluice stream schema web\nsluice stream schema web --output json", ls_options, run_stream_schema},
+    {"catalog cat", NULL, "[KEY]", 0, 1, SCOPE_STORE, "print objects of a store folder",
+     "Prints an object of the catalog as JSON: a slot or a manifest. Without KEY it lists the\n"
+     "keys. Reads the folder itself and needs no server; it writes nothing.",
+     "sluice catalog cat --data ./data\n"
+     "sluice catalog cat --data ./data .sluice/cluster/00000000000000000000\n"
+     "sluice catalog cat --store /backup/store --output table",
+     cat_options, run_catalog_cat},
+    {"catalog verify", NULL, "", 0, 0, SCOPE_STORE, "check every checksum of a store folder",
+     "Reads every slot, manifest and data file and checks its checksum. Exit code 1 and a line\n"
+     "for each damaged object if there is one. Safe beside a running server; writes nothing.",
+     "sluice catalog verify --data ./data\nsluice catalog verify --store /backup/store --output json", verify_options,
+     run_catalog_verify},
+    {"catalog fsck", NULL, "", 0, 0, SCOPE_STORE, "say what a store folder holds, and tidy it",
+     "Sorts every object of a store folder into live, retained (old versions that queries may\n"
+     "still read), limbo (too new to judge), garbage and unknown. With --repair it does now what\n"
+     "a server does in time: it removes garbage and what is left of deleted streams. Stop the\n"
+     "server of this folder before --repair.",
+     "sluice catalog fsck --data ./data\nsluice catalog fsck --data ./data --repair", fsck_options, run_catalog_fsck},
     {"config check", NULL, "", 0, 0, SCOPE_SERVER, "check the configuration of a server and print it",
      "Reads flags, environment and file as `serve` would and prints each setting, its value and\n"
      "where that comes from. Secrets are not printed. Exit code 2 if something is wrong.",

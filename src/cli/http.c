@@ -211,7 +211,7 @@ static int on_tick(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t
     struct transfer *t = arg;
 
     (void)down_total, (void)down, (void)up_total, (void)up;
-    if (interrupted())
+    if (interrupted() && !t->call->finish)
         return 1;
     return t->call->tick && !t->call->tick(t->call->arg, t->reply->received);
 }

@@ -26,7 +26,7 @@ struct http_call {
     /* Called about once a second and whenever something happens; false stops with ERR_CANCELLED. May be NULL. */
     bool (*tick)(void *arg, uint64_t received);
     void *arg;
-    bool no_timeout; /* answers that never end */
+    bool finish; /* Ctrl-C does not stop this one */
 };
 struct http_reply {
     long status;

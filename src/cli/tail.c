@@ -173,8 +173,7 @@ static enum err_code follow_once(struct following *f, struct http *h, const char
 {
     _cleanup_(freep) char *last = mem_fmt("Last-Event-ID: %s", f->last_id);
     const char *const headers[] = {"Accept: text/event-stream", f->last_id[0] ? last : NULL, NULL};
-    const struct http_call call = {
-        .method = "GET", .path = path, .headers = headers, .data = on_data, .arg = f, .no_timeout = true};
+    const struct http_call call = {.method = "GET", .path = path, .headers = headers, .data = on_data, .arg = f};
     struct http_reply reply;
 
     f->line.len = f->data.len = 0;

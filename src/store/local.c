@@ -647,6 +647,42 @@ static const struct store_ops local_ops = {
     .describe = local_describe,
 };
 
+/* ---- looking only */
+
+static enum err_code refuse(struct store *s, slice key, struct err *err)
+{
+    return err_set(err, ERR_DENIED, "store %s is open for reading only (" SLICE_FMT ")", local_of(s)->root,
+                   SLICE_ARG(key));
+}
+
+static enum err_code reader_create(struct store *s, slice key, slice bytes, struct err *err)
+{
+    (void)bytes;
+    return refuse(s, key, err);
+}
+
+static enum err_code reader_upload_begin(struct store *s, struct os_file **out, struct err *err)
+{
+    (void)out;
+    return refuse(s, slice_lit("upload"), err);
+}
+
+static const struct store_ops reader_ops = {
+    .free = local_free,
+    .create = reader_create,
+    .upload_begin = reader_upload_begin,
+    .upload_publish = local_upload_publish, /* of an upload: there is none */
+    .upload_drop = local_upload_drop,
+    .sync_group = local_sync_group,
+    .read = local_read,
+    .stat = local_stat,
+    .list = local_list,
+    .remove = refuse,
+    .now_us = local_now_us,
+    .engine_path = local_engine_path,
+    .describe = local_describe,
+};
+
 /* ---- opening */
 
 struct leftover {
@@ -732,17 +768,35 @@ static enum err_code local_start(struct local *l, struct err *err)
     return probe_run(l, err);
 }
 
-enum err_code store_local_open(struct os *os, const char *dir, struct store **out, struct err *err)
+static struct local *local_new(struct os *os, const char *dir, const struct store_ops *ops)
 {
     struct local *l = mem_zalloc(sizeof(*l));
     size_t n = strlen(dir);
 
     while (n > 1 && dir[n - 1] == '/')
         n--;
-    l->base.ops = &local_ops;
+    l->base.ops = ops;
     l->os = os;
     l->root = mem_str(slice_of(dir, n));
     l->mu = os->ops->mutex_new(os);
+    return l;
+}
+
+enum err_code store_local_open_reader(struct os *os, const char *dir, struct store **out, struct err *err)
+{
+    struct os_stat st;
+
+    if (os->ops->stat(os, dir, &st, err) != ERR_OK)
+        return err_wrap(err, "store %s", dir);
+    if (!st.is_dir)
+        return err_set(err, ERR_INVALID, "store %s is no directory", dir);
+    *out = &local_new(os, dir, &reader_ops)->base;
+    return ERR_OK;
+}
+
+enum err_code store_local_open(struct os *os, const char *dir, struct store **out, struct err *err)
+{
+    struct local *l = local_new(os, dir, &local_ops);
     enum err_code rc = local_start(l, err);
     if (rc != ERR_OK) {
         local_free(&l->base);

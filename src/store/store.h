@@ -52,4 +52,6 @@ struct store {
 };
 /* Opens or creates the directory; its file system must pass the probe (exclusive create, sync). */
 MUST_CHECK enum err_code store_local_open(struct os *os, const char *dir, struct store **out, struct err *err);
+/* An existing directory, to look at: nothing is probed or written, create, upload and remove answer ERR_DENIED. */
+MUST_CHECK enum err_code store_local_open_reader(struct os *os, const char *dir, struct store **out, struct err *err);
 bool store_key_valid(slice key);
