@@ -43,6 +43,10 @@ class Rows:
 
     def check(self, api, stream):
         """Every acknowledged request once and whole, no other but those that were cut off; these count from now on if they are there."""
+        if not self.acked and api.count(stream) == 0:  # perhaps without a column yet
+            self.unknown.clear()
+            self.sent = 0
+            return
         answer = api.query('SELECT r, count(*) AS n, count(DISTINCT i) AS d FROM "%s" GROUP BY r' % stream)
         assert answer.status == 200, (stream, answer)
         found = {row["r"]: (row["n"], row["d"]) for row in answer.json()}
@@ -152,6 +156,8 @@ class Load:
 
     @staticmethod
     def expect(answer, name):
+        if answer.status == 503:
+            raise ConnectionError("it stops")
         if answer.status != 200:
             raise Fault("%s: %s" % (name, answer))
 
@@ -283,7 +289,7 @@ def test_compaction_keeps_answers(start_server):
         api.put("app", [{"turn": turn, "i": i, "s": "v%d" % (i % 7)} for i in range(50)], {"X-P-Ack": "object"})
     before = api.sql("SELECT s, count(*) AS n, sum(i) AS i, sum(turn) AS t FROM app GROUP BY s ORDER BY s")
     assert sum(r["n"] for r in before) == 1500
-    api.wait(lambda: any(k.startswith("sluice_compact") and v > 0 for k, v in api.metrics().items()), 20)
+    assert api.wait(lambda: api.metrics().get("sluice_compaction_outputs_total", 0) > 0), "nothing was compacted"
     for clean in (True, False):
         server.restart(clean)
         assert api.sql("SELECT s, count(*) AS n, sum(i) AS i, sum(turn) AS t FROM app GROUP BY s ORDER BY s") == before
