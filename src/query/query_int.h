@@ -131,6 +131,9 @@ struct execution {
 /* Lease, bind, run, chunk after chunk to rows(); once again when a file was deleted under it before the first rows. */
 MUST_CHECK enum err_code execute(struct execution *x, struct err *err);
 
+/* ---- explain.c */
+void explain_clean(slice text, struct buf *out);
+
 /* ---- damage.c: files that turned out damaged */
 void damage_done(struct query_pool *pool);
 bool damage_known(struct query_pool *pool, slice key);

@@ -126,6 +126,7 @@ struct answer {
     struct running *running;
     struct writer_options writer_options;
     struct writer *writer;
+    bool explain;
     struct buf out;
     uint64_t bytes;
 };
@@ -138,6 +139,23 @@ static enum err_code answer_flush(struct answer *a, struct err *err)
     enum err_code rc = a->sink->data(a->sink->arg, buf_view(&a->out), err);
     a->out.len = 0;
     return rc;
+}
+
+/* Rows of EXPLAIN: kind and drawing, both text. */
+static enum err_code answer_explain(struct answer *a, const struct engine_chunk *chunk, struct err *err)
+{
+    _cleanup_(buf_done) struct buf text = BUF_INIT;
+
+    for (uint64_t i = 0; i < chunk->rows; i++) {
+        struct text kind = ((const struct text *)chunk->columns[0].data)[i], plan;
+        text.len = 0;
+        explain_clean(text_slice((const struct text *)chunk->columns[1].data + i), &text);
+        plan = text_of(buf_view(&text));
+        struct engine_vector columns[] = {{.data = &kind, .size = 1}, {.data = &plan, .size = 1}};
+        const struct engine_chunk row = {1, columns};
+        TRY(writer_chunk(a->writer, &row, &a->out, err));
+    }
+    return ERR_OK;
 }
 
 static enum err_code answer_rows(void *arg, const struct engine_field *fields, uint32_t count,
@@ -154,7 +172,7 @@ static enum err_code answer_rows(void *arg, const struct engine_field *fields, u
         writer_begin(a->writer, &a->out);
         return ERR_OK;
     }
-    TRY(writer_chunk(a->writer, chunk, &a->out, err));
+    TRY(a->explain ? answer_explain(a, chunk, err) : writer_chunk(a->writer, chunk, &a->out, err));
     (void)atomic_fetch_add(&a->running->rows, chunk->rows);
     if (atomic_load(&a->running->stop))
         return err_set(err, ERR_CANCELLED, "the query was cancelled");
@@ -198,6 +216,7 @@ static enum err_code answer_run(struct answer *a, struct err *err)
                                                 .batches = req->batches,
                                                 .names = gate.names,
                                                 .names_count = gate.names_count};
+    a->explain = gate.explain;
     TRY(execute(&x, err));
     writer_end(a->writer, &a->out);
     return answer_flush(a, err);
