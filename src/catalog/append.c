@@ -109,22 +109,19 @@ static enum err_code look(const struct seq_io *io, const struct append *a, uint6
     return ERR_OK;
 }
 
-/* The tail is above our slot: is our record on the chain that leads to it? */
-static enum err_code decide_below(const struct seq_io *io, const struct append *a, uint64_t slot, uint64_t tail,
-                                  bool *ours, struct err *err)
+/* The tail is above our slot: is our record on the chain that leads to it? What `carried` of the tail says is no answer: another session
+ * of the same WAL (the disk moved, this process does not know) may have committed our segment, in files of its own. Nor is our nonce
+ * in our slot: that may be a ghost. */
+static enum err_code decide_below(const struct seq_io *io, const struct append *a, uint64_t slot, bool *ours,
+                                  struct err *err)
 {
-    struct slot s;
-
     *ours = false;
     switch (a->kind) {
     case APPEND_NAME: return look(io, a, slot, false, ours, err);
     case APPEND_OPEN: return ERR_OK;
+    case APPEND_DATA:
     case APPEND_OTHER: return look(io, a, slot + 1, true, ours, err);
-    case APPEND_DATA: break;
     }
-    TRY(seq_read(io, a->seq, a->type, tail, &s, err)); /* gone meanwhile: the caller lists again */
-    *ours = a->covers(a->arg, &s);
-    slot_done(&s);
     return ERR_OK;
 }
 
@@ -141,7 +138,7 @@ static enum err_code decide(const struct seq_io *io, const struct append *a, uin
         return ERR_OK;
     }
     if (tail > slot)
-        return decide_below(io, a, slot, tail, ours, err);
+        return decide_below(io, a, slot, ours, err);
     *ours = created;
     return created ? ERR_OK : look(io, a, slot, false, ours, err);
 }

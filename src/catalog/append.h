@@ -17,7 +17,7 @@ struct seq_io {
 };
 enum append_kind {
     APPEND_NAME,  /* names are never collected: GET decides */
-    APPEND_DATA,  /* the tail's `carried` decides: covers() */
+    APPEND_DATA,  /* as others; a record that is on the chain but collected counts as lost, and `carried` says the rest (session.c) */
     APPEND_OPEN,  /* below the tail: fenced already */
     APPEND_OTHER, /* the next slot's prev_nonce decides */
 };
@@ -32,8 +32,6 @@ struct append {
     struct seq_tail tail; /* that the body was computed from */
     struct nonce nonce;   /* names this append; made before the first PUT */
     slice body;
-    bool (*covers)(void *arg, const struct slot *tail); /* APPEND_DATA */
-    void *arg;
 };
 void seq_nonce(const struct seq_io *io, struct nonce *out);
 /* Highest slot after `after` (SLOT_NONE: of all); *out SLOT_NONE when there is none. */

@@ -138,11 +138,12 @@ static void unfolded_trim(struct stream *s)
 
 void stream_rebuild(struct catalog *cat, struct stream *s)
 {
-    const struct lane *own = cat->session.open ? cat->session.lane : NULL;
+    const struct lane *own = cat->session.lane;
 
     if (s->dead || !s->head)
         return;
-    if (own) {
+    s->held = false;
+    if (own && lane_busy(cat, own)) {
         uint64_t wm = head_wm_get(s->head, slice_str(own->name));
         s->held = wm != SLOT_NONE && (own->pos == SLOT_NONE || wm > own->pos);
         if (s->held && s->version)
@@ -152,6 +153,15 @@ void stream_rebuild(struct catalog *cat, struct stream *s)
     struct stream_version *old = s->version;
     s->version = version_new(cat->store, s->head, s->unfolded, s->unfolded_count);
     stream_version_unref(old);
+}
+
+void streams_unhold(struct catalog *cat)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&cat->by_sid, &i));)
+        if (((struct stream *)e->value)->held)
+            stream_rebuild(cat, e->value);
 }
 
 /* Under mu. */
@@ -345,17 +355,17 @@ static struct stream *stream_new(slice name, const struct sid *sid)
     return s;
 }
 
-/* Puts it into the tables, unless another task did meanwhile. */
+/* Puts it into the tables, unless another task did meanwhile, or put a later incarnation there: then NULL. */
 static struct stream *stream_intern(struct catalog *cat, struct stream *s)
 {
     os_lock(cat->os, cat->mu);
-    struct stream *have = map_get(&cat->by_sid, sid_slice(&s->sid));
+    struct stream *have = map_get(&cat->by_sid, sid_slice(&s->sid)),
+                  *older = map_get(&cat->by_name, slice_str(s->name));
     if (have) {
         have->refs++;
-    } else if (s->head && !s->head->dead) {
+    } else if (s->head && !s->head->dead && (!older || older->name_slot < s->name_slot)) {
         stream_rebuild(cat, s);
         map_put(&cat->by_sid, sid_slice(&s->sid), s);
-        struct stream *older = map_get(&cat->by_name, slice_str(s->name));
         if (older)
             forget(cat, older);
         map_put(&cat->by_name, slice_str(s->name), s);
@@ -369,7 +379,8 @@ static struct stream *stream_intern(struct catalog *cat, struct stream *s)
     return have;
 }
 
-/* The stream of a LIVE name slot, with its tail head; helps where head 0 is missing. *out NULL: its head is DEAD. */
+/* The stream of a LIVE name slot, with its tail head; helps where head 0 is missing. *out NULL: its head is DEAD, or its name
+ * went on meanwhile. */
 static enum err_code stream_load(struct catalog *cat, slice name, const struct slot *slot, const struct sid *sid,
                                  struct stream **out, struct err *err)
 {
@@ -382,6 +393,7 @@ static enum err_code stream_load(struct catalog *cat, slice name, const struct s
         return ERR_OK;
     }
     struct stream *s = stream_new(name, sid);
+    s->name_slot = slot->seq;
     enum err_code rc = stream_reload(cat, s, err);
     if (rc == ERR_NOT_FOUND) {
         rc = head_first(name, slot, sid, &first, err);
@@ -955,6 +967,7 @@ static enum err_code load_all(struct catalog *cat, const struct catalog_options 
         TRY(shard_refresh(cat, x, &moved, err));
     }
     TRY(names_load(cat, err));
+    cat->heads_stale = false; /* they were read after the checkpoints */
     return lanes_load(cat, err);
 }
 

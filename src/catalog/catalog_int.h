@@ -11,7 +11,7 @@
  * of the rows; other lanes' in lane_load().
  *
  * HELD  Another folder may fold our record before our commit has returned. A head that covers a slot of our lane above pos is
- * not shown yet (stream->held): the stage still shows those rows. The commit shows it.
+ * not shown yet (stream->held): the stage still shows those rows. The commit shows it. Only while our lane is lane_busy().
  *
  * LOCKS  mu guards all of struct catalog that is not constant, and is never held across IO. A gate is a named section across IO (one
  * append per sequence and process): tasks wait for it on `cond`. Order: gate "session" or "fold", then a name's, then a head's. */
@@ -33,6 +33,7 @@ struct stream {
     uint32_t refs;
     struct sid sid;
     char *name;
+    uint64_t name_slot; /* its LIVE slot: of two incarnations the later one has the higher */
     struct head *head;
     struct unfolded *unfolded; /* in slot order per lane */
     size_t unfolded_count, unfolded_cap;
@@ -50,7 +51,9 @@ struct carried_list {
     size_t count, cap;
 };
 struct session { /* changed only inside the gate "session", and under mu */
-    bool open, undecided, fenced;
+    bool open, appending;
+    bool undecided; /* an append without an answer: the same lane is OPENed next */
+    bool lost;      /* fenced, and no other lane taken yet */
     struct lane *lane;
     struct nonce nonce;
     struct seq_tail tail;
@@ -84,7 +87,9 @@ struct catalog {
     size_t lanes_count, lanes_cap;
     struct session session;
     struct shard *shards; /* inside the gate "fold" */
-    size_t compact_at;    /* one task at a time calls catalog_compact(), catalog_scrub(), catalog_gc() */
+    bool
+        heads_stale; /* the same gate: a checkpoint of another folder was read, the heads before it were not read yet */
+    size_t compact_at; /* one task at a time calls catalog_compact(), catalog_scrub(), catalog_gc() */
     size_t scrub_stream, scrub_file;
     struct sid gc_after;
 };
@@ -101,6 +106,7 @@ struct stream **streams_all(struct catalog *cat, size_t *count);
 void streams_release(struct catalog *cat, struct stream **all, size_t count);
 /* Under mu: makes the version from head and unfolded, unless held. */
 void stream_rebuild(struct catalog *cat, struct stream *s);
+void streams_unhold(struct catalog *cat); /* under mu: versions that waited for our lane's pos (HELD) */
 /* Takes over the reference when the head is newer than the known one. */
 void stream_install(struct catalog *cat, struct stream *s, struct head *h);
 MUST_CHECK enum err_code stream_reload(struct catalog *cat, struct stream *s,
@@ -157,9 +163,10 @@ void records_done(struct catalog *cat, struct records *r);
 struct lane *lane_get(struct catalog *cat, slice name); /* under mu; made when new */
 /* Decodes one lane record. */
 MUST_CHECK enum err_code record_get(struct catalog *cat, const struct slot *s, struct record *out, struct err *err);
-/* Reads the records of (lane->pos, upto], or as long as they follow one another. */
-MUST_CHECK enum err_code lane_read(struct catalog *cat, struct lane *lane, uint64_t upto, struct records *out,
-                                   struct err *err);
+/* Reads the records of (lane->pos, upto], where upto is on the lane's chain; pos moves over what is folded and may be gone. Takes the
+ * gate "fold". */
+MUST_CHECK enum err_code lane_catch_up(struct catalog *cat, struct lane *lane, uint64_t upto, struct records *out,
+                                       struct err *err);
 /* Under mu: adds them to their streams, moves pos, makes versions. */
 void records_apply(struct catalog *cat, struct lane *lane, const struct records *r);
 /* All lanes of the bucket, read as far as they go, with the check that what was read is genuine (R11). Inside the gate "fold". */
@@ -169,6 +176,9 @@ MUST_CHECK enum err_code heads_reload(struct catalog *cat, struct err *err);
 MUST_CHECK enum err_code lanes_list(struct catalog *cat, bool (*fn)(void *arg, slice lane), void *arg, struct err *err);
 /* Reads the tail checkpoint of a shard anew if there is one above the known. *moved: there was. */
 MUST_CHECK enum err_code shard_refresh(struct catalog *cat, uint32_t shard, bool *moved, struct err *err);
+/* Our lane, and an append of ours there whose outcome the stage was not told yet: nothing above pos may be shown before that, and what
+ * stands there may be a ghost when we were fenced long ago. Then the lane is left alone. Under mu. */
+bool lane_busy(const struct catalog *cat, const struct lane *lane);
 uint64_t shard_pos(const struct shard *s, slice lane);
 bool carried_get(const struct slot *s, slice wal_id, uint64_t *segment);
 void session_note_foreign(struct catalog *cat, const struct slot *s); /* a record above our tail in our lane */

@@ -252,11 +252,14 @@ static enum err_code checkpoint_append(struct catalog *cat, uint32_t shard, cons
         .seq = buf_view(&seq), .kind = APPEND_OTHER, .type = SLOT_CHECKPOINT, .tail = s->tail, .body = buf_view(&body)};
     seq_nonce(&cat->io, &a.nonce);
     enum err_code rc = seq_append(&cat->io, &a, err);
+    bool stale = cat->heads_stale;
     *lost = rc == ERR_CONFLICT;
     if (rc != ERR_OK && rc != ERR_CONFLICT)
         return rc;
     TRY(shard_refresh(cat, shard, &moved, err)); /* ours, or the other's */
     *lost |= s->tail.slot != a.tail.slot + 1;
+    if (!*lost)
+        cat->heads_stale = stale; /* we wrote the heads before it */
     return ERR_OK;
 }
 

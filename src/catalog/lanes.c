@@ -49,39 +49,43 @@ enum err_code record_get(struct catalog *cat, const struct slot *s, struct recor
     return ERR_OK;
 }
 
-/* In our own lane, what stands above our tail is either our append, whose commit has not returned, or another session's. */
+bool lane_busy(const struct catalog *cat, const struct lane *lane)
+{
+    const struct session *s = &cat->session;
+    return s->lane == lane && (!s->open || s->appending || s->undecided || s->lost);
+}
+
+/* A record of our session above what we have applied: its commit has not returned. Others' records there are read like any. */
 static bool ours_in_flight(struct catalog *cat, const struct lane *lane, const struct slot *s)
 {
     char mine[33];
     slice session;
 
     os_lock(cat->os, cat->mu);
-    bool own = cat->session.open && cat->session.lane == lane && !cat->session.fenced;
     nonce_hex(&cat->session.nonce, mine);
-    if (own && json_get_text(s->body, "session", &session) && !slice_eq(session, slice_str(mine))) {
-        cat->session.fenced =
-            true; /* the next commit finds out by itself; until then the lane is read like any other */
-        own = false;
-    }
+    bool own = cat->session.lane == lane;
+    bool ours = lane_busy(cat, lane) ||
+                (own && json_get_text(s->body, "session", &session) && slice_eq(session, slice_str(mine)));
     os_unlock(cat->os, cat->mu);
-    return own;
+    return ours;
 }
 
-static enum err_code record_read(struct catalog *cat, struct lane *lane, slice seq, uint64_t slot, bool own,
+/* `decided`: whoever wrote it, it counts. */
+static enum err_code record_read(struct catalog *cat, struct lane *lane, slice seq, uint64_t slot, bool decided,
                                  struct records *out, bool *end, struct err *err)
 {
     _cleanup_(slot_done) struct slot s = {0};
     enum err_code rc = seq_read(&cat->io, seq, SLOT_LANE, slot, &s, err);
 
-    *end = rc == ERR_NOT_FOUND || (rc == ERR_OK && !own && ours_in_flight(cat, lane, &s));
+    *end = rc == ERR_NOT_FOUND || (rc == ERR_OK && !decided && ours_in_flight(cat, lane, &s));
     if (*end)
         return ERR_OK;
     TRY(rc);
     return record_get(cat, &s, ARRAY_PUSH(out->items, out->count, out->cap), err);
 }
 
-/* `upto` SLOT_NONE: until a slot is missing, or is ours in flight. */
-enum err_code lane_read(struct catalog *cat, struct lane *lane, uint64_t upto, struct records *out, struct err *err)
+/* Until a slot is missing, or is ours in flight. */
+static enum err_code lane_read(struct catalog *cat, struct lane *lane, struct records *out, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
     bool end = false;
@@ -90,10 +94,8 @@ enum err_code lane_read(struct catalog *cat, struct lane *lane, uint64_t upto, s
     uint64_t slot = lane->pos + 1; /* SLOT_NONE + 1 is 0 */
     os_unlock(cat->os, cat->mu);
     seq_lane(&seq, slice_str(lane->name));
-    for (; !end && (upto == SLOT_NONE || slot <= upto); slot++)
-        TRY(record_read(cat, lane, buf_view(&seq), slot, upto != SLOT_NONE, out, &end, err));
-    if (end && upto != SLOT_NONE)
-        return err_set(err, ERR_CORRUPT, "lane %s: a slot below %" PRIu64 " is missing", lane->name, upto);
+    for (; !end; slot++)
+        TRY(record_read(cat, lane, buf_view(&seq), slot, false, out, &end, err));
     return ERR_OK;
 }
 
@@ -198,7 +200,7 @@ enum err_code shard_refresh(struct catalog *cat, uint32_t shard, bool *moved, st
     if (tail == SLOT_NONE)
         return ERR_OK;
     TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_CHECKPOINT, &slot, err));
-    *moved = true;
+    *moved = cat->heads_stale = true;
     return shard_read(cat, s, &slot, err);
 }
 
@@ -247,20 +249,27 @@ enum err_code heads_reload(struct catalog *cat, struct err *err)
             rc = ERR_OK;
     }
     streams_release(cat, all, n);
+    cat->heads_stale &= rc != ERR_OK;
     return rc;
+}
+
+/* What every shard has folded is in heads already, which must have been read since the positions were; the records may be gone. */
+static void lane_skip_folded(struct catalog *cat, struct lane *lane, bool decided)
+{
+    uint64_t folded = folded_by_all(cat, slice_str(lane->name));
+
+    os_lock(cat->os, cat->mu);
+    if (folded != SLOT_NONE && (lane->pos == SLOT_NONE || lane->pos < folded) && (decided || !lane_busy(cat, lane)))
+        lane->pos = folded;
+    os_unlock(cat->os, cat->mu);
 }
 
 static enum err_code lanes_read(struct catalog *cat, struct lane_names *names, struct records *out, struct err *err)
 {
     for (size_t i = 0; i < names->count; i++) {
         struct lane *lane = names->items[i];
-        uint64_t folded = folded_by_all(cat, slice_str(lane->name));
-        os_lock(cat->os, cat->mu);
-        if (folded != SLOT_NONE && (lane->pos == SLOT_NONE || lane->pos < folded) &&
-            !(cat->session.open && cat->session.lane == lane))
-            lane->pos = folded; /* in heads already; the records may be gone */
-        os_unlock(cat->os, cat->mu);
-        TRY(lane_read(cat, lane, SLOT_NONE, &out[i], err));
+        lane_skip_folded(cat, lane, false);
+        TRY(lane_read(cat, lane, &out[i], err));
     }
     return ERR_OK;
 }
@@ -280,9 +289,11 @@ static enum err_code shards_refresh(struct catalog *cat, bool *moved, struct err
 static enum err_code lanes_load_once(struct catalog *cat, struct lane_names *names, bool *again, struct err *err)
 {
     struct records *read = mem_zalloc((names->count + 1) * sizeof(*read));
-    enum err_code rc = lanes_read(cat, names, read, err);
+    enum err_code rc = cat->heads_stale ? heads_reload(cat, err) : ERR_OK; /* an earlier attempt failed half way */
 
     *again = false;
+    if (rc == ERR_OK)
+        rc = lanes_read(cat, names, read, err);
     if (rc == ERR_OK && !MUTANT(6))
         rc = shards_refresh(cat, again, err);
     if (rc == ERR_OK && *again)
@@ -290,7 +301,9 @@ static enum err_code lanes_load_once(struct catalog *cat, struct lane_names *nam
     else if (rc == ERR_OK) {
         os_lock(cat->os, cat->mu);
         for (size_t i = 0; i < names->count; i++)
-            records_apply(cat, names->items[i], &read[i]);
+            if (!lane_busy(cat, names->items[i]))
+                records_apply(cat, names->items[i], &read[i]);
+        streams_unhold(cat);
         os_unlock(cat->os, cat->mu);
     }
     for (size_t i = 0; i < names->count; i++)
@@ -310,5 +323,44 @@ enum err_code lanes_load(struct catalog *cat, struct err *err)
                                     : err_set(err, ERR_UNAVAILABLE, "other folders are too fast for this one");
     }
     free(names.items);
+    return rc;
+}
+
+/* One attempt at (pos, upto]. *gap: a record is missing. */
+static enum err_code lane_read_upto(struct catalog *cat, struct lane *lane, uint64_t upto, struct records *out,
+                                    bool *gap, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+
+    lane_skip_folded(cat, lane, true);
+    os_lock(cat->os, cat->mu);
+    uint64_t slot = lane->pos + 1;
+    os_unlock(cat->os, cat->mu);
+    seq_lane(&seq, slice_str(lane->name));
+    for (*gap = false; !*gap && slot <= upto; slot++)
+        TRY(record_read(cat, lane, buf_view(&seq), slot, true, out, gap, err));
+    return ERR_OK;
+}
+
+enum err_code lane_catch_up(struct catalog *cat, struct lane *lane, uint64_t upto, struct records *out, struct err *err)
+{
+    bool again = true, gap = false;
+    enum err_code rc = ERR_OK;
+
+    gate_enter(cat, slice_lit("fold"));
+    for (int tries = 0; rc == ERR_OK && again && tries < LOAD_TRIES_MAX; tries++) {
+        records_done(cat, out);
+        rc = cat->heads_stale ? heads_reload(cat, err) : ERR_OK;
+        if (rc == ERR_OK)
+            rc = lane_read_upto(cat, lane, upto, out, &gap, err);
+        if (rc == ERR_OK)
+            rc = shards_refresh(cat, &again, err); /* what was read is genuine if no checkpoint moved (GHOSTS) */
+    }
+    gate_leave(cat, slice_lit("fold"));
+    if (rc == ERR_OK && again)
+        return err_set(err, ERR_UNAVAILABLE, "folders are too fast for this session");
+    if (rc == ERR_OK && gap)
+        return err_set(err, ERR_CORRUPT, "lane %s: a slot below %" PRIu64 " is missing, and not folded", lane->name,
+                       upto);
     return rc;
 }

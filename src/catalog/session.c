@@ -199,37 +199,51 @@ static enum err_code take_any(struct catalog *cat, slice avoid, struct taking *t
     return rc;
 }
 
-/* The lane's records up to our OPEN are part of what we show from now on: a late PUT of our own past may be among them. `visible` runs
- * in the same critical section. */
-static enum err_code session_begin(struct catalog *cat, struct taking *t, void (*visible)(void *arg), void *arg,
-                                   struct err *err)
+/* What a lane holds from where we stand up to a slot that we know is on its chain. */
+struct catching_up {
+    struct lane *lane;
+    uint64_t upto;
+    struct records read;
+};
+
+/* The lanes' records up to where they are decided are part of what we show from now on: a late PUT of our own past may be among them.
+ * `visible` runs in the same critical section. */
+static enum err_code session_begin(struct catalog *cat, struct taking *t, struct catching_up *old,
+                                   void (*visible)(void *arg), void *arg, struct err *err)
 {
     struct session *s = &cat->session;
-    struct records read = {0};
+    struct catching_up now = {.upto = t->tail.slot};
 
     os_lock(cat->os, cat->mu);
-    struct lane *lane = lane_get(cat, t->lane);
-    s->open = false; /* or the reader would stop at what looks like our own append in flight */
+    now.lane = lane_get(cat, t->lane);
+    s->open = false;
     os_unlock(cat->os, cat->mu);
-    enum err_code rc = lane_read(cat, lane, t->tail.slot, &read, err);
+    enum err_code rc = lane_catch_up(cat, now.lane, now.upto, &now.read, err);
+    if (rc == ERR_OK && old && old->lane != now.lane)
+        rc = lane_catch_up(cat, old->lane, old->upto, &old->read, err);
     if (rc == ERR_OK) {
         struct carried *c = carried_find(&t->carried, slice_str(s->wal_id));
         os_lock(cat->os, cat->mu);
         s->open = true;
-        s->undecided = s->fenced = false;
-        s->lane = lane;
+        s->undecided = s->lost = s->appending = false;
+        s->lane = now.lane;
         s->nonce = t->session;
         s->tail = t->tail;
         free(s->carried.items);
         s->carried = t->carried;
         t->carried = (struct carried_list){0};
         s->committed = c ? c->segment : s->committed;
-        records_apply(cat, lane, &read);
+        if (old)
+            records_apply(cat, old->lane, &old->read);
+        records_apply(cat, now.lane, &now.read);
+        streams_unhold(cat);
         if (visible && s->committed)
             visible(arg);
         os_unlock(cat->os, cat->mu);
     }
-    records_done(cat, &read);
+    records_done(cat, &now.read);
+    if (old)
+        records_done(cat, &old->read);
     return rc;
 }
 
@@ -259,7 +273,7 @@ static enum err_code open_in_gate(struct catalog *cat, struct lane_identity *id,
     if (rc == ERR_OK)
         rc = header_write(cat, t.lane, &t.session, err);
     if (rc == ERR_OK)
-        rc = session_begin(cat, &t, NULL, NULL, err);
+        rc = session_begin(cat, &t, NULL, NULL, NULL, err);
     if (rc == ERR_OK) {
         memcpy(id->lane, lane, sizeof(id->lane));
         nonce_hex(&t.session, id->session);
@@ -310,14 +324,6 @@ struct data { /* one commit on its way */
     slice wal_id;
 };
 
-static bool data_covers(void *arg, const struct slot *tail)
-{
-    const struct data *d = arg;
-    uint64_t segment;
-
-    return carried_get(tail, d->wal_id, &segment) && segment >= d->to;
-}
-
 static enum err_code data_prepare(struct catalog *cat, struct data *d, uint64_t slot, struct err *err)
 {
     struct record *r = ARRAY_PUSH(d->record.items, d->record.count, d->record.cap);
@@ -362,22 +368,12 @@ static void data_body(struct catalog *cat, const struct data *d, struct buf *out
     jobject_end(&o, out);
 }
 
-/* Versions that waited for our commit (HELD). Under mu. */
-static void held_release(struct catalog *cat)
-{
-    struct map_entry *e;
-
-    for (size_t i = 0; (e = map_next(&cat->by_sid, &i));)
-        if (((struct stream *)e->value)->held)
-            stream_rebuild(cat, e->value);
-}
-
 static enum err_code data_append(struct catalog *cat, struct data *d, void (*on_visible)(void *arg), void *arg,
                                  struct err *err)
 {
     struct session *s = &cat->session;
     _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
-    struct append a = {.kind = APPEND_DATA, .type = SLOT_LANE, .tail = s->tail, .covers = data_covers, .arg = d};
+    struct append a = {.kind = APPEND_DATA, .type = SLOT_LANE, .tail = s->tail};
 
     TRY(data_prepare(cat, d, s->tail.slot + 1, err));
     data_body(cat, d, &body);
@@ -385,15 +381,25 @@ static enum err_code data_append(struct catalog *cat, struct data *d, void (*on_
     a.seq = buf_view(&seq);
     a.body = buf_view(&body);
     seq_nonce(&cat->io, &a.nonce);
-    TRY(seq_append(&cat->io, &a, err));
     os_lock(cat->os, cat->mu);
+    s->appending = true;
+    os_unlock(cat->os, cat->mu);
+    enum err_code rc = seq_append(&cat->io, &a, err);
+    os_lock(cat->os, cat->mu);
+    s->appending = false;
+    if (rc != ERR_OK) {
+        s->lost = rc == ERR_CONFLICT;
+        s->undecided = rc != ERR_CONFLICT && rc != ERR_UNAVAILABLE && rc != ERR_LIMIT;
+        os_unlock(cat->os, cat->mu);
+        return rc;
+    }
     s->tail = (struct seq_tail){s->tail.slot + 1, a.nonce};
     s->committed = d->to;
     struct carried_list old = s->carried;
     s->carried = d->carried;
     d->carried = old;
     records_apply(cat, s->lane, &d->record);
-    held_release(cat);
+    streams_unhold(cat);
     if (on_visible)
         on_visible(arg);
     os_unlock(cat->os, cat->mu);
@@ -408,36 +414,6 @@ static void note_stem(struct catalog *cat)
     catalog_next_file_stem(cat, &stem);
     buf_done(&cat->session.old_stem);
     cat->session.old_stem = stem;
-}
-
-/* Our DATA lost its slot. What the old lane carries is committed; the rest goes to another lane, under new names. */
-static enum err_code fenced(struct catalog *cat, struct err *err)
-{
-    struct session *s = &cat->session;
-    _cleanup_(buf_done) struct buf seq = BUF_INIT;
-    _cleanup_(slot_done) struct slot tail = {0};
-    struct taking t = {0};
-    uint64_t segment;
-    char lane[24];
-    slice type;
-
-    note_stem(cat);
-    memcpy(lane, s->lane->name, sizeof(lane));
-    seq_lane(&seq, slice_str(lane));
-    TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_LANE, &tail, err));
-    if (tail.seq != SLOT_NONE && carried_get(&tail, slice_str(s->wal_id), &segment))
-        s->committed = MAX(s->committed, segment);
-    t.lane = slice_str(lane);
-    t.insist = true;
-    bool sealed = tail.seq != SLOT_NONE && json_get_text(tail.body, "type", &type) && slice_eq(type, slice_lit("seal"));
-    enum err_code rc = sealed ? lane_take(cat, &t, err) : take_any(cat, slice_str(s->lane->name), &t, lane, err);
-    t.lane = slice_str(lane);
-    if (rc == ERR_OK)
-        rc = header_write(cat, t.lane, &t.session, err);
-    if (rc == ERR_OK)
-        rc = session_begin(cat, &t, NULL, NULL, err);
-    free(t.carried.items);
-    return rc;
 }
 
 struct after_reopen {
@@ -459,6 +435,38 @@ static void reopened_visible(void *arg)
         r->on_visible(r->arg);
 }
 
+/* Our DATA lost its slot. What the old lane carries is committed; the rest goes to another lane, under new names. */
+static enum err_code fenced(struct catalog *cat, struct after_reopen *r, struct err *err)
+{
+    struct session *s = &cat->session;
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    _cleanup_(slot_done) struct slot tail = {0};
+    struct taking t = {0};
+    struct catching_up old = {.lane = s->lane};
+    uint64_t segment;
+    char lane[24];
+    slice type;
+
+    note_stem(cat);
+    memcpy(lane, s->lane->name, sizeof(lane));
+    seq_lane(&seq, slice_str(lane));
+    TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_LANE, &tail, err));
+    old.upto = tail.seq; /* there is one: our OPEN at least */
+    if (tail.seq != SLOT_NONE && carried_get(&tail, slice_str(s->wal_id), &segment))
+        s->committed = MAX(s->committed, segment);
+    t.lane = slice_str(lane);
+    t.insist = true;
+    bool sealed = tail.seq != SLOT_NONE && json_get_text(tail.body, "type", &type) && slice_eq(type, slice_lit("seal"));
+    enum err_code rc = sealed ? lane_take(cat, &t, err) : take_any(cat, slice_str(s->lane->name), &t, lane, err);
+    t.lane = slice_str(lane);
+    if (rc == ERR_OK)
+        rc = header_write(cat, t.lane, &t.session, err);
+    if (rc == ERR_OK)
+        rc = session_begin(cat, &t, &old, reopened_visible, r, err);
+    free(t.carried.items);
+    return rc;
+}
+
 /* After an append without an answer: the same lane, as in a recovery. */
 static enum err_code reopen(struct catalog *cat, struct after_reopen *r, struct err *err)
 {
@@ -472,7 +480,7 @@ static enum err_code reopen(struct catalog *cat, struct after_reopen *r, struct 
     if (rc == ERR_OK)
         rc = header_write(cat, t.lane, &t.session, err);
     if (rc == ERR_OK)
-        rc = session_begin(cat, &t, reopened_visible, r, err);
+        rc = session_begin(cat, &t, NULL, reopened_visible, r, err);
     free(t.carried.items);
     return rc;
 }
@@ -485,26 +493,19 @@ static enum err_code commit_in_gate(struct catalog *cat, struct data *d, void (*
 
     if (!s->lane)
         return err_set(err, ERR_INVALID, "no lane is open");
-    if (s->undecided || !s->open) {
+    if (!s->lost && (s->undecided || !s->open)) {
         TRY(reopen(cat, &r, err));
         *committed = s->committed;
         return r.done ? ERR_OK
                       : err_set(err, ERR_CONFLICT, "lane %s was opened again: upload under new names", s->lane->name);
     }
-    enum err_code rc = data_append(cat, d, on_visible, arg, err);
-    if (rc == ERR_INVALID || rc == ERR_LIMIT || rc == ERR_UNAVAILABLE)
-        return rc; /* nothing happened */
+    enum err_code rc = s->lost ? ERR_CONFLICT : data_append(cat, d, on_visible, arg, err);
     if (rc == ERR_CONFLICT) {
-        TRY(fenced(cat, err));
+        TRY(fenced(cat, &r, err)); /* after an error the next commit comes here at once: our slot is known to be lost */
         *committed = s->committed;
         return err_set(err, ERR_CONFLICT, "fenced: now on lane %s", s->lane->name);
     }
-    if (rc != ERR_OK) {
-        os_lock(cat->os, cat->mu);
-        s->undecided = true;
-        os_unlock(cat->os, cat->mu);
-        return rc;
-    }
+    TRY(rc);
     *committed = d->to;
     return ERR_OK;
 }
@@ -533,7 +534,7 @@ static enum err_code seal_in_gate(struct catalog *cat, struct err *err)
     struct append a = {.kind = APPEND_OTHER, .type = SLOT_LANE, .tail = s->tail};
     struct jobject o = {0};
 
-    if (!s->open || s->undecided)
+    if (!s->open || s->undecided || s->lost)
         return ERR_OK; /* the next start OPENs the lane */
     record_common(&o, "seal", &s->nonce, &s->carried);
     jobject_text(&o, "reason", slice_lit("clean stop"));
@@ -545,6 +546,7 @@ static enum err_code seal_in_gate(struct catalog *cat, struct err *err)
     enum err_code rc = seq_append(&cat->io, &a, err);
     os_lock(cat->os, cat->mu);
     s->open = false;
+    s->lane = NULL;
     os_unlock(cat->os, cat->mu);
     return rc == ERR_CONFLICT ? ERR_OK : rc; /* fenced: then it is not ours to seal */
 }
