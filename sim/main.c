@@ -7,15 +7,16 @@
  * Exit: 0 as wished, 1 not, 2 usage. */
 #include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/banned.h"
 #include "sim/pool.h"
 #include "sim/sim.h"
 #include "version.h"
-#include "base/banned.h"
 
 #define MUTANTS 17
 
@@ -34,7 +35,8 @@ struct outcome {
     double seconds;
 };
 unsigned sluice_mutant;
-const struct workload *const workloads[] = {&workload_disk, &workload_wal, &workload_store, NULL};
+const struct workload *const workloads[] = {&workload_disk,    &workload_wal,    &workload_store,
+                                            &workload_catalog, &workload_script, NULL};
 static uint64_t running_seed; /* for the signal handler */
 static const char *running_workload = "";
 
@@ -49,8 +51,8 @@ static double seconds_now(void)
 static void on_signal(int number)
 {
     char line[200];
-    int n = snprintf(line, sizeof(line), "\nsignal %d in seed %" PRIu64 " of %s, mutant %u, commit %s\n", number, running_seed,
-                     running_workload, sluice_mutant, SLUICE_COMMIT);
+    int n = snprintf(line, sizeof(line), "\nsignal %d in seed %" PRIu64 " of %s, mutant %u, commit %s\n", number,
+                     running_seed, running_workload, sluice_mutant, SLUICE_COMMIT);
     ssize_t ignored = write(2, line, (size_t)n);
     (void)ignored;
     _exit(sluice_mutant ? 0 : 1); /* a mutant that crashes is a mutant caught */
@@ -126,9 +128,10 @@ static struct outcome run_seeds(const struct options *o)
 
 static void print_failure(const struct outcome *out)
 {
-    printf("VIOLATION of %s: workload %s, seed %" PRIu64 ", commit %s\n  %s\n  again: sluice-sim --workload %s --seed %" PRIu64 "%s",
-           out->invariant, out->failed->name, out->failed_seed, SLUICE_COMMIT, out->text, out->failed->name, out->failed_seed,
-           " --trace");
+    printf("VIOLATION of %s: workload %s, seed %" PRIu64
+           ", commit %s\n  %s\n  again: sluice-sim --workload %s --seed %" PRIu64 "%s",
+           out->invariant, out->failed->name, out->failed_seed, SLUICE_COMMIT, out->text, out->failed->name,
+           out->failed_seed, " --trace");
     if (sluice_mutant)
         printf(" --mutant %u", sluice_mutant);
     printf("\n");
@@ -138,9 +141,9 @@ static int run_clean(const struct options *o)
 {
     struct outcome out = run_seeds(o);
 
-    printf("%s: %" PRIu64 " worlds in %.1f s (%.0f/min), %" PRIu64 " steps: %s\n", o->workload ? o->workload : "all workloads",
-           out.seeds, out.seconds, out.seconds > 0 ? (double)out.seeds * 60 / out.seconds : 0, out.steps,
-           out.failed ? "violated" : "clean");
+    printf("%s: %" PRIu64 " worlds in %.1f s (%.0f/min), %" PRIu64 " steps: %s\n",
+           o->workload ? o->workload : "all workloads", out.seeds, out.seconds,
+           out.seconds > 0 ? (double)out.seeds * 60 / out.seconds : 0, out.steps, out.failed ? "violated" : "clean");
     if (out.failed)
         print_failure(&out);
     return out.failed != NULL;
@@ -151,8 +154,8 @@ static int run_mutant(const struct options *o, unsigned k)
     sluice_mutant = k;
     struct outcome out = run_seeds(o);
     if (out.failed) {
-        printf("M%-2u caught by %-8s after %4" PRIu64 " worlds, %5.1f s: %s: %.120s\n", k, out.failed->name, out.seeds, out.seconds,
-               out.invariant, out.text);
+        printf("M%-2u caught by %-8s after %4" PRIu64 " worlds, %5.1f s: %s: %.120s\n", k, out.failed->name, out.seeds,
+               out.seconds, out.invariant, out.text);
         if (o->trace)
             print_failure(&out);
     } else {
@@ -217,11 +220,14 @@ int main(int argc, char **argv)
     int failed = 0;
 
     if (!parse(argc, argv, &o)) {
-        (void)fprintf(stderr, "usage: sluice-sim [--workload disk|wal|catalog] [--seeds A..B | --seed N] [--seconds S]\n"
-                              "                  [--mutant K | --mutants] [--trace] [--twice]\n");
+        (void)fprintf(stderr,
+                      "usage: sluice-sim [--workload disk|wal|catalog] [--seeds A..B | --seed N] [--seconds S]\n"
+                      "                  [--mutant K | --mutants] [--trace] [--twice]\n");
         return 2;
     }
     catch_signals();
+    json_set_alloc_funcs(pool_alloc, pool_free);
+    json_object_seed(1); /* else it asks the clock */
     if (!o.mutants)
         return o.mutant ? run_mutant(&o, o.mutant) : run_clean(&o);
     for (unsigned k = 1; k <= MUTANTS; k++)

@@ -17,6 +17,7 @@ struct sim_object {
     const struct sim_node *volatile_on; /* published without a sync: a power cut of this node may take it */
 };
 struct sim_store_faults {  /* permille of creates and removes */
+    slice only;            /* of keys with this prefix; refusals are for all */
     unsigned lost;         /* done, ERR_UNKNOWN */
     unsigned held;         /* ERR_UNKNOWN now, done later */
     unsigned stalled;      /* done later, and the caller waits for it */

@@ -349,7 +349,7 @@ void node_crash(struct sim_node *n, bool kill)
     world_trace(w, "node%u: %s", n->id, kill ? "kill -9" : "power cut");
     world_mix(w, 0xc0de + n->id);
     n->up = n->paused = n->store_cut = false;
-    n->crash_in = 0;
+    n->crash_in = n->pause_in = 0;
     n->parked_count = 0;
     for (size_t i = 0; i < w->fibers_count; i++)
         if (w->fibers[i]->node == n)
@@ -374,7 +374,7 @@ void node_pause(struct sim_node *n)
     struct world *w = n->world;
     size_t kept = 0;
 
-    if (!n->up || n->paused || world_here(w) == n)
+    if (!n->up || n->paused)
         return;
     world_trace(w, "node%u: paused", n->id);
     n->paused = true;
@@ -385,6 +385,19 @@ void node_pause(struct sim_node *n)
             w->runnable[kept++] = w->runnable[i];
     }
     w->runnable_count = kept;
+    if (world_here(w) == n)
+        world_yield(w);
+}
+
+static void resume_later(void *arg)
+{
+    node_resume(arg);
+}
+
+void node_pause_for(struct sim_node *n, int64_t us)
+{
+    world_at(n->world, n->world->now_us + us, resume_later, n);
+    node_pause(n);
 }
 
 void node_resume(struct sim_node *n)
@@ -406,6 +419,8 @@ void world_io(struct world *w, struct sim_node *n)
 
     if (n->crash_in && --n->crash_in == 0)
         node_crash(n, n->crash_kill);
+    if (n->pause_in && --n->pause_in == 0)
+        node_pause_for(n, n->pause_us);
     if (!w->running)
         return; /* a checker looks at a disk from outside */
     if ((dice & 7) == 0)

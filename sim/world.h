@@ -40,6 +40,8 @@ struct sim_node {
     int64_t boot_us;         /* when it was started: zero of its monotonic clock */
     uint64_t crash_in;       /* IOs until it crashes by itself; 0: never */
     bool crash_kill;         /* and that crash is a kill -9: what was written stays written */
+    uint64_t pause_in;       /* IOs until it pauses by itself; 0: never */
+    int64_t pause_us;        /* and for how long */
     struct sim_disk *disk;
     void *user;                                      /* the workload's */
     void (*on_crash)(struct sim_node *n, bool kill); /* told after the disk; must not wait */
@@ -68,7 +70,8 @@ struct sim_node *world_node(struct world *w); /* a new node with an empty disk, 
 void node_up(struct sim_node *n);
 /* Power cut, or kill -9 if `kill`. Does not return if the caller runs on this node. */
 void node_crash(struct sim_node *n, bool kill);
-void node_pause(struct sim_node *n);
+void node_pause(struct sim_node *n); /* a caller on this node waits there until it is resumed */
+void node_pause_for(struct sim_node *n, int64_t us);
 void node_resume(struct sim_node *n);
 
 struct fiber *world_spawn(struct world *w, struct sim_node *n, const char *name, void (*fn)(void *arg), void *arg);
