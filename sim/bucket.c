@@ -487,7 +487,9 @@ static void wm_check(struct bucket *b, struct inc *i, const struct head *h, cons
               SLICE_FMT ": lane " SLICE_FMT " ends before %" PRIu64, SLICE_ARG(key), SLICE_ARG(l->name), h->wm[k].slot);
         for (uint64_t s = from; s <= h->wm[k].slot && s < l->count; s++)
             for (size_t n = 0; n < l->records[s].count; n++)
-                CHECK(b, l->records[s].files[n]->inc != i || in_list(now->data, now->count, l->records[s].files[n]),
+                CHECK(b,
+                      i->fate == FATE_IS_DEAD || l->records[s].files[n]->inc != i ||
+                          in_list(now->data, now->count, l->records[s].files[n]),
                       "I4", SLICE_FMT " covers " SLICE_FMT "/%" PRIu64 " without " SLICE_FMT, SLICE_ARG(key),
                       SLICE_ARG(l->name), s, SLICE_ARG(l->records[s].files[n]->path));
     }

@@ -13,10 +13,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/banned.h"
 #include "sim/pool.h"
 #include "sim/sim.h"
 #include "version.h"
+
+#include "base/banned.h"
 
 #define MUTANTS 17
 
