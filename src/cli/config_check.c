@@ -63,7 +63,7 @@ int run_config_check(struct cli *cli)
         docs_configuration(stdout);
         return EXIT_DONE;
     }
-    (void)fwrite(cli->warnings.ptr, 1, cli->warnings.len, stderr);
+    (void)fputs(buf_cstr(&cli->warnings), stderr);
     if (format == 0)
         print_table(cli);
     else
