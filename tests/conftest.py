@@ -27,6 +27,7 @@ SHARED = ROOT.parent / "shared"  # beside the clone: golden exchanges, data gene
 SOAK = bool(os.environ.get("SLUICE_SOAK"))
 START_S = 120  # a server that does not answer by then hangs
 HTTP_S = 120
+IDLE_S = 2  # the server closes connections that were idle for 5 s
 
 
 def binary():
@@ -69,6 +70,7 @@ class Client:
 
     def __init__(self, port, tls=None, timeout=HTTP_S):
         self.port, self.tls, self.timeout, self.connection = port, tls, timeout, None
+        self.used = 0.0
 
     def _connect(self):
         if self.tls:
@@ -96,6 +98,9 @@ class Client:
             headers.setdefault("Content-Type", "application/json")
         if isinstance(body, str):
             body = body.encode()
+        if time.monotonic() - self.used > IDLE_S:
+            self.close()
+        self.used = time.monotonic()
         if self.connection is None:
             self.connection = self._connect()
         self.connection.request(method, path, body=body, headers=headers)
