@@ -198,13 +198,9 @@ class Server:
             raise RuntimeError(f"query: {status} {text[:500].decode(errors='replace')} for {sql}")
         return text
 
-    def files(self, stream):
-        """Parquet files of the stream that the catalog lists."""
-        text = subprocess.run([self.binary, "catalog", "cat", "--data", os.path.join(self.dir, "data"), stream],
-                              check=True, capture_output=True, text=True).stdout
-        return text
-
-    def stored(self, stream):
+    def live_files(self, stream):
+        """Parquet files that the catalog lists for the stream. Inputs of a compaction stay on disk for a while, so files are counted by
+        their rows: where there are more than the stream has, its outputs (c...) replace what they were made of."""
         found = []
         for folder, _, names in os.walk(os.path.join(self.dir, "data")):
             if f"/{stream}/" in folder + "/" and "/date=" in folder:
