@@ -60,11 +60,9 @@ class Stock:
 
     def timed(self, sql):
         cpu = time.process_time()
-        result = self.con.execute(sql)
-        rows = result.fetchall()
+        table = self.con.execute(sql).to_arrow_table()
         cpu = time.process_time() - cpu
-        names = [d[0] for d in result.description]
-        return cpu, [{k: value(v) for k, v in zip(names, row) if v is not None} for row in rows]
+        return cpu, [{k: value(v) for k, v in row.items() if v is not None} for row in table.to_pylist()]
 
 
 class Queries:
@@ -142,8 +140,8 @@ class Queries:
 
     def newest(self, server, stock, stream, rows, files, cpu):
         """Rows with one time stand in any order, so the answer is checked by what it must hold."""
-        times = stock.con.execute(f"SELECT filename, max(p_timestamp) AS t, count(*) AS n FROM read_parquet({files}, filename = true) GROUP BY ALL ORDER BY t DESC, n DESC").fetchall()
-        one = Stock([times[0][0]])
+        newest = stock.con.execute(f"SELECT filename FROM read_parquet({files}, filename = true) GROUP BY filename ORDER BY max(p_timestamp) DESC, count(*) DESC LIMIT 1").fetchone()
+        one = Stock(newest)
         ours, theirs, conn = [], [], server.connect()
         for i in range(self.rounds + 1):
             begin = server.cpu()
