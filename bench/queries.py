@@ -56,7 +56,7 @@ class Stock:
         self.view("s", files)
 
     def view(self, name, files):
-        self.con.execute(f"CREATE VIEW {name} AS SELECT * EXCLUDE (_row_id) FROM read_parquet({list(files)})")
+        self.con.execute(f"CREATE VIEW {name} AS SELECT * EXCLUDE (_row_id) FROM read_parquet({list(files)}, hive_partitioning = false)")
 
     def timed(self, sql):
         cpu = time.process_time()
