@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "engine/engine_int.h"
+#include "os/os.h"
 
 #define WATCHDOG_PERIOD_US 10000
 #define NO_TASK_SLEEP_US 200
@@ -167,6 +168,8 @@ static enum err_code config_fill(duckdb_config config, const struct engine_optio
         (void)snprintf(text, sizeof(text), "%u", opt->threads);
         TRY(config_set(config, "threads", text, err));
     }
+    if (opt->temp_dir) /* DuckDB makes only the last folder of a path, and only when a query spills */
+        TRY(os_mkdirs(os_real(), opt->temp_dir, err));
     TRY(config_set(config, "temp_directory", opt->temp_dir ? opt->temp_dir : "", err));
     if (opt->temp_dir && opt->temp_bytes) {
         (void)snprintf(text, sizeof(text), "%lluB", (unsigned long long)opt->temp_bytes);

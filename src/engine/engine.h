@@ -23,7 +23,7 @@ struct engine;
 struct engine_options {
     uint64_t memory_bytes, temp_bytes; /* 0: the engine's default */
     unsigned threads;
-    const char *temp_dir;            /* spill; created; NULL: no spill */
+    const char *temp_dir;            /* spill; made with its parents; NULL: no spill */
     const char *const *allowed_dirs; /* NULL-terminated; files that read_parquet may open */
     const char *httpfs_path;         /* extension file, NULL: not loaded */
     bool keep_footers;               /* Parquet footers are kept by path: only where a path never names another file later */

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "engine/engine.h"
@@ -174,6 +175,24 @@ static void test_limits(void **state)
     engine_close(e);
 }
 
+/* What does not fit goes to a folder that nobody has made before. */
+static void test_spill(void **state)
+{
+    char dir[] = "/tmp/sluice-engine-XXXXXX", temp[64], cmd[64];
+    struct engine_options opt = {.memory_bytes = 64u << 20, .temp_bytes = 1u << 30, .threads = 1, .temp_dir = temp};
+    struct engine *e = NULL;
+    struct err err = {0};
+    (void)state;
+
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(temp, sizeof(temp), "%s/a/b", dir);
+    assert_int_equal(engine_open(&opt, &e, &err), ERR_OK);
+    expect(e, "SELECT count(DISTINCT repeat(i::VARCHAR, 8)) FROM range(1000000) t(i)", "1000000");
+    engine_close(e);
+    (void)snprintf(cmd, sizeof(cmd), "rm -r %s", dir);
+    assert_int_equal(system(cmd), 0);
+}
+
 static void test_ast(void **state)
 {
     struct engine *e = open_engine();
@@ -197,6 +216,7 @@ static void test_ast(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows_of_ours), cmocka_unit_test(test_settings_and_sandbox),
-                                       cmocka_unit_test(test_limits), cmocka_unit_test(test_ast)};
+                                       cmocka_unit_test(test_limits), cmocka_unit_test(test_spill),
+                                       cmocka_unit_test(test_ast)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
