@@ -13,6 +13,8 @@
 #define ENGINE_MEMORY (UINT64_C(768) << 20)
 #define ROW_GROUP_ROWS 122880
 #define READ_DIRS_MAX 6
+#define DICTIONARY_BYTES (32u << 20) /* of all columns of a row group together */
+#define DICTIONARY_SLOT_BYTES 43     /* 1 MiB has a fifth of a row group of them, the engine's own measure */
 #define FD_PATH "/proc/self/fd/"
 
 struct segment_writer {
@@ -181,11 +183,25 @@ static enum err_code check_ids(const struct schema *schema, const bool *used, st
     return ERR_OK;
 }
 
+/* The engine takes memory for a column's dictionary before it sees a row: slots for a fifth of a row group, and a page of 1 MiB. Where
+ * columns are many that is more than its memory limit, so they share what DICTIONARY_BYTES gives; and slots never outnumber rows. */
+static void dictionary_sql(uint64_t rows, uint32_t columns, struct buf *sql)
+{
+    uint64_t share = DICTIONARY_BYTES / columns;
+
+    if (share < 1u << 20)
+        buf_fmt(sql, "DICTIONARY_SIZE_LIMIT %llu, STRING_DICTIONARY_PAGE_SIZE_LIMIT %llu, ",
+                (unsigned long long)MIN(MAX(rows, 1), share / DICTIONARY_SLOT_BYTES),
+                (unsigned long long)MAX(share, 16u << 10));
+}
+
 /* COPY (SELECT c<field> AS name, ..., row_id AS _row_id FROM `from`) TO fd; column c<i> is field i. */
-static void copy_sql(const struct schema *schema, const bool *used, const char *from, int fd, struct buf *sql)
+static void copy_sql(const struct schema *schema, const bool *used, const char *from, uint64_t rows, int fd,
+                     struct buf *sql)
 {
     _cleanup_(names_done) struct names names = {0};
     struct buf ids = BUF_INIT;
+    uint32_t columns = 1;
 
     (void)name_take(&names, slice_lit(ROW_ID_NAME));
     (void)name_take(&names, slice_lit("__duckdb_field_id")); /* means something else in FIELD_IDS */
@@ -195,6 +211,7 @@ static void copy_sql(const struct schema *schema, const bool *used, const char *
         if (!used[i])
             continue;
         slice name = name_in_file(&names, f);
+        columns++;
         buf_fmt(sql, "c%u AS ", i);
         ident(sql, name);
         buf_str(sql, ", ");
@@ -207,9 +224,10 @@ static void copy_sql(const struct schema *schema, const bool *used, const char *
     buf_fmt(sql,
             "row_id AS " ROW_ID_NAME " FROM %s) TO '" FD_PATH
             "%d' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
-            "PARQUET_VERSION v2, ROW_GROUP_SIZE %d, USE_TMP_FILE false, KV_METADATA {'sluice.order': 'newest_first'}, "
-            "FIELD_IDS {",
+            "PARQUET_VERSION v2, ROW_GROUP_SIZE %d, USE_TMP_FILE false, KV_METADATA {'sluice.order': 'newest_first'}, ",
             from, fd, ROW_GROUP_ROWS);
+    dictionary_sql(rows, columns, sql);
+    buf_str(sql, "FIELD_IDS {");
     buf_slice(sql, buf_view(&ids));
     buf_fmt(sql, "%s: %u})", ROW_ID_NAME, ROW_ID_FIELD_ID);
     buf_done(&ids);
@@ -278,6 +296,15 @@ static uint32_t source_columns(const struct schema *schema, const bool *used, st
     return n;
 }
 
+static uint64_t total_rows(const struct segment_part *parts, uint32_t parts_count)
+{
+    uint64_t rows = 0;
+
+    for (uint32_t p = 0; p < parts_count; p++)
+        rows += parts[p].sel ? parts[p].sel_count : parts[p].view.rows;
+    return rows;
+}
+
 enum err_code segment_write(struct segment_writer *w, const struct schema *schema, const struct segment_part *parts,
                             uint32_t parts_count, int fd, struct segment_stats *out, struct err *err)
 {
@@ -300,7 +327,7 @@ enum err_code segment_write(struct segment_writer *w, const struct schema *schem
     TRY(lease_begin(w, &lease, err));
     uint64_t id = engine_source_add(lease.engine, &source);
     (void)snprintf(from, sizeof(from), "sluice_rows(%llu)", (unsigned long long)id);
-    copy_sql(schema, used, from, fd, &sql);
+    copy_sql(schema, used, from, total_rows(parts, parts_count), fd, &sql);
     enum err_code rc = run(lease.engine, &sql, take_count, &written, err);
     engine_source_del(lease.engine, id);
     TRY(rc);
@@ -450,7 +477,7 @@ static enum err_code merge(struct engine *e, const struct schema *schema, const 
     read_sql(schema, used, &from);
     buf_str(&from, " ORDER BY c0 DESC, row_id DESC");
     sql.len = 0;
-    copy_sql(schema, used, buf_cstr(&from), fd, &sql);
+    copy_sql(schema, used, buf_cstr(&from), rows, fd, &sql);
     TRY(run(e, &sql, NULL, NULL, err));
     TRY(summarize(e, schema, used, fd, stats, err));
     if (stats->rows != rows)

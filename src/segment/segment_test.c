@@ -249,6 +249,48 @@ static void test_text_ranges(void **state)
     schema_unref(schema);
 }
 
+/* As many columns as a stream may have fit into the writer's memory, without a folder to spill to. */
+static void test_wide(void **state)
+{
+    enum { WIDE = 1000, WIDE_ROWS = 10000 };
+    _cleanup_(arena_done) struct arena arena = ARENA_INIT;
+    struct field *more = arena_zalloc(&arena, WIDE * sizeof(*more));
+    uint32_t *ids = arena_zalloc(&arena, 2 * (WIDE + 1) * sizeof(*ids));
+    struct segment_writer *w = writer();
+    struct batch *b = batch_new(WIDE_ROWS);
+    struct segment_part part = {0};
+    struct segment_stats stats;
+    struct err err = {0};
+    int fd = memory_file();
+    (void)state;
+
+    for (uint32_t f = 0; f < WIDE; f++)
+        more[f] = (struct field){.name = slice_str(arena_fmt(&arena, "wide_%u", f)), .type = T(UTF8)};
+    for (uint32_t f = 0; f <= WIDE; f++) {
+        struct column *c = batch_add(b, f, f ? more[f - 1].type : (struct type)T(TIMESTAMP));
+        ids[f] = 1 + f;
+        memset(c->valid, 1, WIDE_ROWS);
+        for (uint32_t row = 0; f && row < WIDE_ROWS; row++)
+            ((struct text *)c->values)[row] = batch_text(b, slice_str(arena_fmt(&arena, "%u of %u", row % 700, f)));
+    }
+    (void)batch_add(b, FIELD_ROW_ID, (struct type)T(INT64));
+    b->rows = WIDE_ROWS;
+    struct schema *empty = schema_empty(), *grown = schema_grow(empty, more, WIDE);
+    struct schema *schema = schema_with_ids(grown, ids, ids + WIDE + 1);
+    batch_view_take(b, b->rows, &part.view);
+    if (segment_write(w, schema, &part, 1, fd, &stats, &err) != ERR_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(stats.rows, WIDE_ROWS);
+    expect(fd, "SELECT count(DISTINCT wide_7) || '|' || max(wide_999) FROM read_parquet(@)", "700|99 of 1000");
+    batch_view_done(&part.view);
+    batch_unref(b);
+    schema_unref(empty);
+    schema_unref(grown);
+    schema_unref(schema);
+    segment_writer_close(w);
+    assert_int_equal(close(fd), 0);
+}
+
 static void test_write(void **state)
 {
     struct schema *schema = make_schema();
@@ -356,8 +398,8 @@ static void test_merge(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_order), cmocka_unit_test(test_text_ranges),
-                                       cmocka_unit_test(test_write), cmocka_unit_test(test_selection),
-                                       cmocka_unit_test(test_merge)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_order),     cmocka_unit_test(test_text_ranges),
+                                       cmocka_unit_test(test_wide),      cmocka_unit_test(test_write),
+                                       cmocka_unit_test(test_selection), cmocka_unit_test(test_merge)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
