@@ -9,6 +9,7 @@
 #include "stage/lake_int.h"
 
 #define US_PER_HOUR INT64_C(3600000000)
+#define FILE_NUMBER_MAX (1u << 24)       /* <n> has 24 bits in manifests */
 #define FILES_WITH_COLUMN_STATS_MAX 2000 /* above it DATA keeps only p_timestamp's, to stay below its size limit */
 
 /* ---- rows of one stream -> the files they belong to */
@@ -234,29 +235,43 @@ static slice file_path(struct round *r, const struct sheet *sheet, slice partiti
     return path;
 }
 
+static slice file_key(struct round *r, const struct stage_stream *stream, slice path)
+{
+    struct buf key = BUF_INIT;
+
+    (void)catalog_stream_dir(r->lake->cat, slice_str(stream->name), &stream->sid, &key);
+    buf_slice(&key, path);
+    slice copy = arena_copy(&r->arena, buf_view(&key));
+    buf_done(&key);
+    return copy;
+}
+
 static enum err_code write_file(struct round *r, struct stage_stream *stream, const struct schema *schema,
                                 struct sheet *sheet, slice partition, uint64_t raw_bytes, struct err *err)
 {
     struct store *store = r->lake->store;
     struct catalog_file file = {.sid = stream->sid, .stream = slice_str(stream->name), .raw_bytes = raw_bytes};
-    struct buf key = BUF_INIT;
     struct os_file *f = NULL;
+    slice key = {0};
 
-    file.path = file_path(r, sheet, partition);
-    (void)catalog_stream_dir(r->lake->cat, slice_str(stream->name), &stream->sid, &key);
-    buf_slice(&key, file.path);
-    slice key_text = arena_copy(&r->arena, buf_view(&key));
-    buf_done(&key);
     TRY(store->ops->upload_begin(store, &f, err));
     enum err_code rc = segment_write(r->lake->writer, schema, sheet->parts, (uint32_t)sheet->parts_count,
                                      r->lake->os->ops->fd(r->lake->os, f), &file.stats, err);
+    /* A round that failed half way left its files: theirs are the lower numbers of this stem (catalog.md section 2). */
+    for (bool taken = true; rc == ERR_OK && taken;) {
+        file.path = file_path(r, sheet, partition);
+        key = file_key(r, stream, file.path);
+        rc = store->ops->upload_publish(store, f, key, false, err);
+        taken = rc == ERR_CONFLICT && r->number < FILE_NUMBER_MAX;
+        if (taken)
+            rc = ERR_OK;
+    }
     if (rc != ERR_OK) {
         store->ops->upload_drop(store, f);
         return rc;
     }
-    TRY(store->ops->upload_publish(store, f, key_text, false, err));
     *ARRAY_PUSH(r->files, r->count, r->cap) = file;
-    *ARRAY_PUSH(r->keys, r->keys_count, r->keys_cap) = key_text;
+    *ARRAY_PUSH(r->keys, r->keys_count, r->keys_cap) = key;
     metric_add(r->lake->m_files, 1);
     metric_add(r->lake->m_file_bytes, (double)file.stats.bytes);
     return ERR_OK;
