@@ -34,8 +34,9 @@ class Tail:
 
     def events(self, count):
         """The next ones: [(id, row)]"""
-        out, event = [], {}
+        out, event, end = [], {}, time.monotonic() + 60
         while len(out) < count:
+            assert time.monotonic() < end, "%d of %d events came: %s" % (len(out), count, out[-1:])
             line = self.response.readline()
             assert line, "the stream ended after %d of %d events" % (len(out), count)
             line = line.decode().rstrip("\n")
@@ -152,10 +153,9 @@ def test_tail_of_a_deleted_stream_ends(server, api):
     api.put("tail-gone", {"n": 1})
     tail = Tail(server, "tail-gone")
     assert api.delete("tail-gone").status == 200
-    while True:
-        line = tail.response.readline()
-        if not line:
-            break
+    end = time.monotonic() + 60
+    while tail.response.readline():
+        assert time.monotonic() < end, "the tail of a deleted stream goes on"
     tail.close()
 
 

@@ -285,15 +285,15 @@ def test_compaction_keeps_answers(start_server):
     """Many small files become few; counts, sums and the ids of rows stay."""
     server = start_server(env={"SLUICE_COMPACT_INTERVAL": "1s"})
     api = server.api
-    for turn in range(30):
+    for turn in range(70):  # a running hour is merged when it has more than 64 files
         api.put("app", [{"turn": turn, "i": i, "s": "v%d" % (i % 7)} for i in range(50)], {"X-P-Ack": "object"})
     before = api.sql("SELECT s, count(*) AS n, sum(i) AS i, sum(turn) AS t FROM app GROUP BY s ORDER BY s")
-    assert sum(r["n"] for r in before) == 1500
+    assert sum(r["n"] for r in before) == 3500
     assert api.wait(lambda: api.metrics().get("sluice_compaction_outputs_total", 0) > 0), "nothing was compacted"
     for clean in (True, False):
         server.restart(clean)
         assert api.sql("SELECT s, count(*) AS n, sum(i) AS i, sum(turn) AS t FROM app GROUP BY s ORDER BY s") == before
-        assert api.stats("app")["ingestion"]["count"] == 1500
+        assert api.stats("app")["ingestion"]["count"] == 3500
 
 
 SHIFT = r"""
