@@ -137,8 +137,9 @@ static void measure(struct bench *b, struct run *run, unsigned round, double sec
     run->per_s[round] = (double)n / wall;
     run->mb_per_s[round] = (double)(n * run->record_bytes) / 1e6 / wall;
     run->cpu_us[round] = cpu * 1e6 / (double)n;
-    run->p50_ms[round] = b->waits_us[b->waits / 2] / 1e3;
-    run->p99_ms[round] = b->waits_us[b->waits * 99 / 100] / 1e3;
+    size_t half = b->waits / 2, most = b->waits * 99 / 100;
+    run->p50_ms[round] = b->waits_us[half] / 1e3;
+    run->p99_ms[round] = b->waits_us[most] / 1e3;
     run->per_sync[round] = (double)n / (double)MAX(after.syncs - before.syncs, 1);
 }
 

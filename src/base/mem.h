@@ -38,7 +38,7 @@ static inline void freep(void *ptr)
 void mem_grow(void **ptr, size_t *cap, size_t need, size_t item_size);
 #define ARRAY_PUSH(ptr, count, cap)                                         \
     ({                                                                      \
-        if ((count) == (cap))                                               \
+        if (!(ptr) || (count) == (cap))                                     \
             mem_grow((void **)&(ptr), &(cap), (count) + 1, sizeof(*(ptr))); \
         memset(&(ptr)[(count)], 0, sizeof(*(ptr)));                         \
         &(ptr)[(count)++];                                                  \

@@ -87,7 +87,7 @@ enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid
     rc = cat->store->ops->list(cat->store, buf_view(&seq), slice_lit(""), true, slot_item, &slots, err);
     for (size_t i = 0; i < slots.count && rc == ERR_OK; i++) {
         _cleanup_(slot_done) struct slot s = {0};
-        struct name_state state;
+        struct name_state state = {0};
         rc = seq_read(&cat->io, buf_view(&seq), SLOT_NAME, slots.items[i], &s, err);
         if (rc == ERR_OK)
             rc = name_state_get(&s, &state, err);

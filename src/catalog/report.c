@@ -193,7 +193,7 @@ struct scrubbing {
 static enum err_code file_crc(struct catalog *cat, slice key, uint32_t *crc, uint64_t *size, struct err *err)
 {
     struct buf chunk = BUF_INIT;
-    enum err_code rc;
+    enum err_code rc = ERR_OK;
 
     *crc = 0;
     *size = 0;

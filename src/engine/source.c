@@ -271,6 +271,7 @@ static void scan(duckdb_function_info info, duckdb_data_chunk out)
             hi = mid;
     }
     window_fill(s->source, &s->source->parts[lo], (number - s->starts[lo]) * vector, vector, &w);
+    ASSERT(w.count > 0); /* starts[] gives a part no window beyond its rows */
     for (uint32_t i = 0; i < s->columns_count; i++)
         if (s->columns[i] < s->source->columns_count) /* beyond: a row number that nobody reads (count(*)) */
             column_write(&w, &s->source->columns[s->columns[i]], duckdb_data_chunk_get_vector(out, i));

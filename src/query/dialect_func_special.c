@@ -845,7 +845,7 @@ static enum err_code print_aggregate(struct printer *p, const struct expr *e)
         return ERR_OK;
     }
     if (e->ignore_nulls && !e->over) {
-        if (strcmp(name, "first"))
+        if (strcmp(name, "first") != 0)
             return gate_invalid(p->err, "IGNORE NULLS is supported for first_value and for window functions only");
         TRY(print_template(p, e, "any_value($1"));
         struct expr plain = *e;

@@ -42,7 +42,7 @@ static void float_name(double v, struct buf *out)
         if (strtod(digits, NULL) == v)
             break;
     }
-    char mantissa[24];
+    char mantissa[24] = {0};
     for (const char *c = digits; *c && *c != 'e'; c++)
         if (*c >= '0' && *c <= '9')
             mantissa[n++] = *c;

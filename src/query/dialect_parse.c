@@ -342,11 +342,10 @@ static enum err_code cast_expr(struct parser *p, bool attempt, struct expr **out
 static enum err_code interval_expr(struct parser *p, struct expr **out)
 {
     struct expr *e = *out = expr_new(p->arena, E_INTERVAL);
-    struct token *t = parse_peek(p, 0);
     bool minus = parse_op(p, "-");
     char unit[32] = "";
 
-    t = parse_peek(p, 0);
+    struct token *t = parse_peek(p, 0);
     if (t->kind != TK_STRING && t->kind != TK_NUMBER)
         return parse_expected(p, "a literal string after INTERVAL");
     p->at++;
@@ -373,9 +372,8 @@ static enum err_code interval_expr(struct parser *p, struct expr **out)
 static enum err_code extract_expr(struct parser *p, struct expr **out) /* EXTRACT(MINUTE FROM x) */
 {
     struct expr *e = *out = expr_func(p->arena, "date_part");
-    struct token *t = parse_peek(p, 0);
     TRY(parse_need_op(p, "("));
-    t = parse_peek(p, 0);
+    struct token *t = parse_peek(p, 0);
     if (t->kind != TK_WORD && t->kind != TK_STRING)
         return parse_expected(p, "date/time field");
     p->at++;

@@ -271,9 +271,12 @@ enum err_code lake_configure(struct lake *lake, slice name, const struct stream_
     _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
 
     TRY(stage_find(lake, name, &s, err));
-    TRY(catalog_configure(lake->cat, &s->sid, config, err));
-    stage_set_config(s, config);
-    return ERR_OK;
+    os_lock(lake->os, lake->create_mu); /* or the stage could keep what the catalog has replaced */
+    enum err_code rc = catalog_configure(lake->cat, &s->sid, config, err);
+    if (rc == ERR_OK)
+        stage_set_config(s, config);
+    os_unlock(lake->os, lake->create_mu);
+    return rc;
 }
 
 enum err_code lake_stream(struct lake *lake, slice name, struct stream_version **version, struct schema **schema,

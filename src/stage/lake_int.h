@@ -94,7 +94,7 @@ struct lake {
 
     struct os_mutex *flush_mu;  /* one flush at a time; outermost */
     uint64_t committed;         /* under flush_mu: highest WAL segment in the catalog */
-    struct os_mutex *create_mu; /* one create or drop at a time, so that no create is answered between a DEAD slot and
+    struct os_mutex *create_mu; /* one create, drop or configuration at a time, so that no create is answered between a DEAD slot and
                                          stage_forget(); held across the catalog's IO, outermost */
     _Atomic uint64_t stage_rows, stage_bytes;
 

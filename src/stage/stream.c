@@ -34,9 +34,8 @@ void stage_stream_unref(struct stage_stream *s)
 
 void stage_set_config(struct stage_stream *s, const struct stream_config *config)
 {
-    struct arena old = s->config_arena;
-
     os_lock(s->lake->os, s->mu);
+    struct arena old = s->config_arena;
     s->config_arena = ARENA_INIT;
     s->config = *config;
     s->config.custom_partition = arena_copy(&s->config_arena, config->custom_partition);
