@@ -38,6 +38,7 @@
 
 struct dir {          /* what we know of one directory; all under mu */
     uint32_t pending; /* links made and not synced yet */
+    uint32_t links;   /* begun so far: a sync vouches for none that began after it */
     bool in_parent;   /* its own name is durable, and its parents' */
     bool synced;      /* every name seen in it so far, but for `pending`, is durable */
     char path[];      /* key of the directory, without a slash at the end; "" is the root */
@@ -140,6 +141,7 @@ static enum err_code dir_settle(struct local *l, slice dir, struct err *err)
     os_lock(l->os, l->mu);
     struct dir *d = dir_note(l, dir);
     bool clean = d->synced && d->pending == 0;
+    uint32_t links = d->links;
     os_unlock(l->os, l->mu);
     if (clean)
         return ERR_OK;
@@ -149,7 +151,8 @@ static enum err_code dir_settle(struct local *l, slice dir, struct err *err)
     if (rc != ERR_OK)
         return rc;
     os_lock(l->os, l->mu);
-    dir_note(l, dir)->synced = true;
+    d = dir_note(l, dir);
+    d->synced |= d->links == links;
     os_unlock(l->os, l->mu);
     return ERR_OK;
 }
@@ -179,6 +182,7 @@ static void dir_pending(struct local *l, slice dir, bool add, bool synced)
 {
     os_lock(l->os, l->mu);
     struct dir *d = dir_note(l, dir);
+    d->links += add;
     if (add)
         d->pending++;
     else if (d->pending)
