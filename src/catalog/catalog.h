@@ -102,12 +102,13 @@ void catalog_next_file_stem(struct catalog *cat, struct buf *out);
 slice catalog_stream_dir(struct catalog *cat, slice name, const struct sid *sid,
                          struct buf *out); /* "<enc-name>/<sid>/" */
 /* Appends DATA for WAL segments [from, to] with these files. ERR_OK: committed, and cached versions already show the files.
- * ERR_CONFLICT: fenced; a new lane was taken (header called): upload again under new names unless *committed >= to. */
+ * ERR_CONFLICT: these files are in no record; a lane was opened (header called): upload what is above *committed under new names. An
+ * earlier call without an answer may turn out to have committed up to there.
+ * on_visible is called under the lock that catalog_snapshot() takes, in the moment files become part of versions, after *committed
+ * was written: the stage drops the rows up to there, so that no cut sees both or neither (I10). */
 MUST_CHECK enum err_code catalog_commit(struct catalog *cat, uint64_t from, uint64_t to,
                                         const struct catalog_file *files, size_t count, void (*on_visible)(void *arg),
                                         void *arg, uint64_t *committed, struct err *err);
-/*  on_visible is called under the lock that catalog_snapshot() takes, in the moment the files become part of versions: the
- *  stage drops the rows there, so that no cut sees both or neither (I10). */
 MUST_CHECK enum err_code catalog_seal(struct catalog *cat, struct err *err); /* clean stop */
 /* One cut: under the same lock `pin` is called with the version. Missing name: ERR_NOT_FOUND (from the cache; call catalog_resolve() before). */
 MUST_CHECK enum err_code catalog_snapshot(struct catalog *cat, const struct sid *sid,

@@ -369,7 +369,7 @@ static void data_body(struct catalog *cat, const struct data *d, struct buf *out
 }
 
 static enum err_code data_append(struct catalog *cat, struct data *d, void (*on_visible)(void *arg), void *arg,
-                                 struct err *err)
+                                 uint64_t *committed, struct err *err)
 {
     struct session *s = &cat->session;
     _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
@@ -400,6 +400,7 @@ static enum err_code data_append(struct catalog *cat, struct data *d, void (*on_
     d->carried = old;
     records_apply(cat, s->lane, &d->record);
     streams_unhold(cat);
+    *committed = d->to;
     if (on_visible)
         on_visible(arg);
     os_unlock(cat->os, cat->mu);
@@ -418,7 +419,7 @@ static void note_stem(struct catalog *cat)
 
 struct after_reopen {
     struct catalog *cat;
-    uint64_t to;
+    uint64_t to, *committed;
     void (*on_visible)(void *arg);
     void *arg;
     bool done;
@@ -428,9 +429,8 @@ static void reopened_visible(void *arg)
 {
     struct after_reopen *r = arg;
 
-    if (r->cat->session.committed < r->to)
-        return;
-    r->done = true;
+    *r->committed = r->cat->session.committed;
+    r->done = *r->committed >= r->to;
     if (r->on_visible)
         r->on_visible(r->arg);
 }
@@ -489,25 +489,22 @@ static enum err_code commit_in_gate(struct catalog *cat, struct data *d, void (*
                                     uint64_t *committed, struct err *err)
 {
     struct session *s = &cat->session;
-    struct after_reopen r = {cat, d->to, on_visible, arg, false};
+    struct after_reopen r = {cat, d->to, committed, on_visible, arg, false};
 
     if (!s->lane)
         return err_set(err, ERR_INVALID, "no lane is open");
     if (!s->lost && (s->undecided || !s->open)) {
         TRY(reopen(cat, &r, err));
-        *committed = s->committed;
         return r.done ? ERR_OK
                       : err_set(err, ERR_CONFLICT, "lane %s was opened again: upload under new names", s->lane->name);
     }
-    enum err_code rc = s->lost ? ERR_CONFLICT : data_append(cat, d, on_visible, arg, err);
+    enum err_code rc = s->lost ? ERR_CONFLICT : data_append(cat, d, on_visible, arg, committed, err);
     if (rc == ERR_CONFLICT) {
         TRY(fenced(cat, &r, err)); /* after an error the next commit comes here at once: our slot is known to be lost */
         *committed = s->committed;
         return err_set(err, ERR_CONFLICT, "fenced: now on lane %s", s->lane->name);
     }
-    TRY(rc);
-    *committed = d->to;
-    return ERR_OK;
+    return rc;
 }
 
 enum err_code catalog_commit(struct catalog *cat, uint64_t from, uint64_t to, const struct catalog_file *files,

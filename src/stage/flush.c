@@ -4,6 +4,7 @@
  * failure leaves everything as it was: rows stay staged, the segment stays in the WAL, the next round tries again. */
 #include <stdio.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/timetext.h"
 #include "stage/lake_int.h"
@@ -11,10 +12,14 @@
 #define US_PER_HOUR INT64_C(3600000000)
 #define FILE_NUMBER_MAX (1u << 24)       /* <n> has 24 bits in manifests */
 #define FILES_WITH_COLUMN_STATS_MAX 2000 /* above it DATA keeps only p_timestamp's, to stay below its size limit */
+#define ROUND_FILES_MAX SEGMENT_KEYS_MAX /* of one DATA */
+#define STREAM_FILES_MAX 256             /* of one stream in one round, before its custom partition is ignored */
+#define PATH_VALUE_MAX 100               /* bytes of a partition's name or value in a path, escaped */
 
 /* ---- rows of one stream -> the files they belong to */
 
-struct sheet { /* one file to be: the rows of one (hour, partition value) */
+struct sheet {      /* one file to be: the rows of one (hour, partition value) */
+    uint32_t index; /* in sheets.list */
     int64_t hour;
     slice partition;
     struct segment_part *parts; /* newest first */
@@ -29,32 +34,42 @@ struct sheets {
     struct batch_view *views; /* newest first */
     size_t views_count;
     uint64_t rows, raw_bytes;
+    slice partition; /* its column; empty: none */
 };
 
-static void sheets_done(struct sheets *s)
+static void sheets_clear(struct sheets *s)
 {
     for (size_t i = 0; i < s->count; i++)
         free(s->list[i]->parts);
+    s->count = 0;
+    map_done(&s->by_key);
+}
+
+static void sheets_done(struct sheets *s)
+{
+    sheets_clear(s);
     for (size_t i = 0; i < s->views_count; i++)
         batch_view_done(&s->views[i]);
     free(s->views);
     free(s->list);
-    map_done(&s->by_key);
     arena_done(&s->arena);
     *s = (struct sheets){0};
 }
 
 static struct sheet *sheet_for(struct sheets *s, int64_t hour, slice value)
 {
-    char *text = arena_fmt(&s->arena, "%lld|%.*s", (long long)hour, (int)value.len, (const char *)value.ptr);
-    slice key = slice_str(text);
-    struct sheet *sheet = map_get(&s->by_key, key);
+    _cleanup_(buf_done) struct buf text = BUF_INIT;
+
+    buf_fmt(&text, "%lld|", (long long)hour);
+    buf_slice(&text, value);
+    struct sheet *sheet = map_get(&s->by_key, buf_view(&text));
 
     if (!sheet) {
         sheet = arena_zalloc(&s->arena, sizeof(*sheet));
         sheet->hour = hour;
         sheet->partition = arena_copy(&s->arena, value);
-        (void)map_put(&s->by_key, key, sheet);
+        sheet->index = (uint32_t)s->count;
+        (void)map_put(&s->by_key, arena_copy(&s->arena, buf_view(&text)), sheet);
         *ARRAY_PUSH(s->list, s->count, s->cap) = sheet;
     }
     return sheet;
@@ -95,8 +110,8 @@ static void part_push(struct sheet *sheet, const struct batch_view *v, uint32_t 
     sheet->rows += count;
 }
 
-/* Sorts one block's rows into sheets, newest row first. */
-static void split_view(struct sheets *s, const struct batch_view *v, const struct column *partition)
+/* Sorts one block's rows into sheets, newest row first. false: they would be more than files_max. */
+static bool split_view(struct sheets *s, const struct batch_view *v, const struct column *partition, size_t files_max)
 {
     const int64_t *times = batch_view_column(v, 0)->values;
     struct sheet *last = NULL, *first = NULL;
@@ -118,7 +133,7 @@ static void split_view(struct sheets *s, const struct batch_view *v, const struc
     if (one) {
         if (first)
             part_push(first, v, NULL, v->rows);
-        return;
+        return s->count <= files_max;
     }
     uint32_t *which = mem_alloc(v->rows * sizeof(*which));
     for (uint32_t row = 0; row < v->rows; row++) {
@@ -127,11 +142,12 @@ static void split_view(struct sheets *s, const struct batch_view *v, const struc
         if (!last || last->hour != hour || !slice_eq(last_value, value)) {
             last = sheet_for(s, hour, value);
             last_value = last->partition;
+            if (s->count > files_max) {
+                free(which);
+                return false;
+            }
         }
-        size_t k = s->count;
-        while (s->list[--k] != last)
-            ;
-        which[row] = (uint32_t)k;
+        which[row] = last->index;
     }
     sels = mem_zalloc(s->count * sizeof(*sels));
     counts = mem_zalloc(s->count * sizeof(*counts));
@@ -150,12 +166,24 @@ static void split_view(struct sheets *s, const struct batch_view *v, const struc
     free(which);
     free(sels);
     free(counts);
+    return true;
 }
 
-/* Everything of segments <= upto; false: nothing. */
-static bool sheets_take(struct stage_stream *stream, uint64_t upto, struct sheets *s, struct schema **schema)
+static bool split(struct sheets *s, uint32_t field, size_t files_max)
 {
-    slice partition = {0};
+    bool fits = true;
+
+    for (size_t i = 0; i < s->views_count && fits; i++)
+        fits =
+            split_view(s, &s->views[i], field == FIELD_NONE ? NULL : batch_view_column(&s->views[i], field), files_max);
+    return fits;
+}
+
+/* Everything of segments <= upto; false: nothing. A custom partition with too many values for a DATA record is ignored in this
+ * round: it is a help for other readers of the bucket, no promise, and a client may send a million values. */
+static bool sheets_take(struct stage_stream *stream, uint64_t upto, size_t files_max, struct sheets *s,
+                        struct schema **schema)
+{
     size_t n = 0;
 
     *s = (struct sheets){0};
@@ -176,11 +204,14 @@ static bool sheets_take(struct stage_stream *stream, uint64_t upto, struct sheet
     }
     *schema = schema_ref(stream->schema);
     if (stream->config.custom_partition.len)
-        partition = arena_copy(&s->arena, stream->config.custom_partition);
+        s->partition = arena_copy(&s->arena, stream->config.custom_partition);
     os_unlock(stream->lake->os, stream->mu);
-    uint32_t field = partition.len ? schema_find(*schema, partition) : FIELD_NONE;
-    for (size_t i = 0; i < s->views_count; i++)
-        split_view(s, &s->views[i], field == FIELD_NONE ? NULL : batch_view_column(&s->views[i], field));
+    uint32_t field = s->partition.len ? schema_find(*schema, s->partition) : FIELD_NONE;
+    if (field == FIELD_NONE || !split(s, field, files_max)) {
+        sheets_clear(s);
+        s->partition = (slice){0};
+        (void)split(s, FIELD_NONE, SIZE_MAX); /* one file an hour */
+    }
     return s->views_count > 0;
 }
 
@@ -191,25 +222,30 @@ struct upload {
     slice key;
     struct sheet *sheet; /* NULL once its sheets are gone */
 };
-struct round { /* one flush */
+struct round { /* one DATA record */
     struct lake *lake;
-    uint64_t from, upto;
+    uint64_t from, upto, committed;
     struct arena arena;
     struct catalog_file *files;
     size_t count, cap;
     slice *keys;
     size_t keys_count, keys_cap;
-    uint64_t number; /* <n> of the next file name */
-    char stem[128];
     struct stage_stream **streams;
     size_t streams_count, streams_cap;
     struct batch_list dropped;
 };
 
+/* A long one is cut, and told from others by its hash: file systems take 255 bytes in a path element. */
 static void path_value(struct buf *out, slice s)
 {
+    size_t from = out->len;
+
     for (size_t i = 0; i < s.len; i++) {
         uint8_t c = s.ptr[i];
+        if (out->len - from > PATH_VALUE_MAX - 3) {
+            buf_fmt(out, "-%016llx", (unsigned long long)hash64(s, 0));
+            return;
+        }
         if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_')
             buf_byte(out, c);
         else
@@ -229,7 +265,7 @@ static slice file_path(struct round *r, const struct sheet *sheet, slice partiti
         path_value(&b, sheet->partition);
         buf_byte(&b, '/');
     }
-    buf_fmt(&b, "%s-%llu.parquet", r->stem, (unsigned long long)r->number++);
+    buf_fmt(&b, "%s-%llu.parquet", r->lake->file_stem, (unsigned long long)r->lake->file_number++);
     slice path = arena_copy(&r->arena, buf_view(&b));
     buf_done(&b);
     return path;
@@ -257,12 +293,11 @@ static enum err_code write_file(struct round *r, struct stage_stream *stream, co
     TRY(store->ops->upload_begin(store, &f, err));
     enum err_code rc = segment_write(r->lake->writer, schema, sheet->parts, (uint32_t)sheet->parts_count,
                                      r->lake->os->ops->fd(r->lake->os, f), &file.stats, err);
-    /* A round that failed half way left its files: theirs are the lower numbers of this stem (catalog.md section 2). */
     for (bool taken = true; rc == ERR_OK && taken;) {
         file.path = file_path(r, sheet, partition);
         key = file_key(r, stream, file.path);
         rc = store->ops->upload_publish(store, f, key, false, err);
-        taken = rc == ERR_CONFLICT && r->number < FILE_NUMBER_MAX;
+        taken = rc == ERR_CONFLICT && r->lake->file_number < FILE_NUMBER_MAX;
         if (taken)
             rc = ERR_OK;
     }
@@ -277,25 +312,6 @@ static enum err_code write_file(struct round *r, struct stage_stream *stream, co
     return ERR_OK;
 }
 
-/* `s` with the ids that `head` gives to fields of the same name and type. */
-static struct schema *adopt_ids(const struct schema *s, const struct schema *head)
-{
-    uint32_t n = schema_count(s);
-    _cleanup_(freep) uint32_t *ids = mem_zalloc(2 * n * sizeof(*ids));
-
-    for (uint32_t i = 0; i < n; i++) {
-        const struct field *mine = schema_field(s, i);
-        uint32_t at = schema_find(head, mine->name);
-        ids[i] = mine->id;
-        ids[n + i] = mine->item_id;
-        if (at != FIELD_NONE && type_eq(schema_field(head, at)->type, mine->type)) {
-            ids[i] = schema_field(head, at)->id;
-            ids[n + i] = schema_field(head, at)->item_id;
-        }
-    }
-    return schema_with_ids(s, ids, ids + n);
-}
-
 /* Field ids for the columns in use; the stream's own schema learns them. */
 static enum err_code give_ids(struct stage_stream *stream, struct schema **schema, struct err *err)
 {
@@ -308,25 +324,24 @@ static enum err_code give_ids(struct stage_stream *stream, struct schema **schem
     if (!missing)
         return ERR_OK;
     TRY(catalog_evolve(stream->lake->cat, &stream->sid, *schema, &head, err));
-    with = adopt_ids(*schema, head);
+    with = stage_adopt_ids(*schema, head);
     schema_unref(*schema);
     *schema = with;
     os_lock(stream->lake->os, stream->mu);
     struct schema *old = stream->schema;
-    stream->schema = adopt_ids(old, head); /* may have grown meanwhile */
+    stream->schema = stage_adopt_ids(old, head); /* may have grown meanwhile */
     os_unlock(stream->lake->os, stream->mu);
     schema_unref(old);
     return ERR_OK;
 }
 
-static enum err_code write_stream(struct round *r, struct stage_stream *stream, struct err *err)
+static enum err_code write_stream(struct round *r, struct stage_stream *stream, size_t files_max, struct err *err)
 {
     _cleanup_(sheets_done) struct sheets sheets;
     _cleanup_(schema_unrefp) struct schema *schema = NULL;
     uint64_t raw_left, rows_left;
-    slice partition = {0};
 
-    if (!sheets_take(stream, r->upto, &sheets, &schema))
+    if (!sheets_take(stream, r->upto, files_max, &sheets, &schema))
         return ERR_OK;
     enum err_code rc = give_ids(stream, &schema, err);
     if (rc == ERR_NOT_FOUND) { /* dropped: nobody will ask for these rows again */
@@ -334,9 +349,6 @@ static enum err_code write_stream(struct round *r, struct stage_stream *stream, 
         return ERR_OK;
     }
     TRY(rc);
-    os_lock(r->lake->os, stream->mu);
-    partition = arena_copy(&sheets.arena, stream->config.custom_partition);
-    os_unlock(r->lake->os, stream->mu);
     raw_left = sheets.raw_bytes;
     rows_left = sheets.rows;
     for (size_t i = 0; i < sheets.count; i++) {
@@ -345,7 +357,7 @@ static enum err_code write_stream(struct round *r, struct stage_stream *stream, 
                            ? raw_left
                            : (uint64_t)((double)sheets.raw_bytes * (double)sheet->rows / (double)sheets.rows);
         raw = MIN(raw, raw_left);
-        TRY(write_file(r, stream, schema, sheet, partition, raw, err));
+        TRY(write_file(r, stream, schema, sheet, sheets.partition, raw, err));
         raw_left -= raw;
         rows_left -= sheet->rows;
     }
@@ -377,40 +389,97 @@ static void round_done(struct round *r)
     arena_done(&r->arena);
 }
 
-/* Under the catalog's snapshot lock, in the moment the files become visible (L1). */
+/* Under the catalog's snapshot lock, in the moment the files become visible (L1). It may be those of an earlier round whose
+ * outcome nobody knew: the catalog says up to where. */
 static void let_go(void *arg)
 {
     struct round *r = arg;
 
     for (size_t i = 0; i < r->streams_count; i++)
-        stage_drop_groups(r->streams[i], r->upto, &r->dropped);
+        stage_drop_groups(r->streams[i], r->committed, &r->dropped);
+}
+
+static uint64_t groups_upto(const struct round *r, uint64_t upto)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < r->streams_count; i++) {
+        struct stage_stream *s = r->streams[i];
+        os_lock(r->lake->os, s->mu);
+        for (size_t k = 0; k < s->groups_count && s->groups[k].segment <= upto; k++)
+            n++;
+        os_unlock(r->lake->os, s->mu);
+    }
+    return n;
+}
+
+/* After hours without a store, more has piled up than one DATA record holds: the most segments that fit, one at least. */
+static uint64_t round_limit(const struct round *r, uint64_t upto)
+{
+    uint64_t low = r->from, high = upto;
+
+    if (groups_upto(r, high) <= ROUND_FILES_MAX)
+        return high;
+    while (low < high) {
+        uint64_t middle = low + (high - low + 1) / 2;
+        if (groups_upto(r, middle) <= ROUND_FILES_MAX)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
 }
 
 static enum err_code write_all(struct round *r, struct err *err)
 {
     struct buf stem = BUF_INIT;
 
-    r->count = r->keys_count = 0;
-    r->number = 0;
     catalog_next_file_stem(r->lake->cat, &stem);
-    (void)snprintf(r->stem, sizeof(r->stem), "%s", buf_cstr(&stem));
+    if (strcmp(r->lake->file_stem, buf_cstr(&stem)) != 0) { /* no name twice: a removal may be late in a store */
+        (void)snprintf(r->lake->file_stem, sizeof(r->lake->file_stem), "%s", buf_cstr(&stem));
+        r->lake->file_number = 0;
+    }
     buf_done(&stem);
-    for (size_t i = 0; i < r->streams_count; i++)
-        TRY(write_stream(r, r->streams[i], err));
+    for (size_t i = 0; i < r->streams_count; i++) {
+        size_t left = r->count < ROUND_FILES_MAX ? ROUND_FILES_MAX - r->count : 0;
+        TRY(write_stream(r, r->streams[i], MIN(left / (r->streams_count - i), STREAM_FILES_MAX), err));
+    }
     if (r->count > FILES_WITH_COLUMN_STATS_MAX)
         for (size_t i = 0; i < r->count; i++)
             r->files[i].stats.cols_count = MIN(r->files[i].stats.cols_count, 1);
     return r->keys_count ? r->lake->store->ops->sync_group(r->lake->store, r->keys, r->keys_count, err) : ERR_OK;
 }
 
-static void answer_object_waiters(struct lake *lake)
+/* What was written is in no record and never will be: a full disk would only get fuller with every try. */
+static void take_back(struct round *r)
+{
+    for (size_t i = 0; i < r->keys_count; i++)
+        (void)r->lake->store->ops->remove(r->lake->store, r->keys[i], NULL); /* else the reconciler finds it */
+}
+
+/* ERR_CONFLICT: fenced; the next round goes on behind r->committed. */
+static enum err_code write_and_commit(struct round *r, struct err *err)
+{
+    enum err_code rc = write_all(r, err);
+
+    if (rc != ERR_OK) {
+        take_back(r);
+        return rc == ERR_CONFLICT ? ERR_IO : rc;
+    }
+    rc = catalog_commit(r->lake->cat, r->from, r->upto, r->files, r->count, let_go, r, &r->committed, err);
+    if (rc == ERR_INVALID || rc == ERR_LIMIT || rc == ERR_UNAVAILABLE) /* nothing happened */
+        take_back(r);
+    return rc;
+}
+
+void lake_answer_object_waiters(struct lake *lake, const struct err *failed)
 {
     struct object_waiter *ready = NULL, **at;
 
     os_lock(lake->os, lake->mu);
     for (at = &lake->object_waiters; *at;) {
         struct object_waiter *w = *at;
-        if (w->segment > lake->committed) {
+        if (!failed && w->segment > lake->committed) {
             at = &w->next;
             continue;
         }
@@ -421,7 +490,7 @@ static void answer_object_waiters(struct lake *lake)
     os_unlock(lake->os, lake->mu);
     while (ready) {
         struct object_waiter *next = ready->next;
-        ready->done(ready->arg, ERR_OK, &ready->result, NULL);
+        ready->done(ready->arg, failed ? failed->code : ERR_OK, &ready->result, failed);
         free(ready);
         ready = next;
     }
@@ -444,31 +513,31 @@ static void sweep_streams(struct lake *lake, struct round *r)
     }
 }
 
+static enum err_code flush_round(struct lake *lake, uint64_t upto, struct err *err)
+{
+    _cleanup_(round_done) struct round r = {.lake = lake, .from = lake->committed + 1, .committed = lake->committed};
+    int64_t start = os_mono_us(lake->os);
+
+    round_streams(&r);
+    r.upto = round_limit(&r, upto);
+    enum err_code rc = write_and_commit(&r, err);
+    if (rc != ERR_OK && rc != ERR_CONFLICT)
+        return rc;
+    os_lock(lake->os, lake->mu);
+    lake->committed = MAX(lake->committed, r.committed);
+    os_unlock(lake->os, lake->mu);
+    wal_release(lake->wal, lake->committed);
+    sweep_streams(lake, &r);
+    metric_add(lake->m_flushes, rc == ERR_OK);
+    metric_observe(lake->m_flush_seconds, (double)(os_mono_us(lake->os) - start) / 1e6);
+    lake_answer_object_waiters(lake, NULL);
+    return ERR_OK;
+}
+
 enum err_code flush_segments(struct lake *lake, uint64_t upto, struct err *err)
 {
-    _cleanup_(round_done) struct round r = {.lake = lake, .from = lake->committed + 1, .upto = upto};
-    enum err_code rc;
-
-    if (upto <= lake->committed)
-        return ERR_OK;
-    int64_t start = os_mono_us(lake->os);
-    round_streams(&r);
-    do {
-        uint64_t committed = lake->committed;
-        TRY(write_all(&r, err));
-        rc = catalog_commit(lake->cat, r.from, upto, r.files, r.count, let_go, &r, &committed, err);
-        if (rc == ERR_CONFLICT && committed >= upto) /* fenced, but what we wanted is there */
-            rc = ERR_OK;
-    } while (rc == ERR_CONFLICT);
-    TRY(rc);
-    os_lock(lake->os, lake->mu);
-    lake->committed = upto;
-    os_unlock(lake->os, lake->mu);
-    wal_release(lake->wal, upto);
-    sweep_streams(lake, &r);
-    metric_add(lake->m_flushes, 1);
-    metric_observe(lake->m_flush_seconds, (double)(os_mono_us(lake->os) - start) / 1e6);
-    answer_object_waiters(lake);
+    while (lake->committed < upto)
+        TRY(flush_round(lake, upto, err));
     return ERR_OK;
 }
 

@@ -210,25 +210,26 @@ static uint64_t row_ids_take(struct stage_stream *s, uint64_t segment, uint64_t 
 }
 
 static enum err_code resolve(struct stage_stream *s, struct decoded *d, const struct record *r,
-                             const struct decode_options *opt, struct batch **batch, uint64_t *inexact, struct err *err)
+                             const struct decode_options *opt, bool replay, struct batch **batch, uint64_t *inexact,
+                             struct err *err)
 {
     _cleanup_(schema_unrefp) struct schema *schema = NULL, *grown = NULL;
     struct decode_rules rules = {.p_timestamp_us = r->p_timestamp_us, .pairs = r->pairs, .pairs_count = r->pairs_count};
-    char partition[256];
+    _cleanup_(freep) char *partition = NULL;
 
     os_lock(s->lake->os, s->mu);
     schema = schema_ref(s->schema);
     rules.static_schema = s->config.static_schema;
-    size_t n = MIN(s->config.custom_partition.len, sizeof(partition));
-    if (n)
-        memcpy(partition, s->config.custom_partition.ptr, n);
+    if (s->config.custom_partition.len && !replay) /* which may be younger than what was accepted */
+        partition = mem_str(s->config.custom_partition);
     os_unlock(s->lake->os, s->mu);
-    rules.custom_partition = slice_of(partition, n);
+    rules.custom_partition = slice_str(partition);
     TRY(decode_resolve(d, schema, opt, &rules, &grown, batch, inexact, err));
     if (grown != schema) {
         os_lock(s->lake->os, s->mu);
         struct schema *old = s->schema;
-        s->schema = move_ptr(grown);
+        /* ingest_mu keeps others from growing it, but a flush may have given it ids meanwhile */
+        s->schema = old == schema ? move_ptr(grown) : stage_adopt_ids(grown, old);
         os_unlock(s->lake->os, s->mu);
         schema_unref(old);
     }
@@ -307,7 +308,7 @@ static enum err_code ingest_decoded(struct stage_stream *s, const struct lake_in
     /* Receipt order is WAL order: the time is taken with the place in line. */
     r->p_timestamp_us = os_wall_us(lake->os) / US_PER_MS * US_PER_MS;
     p = pending_new(s, req, r, done, arg);
-    TRY(resolve(s, d, r, opt, &p->batch, &p->result.inexact, err));
+    TRY(resolve(s, d, r, opt, false, &p->batch, &p->result.inexact, err));
     p->result.rows = p->batch->rows;
     if (p->result.inexact)
         lake_event(lake, "inexact", req->stream, p->result.inexact, "integers beyond 2^53 kept as the nearest double");
@@ -419,7 +420,7 @@ static enum err_code replay_into(struct stage_stream *s, struct wal_pos pos, con
 
     enum err_code rc = decode_json(decoder, r->body, &opt, hint, &d, err);
     if (rc == ERR_OK)
-        rc = resolve(s, d, r, &opt, &batch, &inexact, err);
+        rc = resolve(s, d, r, &opt, true, &batch, &inexact, err);
     lake_decoder_give(lake, decoder);
     TRY(rc);
     if (batch->rows == 0)

@@ -208,6 +208,8 @@ void lake_close(struct lake *lake)
             log_warn("stage", "lane not sealed: %s", err.msg);
     }
     wal_close(lake->wal);
+    (void)err_set(&err, ERR_UNAVAILABLE, "the server stops: the rows are in the WAL, not in the store yet");
+    lake_answer_object_waiters(lake, &err);
     segment_writer_close(lake->writer);
     free_tables(lake);
     catalog_close(lake->cat);

@@ -80,6 +80,7 @@ struct lake {
 
     struct os_mutex *mu;
     struct os_cond *idle; /* flush asked or done; stop; while answer_waiters: inflight of some segment fell to 0 */
+    uint64_t forgotten;   /* incarnations that left by_name */
     struct map by_name, by_sid;   /* live incarnations; all that are live or may have rows (one reference each) */
     struct segment_use *segments; /* ascending */
     size_t segments_count, segments_cap;
@@ -92,9 +93,10 @@ struct lake {
     struct decoder **decoders; /* free ones */
     size_t decoders_count, decoders_cap;
 
-    struct os_mutex *flush_mu;  /* one flush at a time; outermost */
-    uint64_t committed;         /* under flush_mu: highest WAL segment in the catalog */
-    struct os_mutex *create_mu; /* one create, drop or configuration at a time, so that no create is answered between a DEAD slot and
+    struct os_mutex *flush_mu; /* one flush at a time; outermost */
+    uint64_t committed;        /* under flush_mu: highest WAL segment in the catalog */
+    struct os_mutex *
+        create_mu; /* one create, drop or configuration at a time, so that no create is answered between a DEAD slot and
                                          stage_forget(); held across the catalog's IO, outermost */
     _Atomic uint64_t stage_rows, stage_bytes;
 
@@ -128,6 +130,8 @@ void batch_list_done(struct batch_list *l);
 void stage_forget(struct lake *lake, struct stage_stream *s); /* out of the table by name */
 void stage_wake_tails(struct stage_stream *s);
 struct schema *stage_schema(struct stage_stream *s); /* a reference to the schema of this moment */
+/* `s` with the field ids that `head` gives to fields of the same name and type. */
+struct schema *stage_adopt_ids(const struct schema *s, const struct schema *head);
 
 /* record.c: one WAL record = one request */
 struct record {
@@ -166,6 +170,8 @@ enum err_code lake_replay_record(void *arg, struct wal_pos pos, slice body, stru
 /* Commits WAL segments (lake->committed, upto]; rows of them must all be published. Under flush_mu. */
 MUST_CHECK enum err_code flush_segments(struct lake *lake, uint64_t upto, struct err *err);
 MUST_CHECK enum err_code lake_save_identity(void *arg, const struct lane_identity *id, struct err *err);
+/* ack=object: answers those whose segment is committed; all of them, with `failed`, if it is given. */
+void lake_answer_object_waiters(struct lake *lake, const struct err *failed);
 void lake_flush_thread(void *arg);
 void lake_maintenance_thread(void *arg);
 void lake_event_thread(void *arg);

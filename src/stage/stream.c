@@ -49,6 +49,7 @@ void stage_set_config(struct stage_stream *s, const struct stream_config *config
 static struct stage_stream *stage_new(struct lake *lake, struct stream_version *v)
 {
     struct stage_stream *s = mem_zalloc(sizeof(*s));
+    struct wal_stat stat;
 
     atomic_init(&s->refs, 1);
     s->lake = lake;
@@ -57,18 +58,26 @@ static struct stage_stream *stage_new(struct lake *lake, struct stream_version *
     s->ingest_mu = lake->os->ops->mutex_new(lake->os);
     s->mu = lake->os->ops->mutex_new(lake->os);
     s->schema = schema_ref(stream_version_schema(v));
+    wal_stat(lake->wal, &stat);
+    s->next_row_id = stat.segment << ROW_ID_SEGMENT_SHIFT; /* whatever it has in files came from earlier segments */
     stage_set_config(s, stream_version_config(v));
     return s;
 }
 
-/* The table's incarnation with this sid, made from `v` if there is none. */
-static struct stage_stream *stage_intern(struct lake *lake, struct stream_version *v)
+/* The table's incarnation with this sid, made from `v` if there is none. NULL: one was forgotten since lake.forgotten was read, so
+ * `v` may be dead. */
+static struct stage_stream *stage_intern(struct lake *lake, struct stream_version *v, uint64_t forgotten)
 {
     const struct sid *sid = stream_version_sid(v);
     struct stage_stream *made = stage_new(lake, v), *s;
 
     os_lock(lake->os, lake->mu);
     s = map_get(&lake->by_sid, slice_of(sid->text, 26));
+    if (!s && lake->forgotten != forgotten) {
+        os_unlock(lake->os, lake->mu);
+        stage_stream_unref(made);
+        return NULL;
+    }
     if (!s) {
         s = move_ptr(made); /* its first reference is the table's */
         (void)map_put(&lake->by_sid, slice_of(s->sid.text, 26), s);
@@ -81,10 +90,11 @@ static struct stage_stream *stage_intern(struct lake *lake, struct stream_versio
     return s;
 }
 
-static struct stage_stream *stage_lookup(struct lake *lake, slice name)
+static struct stage_stream *stage_lookup(struct lake *lake, slice name, uint64_t *forgotten)
 {
     os_lock(lake->os, lake->mu);
     struct stage_stream *s = map_get(&lake->by_name, name);
+    *forgotten = lake->forgotten;
     if (s)
         stage_stream_ref(s);
     os_unlock(lake->os, lake->mu);
@@ -93,30 +103,37 @@ static struct stage_stream *stage_lookup(struct lake *lake, slice name)
 
 enum err_code stage_find(struct lake *lake, slice name, struct stage_stream **out, struct err *err)
 {
-    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+    struct stage_stream *s;
+    uint64_t forgotten;
 
-    *out = stage_lookup(lake, name);
-    if (*out)
-        return ERR_OK;
-    TRY(catalog_resolve(lake->cat, name, &v, err));
-    *out = stage_intern(lake, v);
+    while (!(s = stage_lookup(lake, name, &forgotten))) {
+        _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+        TRY(catalog_resolve(lake->cat, name, &v, err));
+        s = stage_intern(lake, v, forgotten);
+        if (s)
+            break;
+    }
+    *out = s;
     return ERR_OK;
 }
 
 enum err_code stage_find_sid(struct lake *lake, slice name, const struct sid *sid, struct stage_stream **out,
                              struct err *err)
 {
-    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
-    struct stage_stream *s = stage_lookup(lake, name);
-
-    if (s && memcmp(s->sid.text, sid->text, 26) == 0) {
-        *out = s;
-        return ERR_OK;
+    for (;;) {
+        _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+        uint64_t forgotten;
+        struct stage_stream *s = stage_lookup(lake, name, &forgotten);
+        if (!s || memcmp(s->sid.text, sid->text, 26) != 0) {
+            stage_stream_unref(s);
+            TRY(catalog_by_sid(lake->cat, sid, &v, err));
+            s = stage_intern(lake, v, forgotten);
+        }
+        if (s) {
+            *out = s;
+            return ERR_OK;
+        }
     }
-    stage_stream_unref(s);
-    TRY(catalog_by_sid(lake->cat, sid, &v, err));
-    *out = stage_intern(lake, v);
-    return ERR_OK;
 }
 
 void stage_forget(struct lake *lake, struct stage_stream *s)
@@ -126,6 +143,7 @@ void stage_forget(struct lake *lake, struct stage_stream *s)
     os_lock(lake->os, lake->mu);
     if (map_get(&lake->by_name, slice_str(s->name)) == s)
         (void)map_del(&lake->by_name, slice_str(s->name));
+    lake->forgotten++;
     os_unlock(lake->os, lake->mu);
     os_lock(lake->os, s->mu);
     s->dead = true;
@@ -141,6 +159,24 @@ struct schema *stage_schema(struct stage_stream *s)
     struct schema *schema = schema_ref(s->schema);
     os_unlock(s->lake->os, s->mu);
     return schema;
+}
+
+struct schema *stage_adopt_ids(const struct schema *s, const struct schema *head)
+{
+    uint32_t n = schema_count(s);
+    _cleanup_(freep) uint32_t *ids = mem_zalloc(2 * n * sizeof(*ids));
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct field *mine = schema_field(s, i);
+        uint32_t at = schema_find(head, mine->name);
+        ids[i] = mine->id;
+        ids[n + i] = mine->item_id;
+        if (at != FIELD_NONE && type_eq(schema_field(head, at)->type, mine->type)) {
+            ids[i] = schema_field(head, at)->id;
+            ids[n + i] = schema_field(head, at)->item_id;
+        }
+    }
+    return schema_with_ids(s, ids, ids + n);
 }
 
 /* ---- rows */
