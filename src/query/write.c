@@ -66,6 +66,7 @@ enum err_code writer_new(const struct writer_options *opt, const struct engine_f
                            SLICE_ARG(opt->names[i].name));
     struct writer *w = mem_zalloc(sizeof(*w));
     w->opt = *opt;
+    w->arrow_batch_max = 4 * WRITER_PIECE_BYTES;
     w->arrow_offset_max = INT32_MAX;
     w->columns_count = count;
     w->columns = arena_zalloc(&w->arena, count * sizeof(*w->columns));
@@ -111,14 +112,24 @@ void writer_begin(struct writer *w, struct buf *out)
     }
 }
 
-enum err_code writer_chunk(struct writer *w, const struct engine_chunk *chunk, struct buf *out, struct err *err)
+enum err_code writer_rows(struct writer *w, const struct engine_chunk *chunk, uint64_t *row, struct buf *out,
+                          struct err *err)
 {
+    if (*row >= chunk->rows)
+        return ERR_OK;
     switch (w->opt.format) {
     case QUERY_JSON:
-    case QUERY_NDJSON: write_json_chunk(w, chunk, out); break;
-    case QUERY_CSV: write_csv_chunk(w, chunk, out); break;
-    case QUERY_ARROW: return write_arrow_chunk(w, chunk, out, err);
+    case QUERY_NDJSON: write_json_rows(w, chunk, row, out); break;
+    case QUERY_CSV: write_csv_rows(w, chunk, row, out); break;
+    case QUERY_ARROW: return write_arrow_rows(w, chunk, row, out, err);
     }
+    return ERR_OK;
+}
+
+enum err_code writer_chunk(struct writer *w, const struct engine_chunk *chunk, struct buf *out, struct err *err)
+{
+    for (uint64_t row = 0; row < chunk->rows;)
+        TRY(writer_rows(w, chunk, &row, out, err));
     return ERR_OK;
 }
 

@@ -12,6 +12,7 @@
 #include "query/write_int.h"
 
 #define ALIGN 64u
+#define ROWS_MAX (1u << 20) /* of a batch: more than a chunk has */
 /* ---- FlatBuffers */
 
 struct fb_slot {
@@ -236,6 +237,7 @@ struct write_arrow {
     struct buf batch;                              /* a record batch's metadata, its numbers zero */
     size_t rows_at, nodes_at, buffers_at, body_at; /* in it */
     uint32_t nodes, buffers;
+    uint64_t rows_max;  /* of the next batch: fewer after one that was too long */
     struct arena arena; /* row numbers of the batch of the moment */
 };
 
@@ -291,6 +293,7 @@ void write_arrow_new(struct writer *w)
     vector = fb_vector(&a->batch, a->buffers, 16); /* Buffer: offset, length */
     fb_link(&a->batch, at[2], vector);
     a->buffers_at = vector + 4;
+    a->rows_max = ROWS_MAX;
     w->arrow = a;
 }
 
@@ -629,39 +632,55 @@ static void put_column(struct body *b, const struct write_column *col, const str
     }
 }
 
-/* Rows [from, from + count) as one batch, or as several when their text is too long for one. */
-static MUST_CHECK enum err_code put_batch(struct writer *w, const struct engine_chunk *chunk, uint64_t from,
-                                          uint64_t count, struct buf *out, struct err *err)
+/* Rows as one batch; *too_long, and nothing written: try with fewer. */
+static MUST_CHECK enum err_code put_batch(struct writer *w, const struct engine_chunk *chunk, const struct rows *rows,
+                                          struct buf *out, bool *too_long, struct err *err)
 {
     struct write_arrow *a = w->arrow;
-    const struct rows rows = {.from = from, .count = count};
     const size_t before = out->len;
 
     put_metadata(out, buf_view(&a->batch));
-    struct body b = {
-        .arrow = a, .out = out, .metadata = before + 8, .start = out->len, .offset_max = w->arrow_offset_max};
+    struct body b = {.arrow = a,
+                     .out = out,
+                     .metadata = before + 8,
+                     .start = out->len,
+                     .offset_max = rows->count > 1 ? w->arrow_batch_max : w->arrow_offset_max};
     for (uint32_t i = 0; i < w->columns_count && !b.too_long; i++) {
-        put_column(&b, &w->columns[i], &chunk->columns[i], &rows);
+        put_column(&b, &w->columns[i], &chunk->columns[i], rows);
         if (b.fault)
             return err_set(err, ERR_INVALID, "column " SLICE_FMT " %s: cast it", SLICE_ARG(w->columns[i].name),
                            b.fault);
     }
     arena_reset(&a->arena);
+    *too_long = b.too_long;
     if (b.too_long) {
         out->len = before;
-        if (count == 1)
-            return err_set(err, ERR_LIMIT,
-                           "a row has more than 2 GiB in one column, which Arrow's offsets can not tell");
-        TRY(put_batch(w, chunk, from, count / 2, out, err));
-        return put_batch(w, chunk, from + count / 2, count - count / 2, out, err);
+        return ERR_OK;
     }
     ASSERT(b.node == a->nodes && b.buffer == a->buffers);
-    le64_put(out->ptr + b.metadata + a->rows_at, count);
+    le64_put(out->ptr + b.metadata + a->rows_at, rows->count);
     le64_put(out->ptr + b.metadata + a->body_at, out->len - b.start);
     return ERR_OK;
 }
 
-enum err_code write_arrow_chunk(struct writer *w, const struct engine_chunk *chunk, struct buf *out, struct err *err)
+enum err_code write_arrow_rows(struct writer *w, const struct engine_chunk *chunk, uint64_t *row, struct buf *out,
+                               struct err *err)
 {
-    return chunk->rows ? put_batch(w, chunk, 0, chunk->rows, out, err) : ERR_OK;
+    struct write_arrow *a = w->arrow;
+    struct rows rows = {.from = *row, .count = MIN(chunk->rows - *row, a->rows_max)};
+    bool too_long;
+
+    for (;;) {
+        TRY(put_batch(w, chunk, &rows, out, &too_long, err));
+        if (!too_long)
+            break;
+        if (rows.count == 1)
+            return err_set(err, ERR_LIMIT,
+                           "a row has more than 2 GiB in one column, which Arrow's offsets can not tell");
+        a->rows_max = rows.count /= 2;
+    }
+    if (rows.count == a->rows_max && a->rows_max < ROWS_MAX) /* as many as were tried: rows may be shorter again */
+        a->rows_max *= 2;
+    *row += rows.count;
+    return ERR_OK;
 }

@@ -98,18 +98,19 @@ void write_csv_begin(struct writer *w, struct buf *out)
     cursor_end(&c);
 }
 
-void write_csv_chunk(struct writer *w, const struct engine_chunk *chunk, struct buf *out)
+void write_csv_rows(struct writer *w, const struct engine_chunk *chunk, uint64_t *row, struct buf *out)
 {
+    const size_t before = out->len;
     struct cursor c = cursor_of(out);
 
-    for (uint64_t row = 0; row < chunk->rows; row++) {
+    for (; *row < chunk->rows && cursor_len(&c) - before < WRITER_PIECE_BYTES; (*row)++) {
         for (uint32_t i = 0; i < w->columns_count; i++) {
             const struct write_column *col = &w->columns[i];
             cursor_room(&c, 3);
             if (i)
                 cursor_byte(&c, ',');
-            if (engine_valid(&chunk->columns[i], row) && col->field->type != ENGINE_NULL)
-                put_value(w, &c, col, &chunk->columns[i], row);
+            if (engine_valid(&chunk->columns[i], *row) && col->field->type != ENGINE_NULL)
+                put_value(w, &c, col, &chunk->columns[i], *row);
             else if (w->columns_count == 1)
                 cursor_put(&c,
                            slice_lit("\"\"")); /* an empty line is no record to most readers: a row must not vanish */

@@ -20,6 +20,10 @@ static inline void cursor_end(struct cursor *c)
     if (c->p)
         c->buf->len = (size_t)(c->p - c->buf->ptr);
 }
+static inline size_t cursor_len(const struct cursor *c) /* of the buf, were it given back now */
+{
+    return c->p ? (size_t)(c->p - c->buf->ptr) : 0;
+}
 static inline void cursor_room(struct cursor *c, size_t room)
 {
     if ((size_t)(c->end - c->p) < room)
@@ -76,8 +80,8 @@ struct writer {
     struct write_date date;
     struct buf scratch; /* a nested value on its way into a CSV field or a key */
     struct write_arrow *arrow;
-    uint64_t
-        arrow_offset_max; /* INT32_MAX: a chunk with more bytes or items in one column becomes several batches; tests have less */
+    uint64_t arrow_batch_max;  /* bytes of text or items of lists in a column, if the batch has more than one row */
+    uint64_t arrow_offset_max; /* of a row: INT32_MAX; tests have less */
 };
 
 /* ---- write_text.c: a valid value as text */
@@ -96,15 +100,16 @@ void write_hex(struct cursor *c, slice s);
 
 /* ---- one file a format */
 void write_json_begin(struct writer *w, struct buf *out);
-void write_json_chunk(struct writer *w, const struct engine_chunk *chunk, struct buf *out);
+/* From *row on, as writer_rows(). */
+void write_json_rows(struct writer *w, const struct engine_chunk *chunk, uint64_t *row, struct buf *out);
 void write_json_end(struct writer *w, struct buf *out);
 void write_csv_begin(struct writer *w, struct buf *out);
-void write_csv_chunk(struct writer *w, const struct engine_chunk *chunk, struct buf *out);
+void write_csv_rows(struct writer *w, const struct engine_chunk *chunk, uint64_t *row, struct buf *out);
 void write_arrow_new(struct writer *w);
 void write_arrow_free(struct write_arrow *a); /* NULL is fine */
 void write_arrow_begin(struct writer *w, struct buf *out);
-MUST_CHECK enum err_code write_arrow_chunk(struct writer *w, const struct engine_chunk *chunk, struct buf *out,
-                                           struct err *err);
+MUST_CHECK enum err_code write_arrow_rows(struct writer *w, const struct engine_chunk *chunk, uint64_t *row,
+                                          struct buf *out, struct err *err);
 void write_arrow_end(struct buf *out);
 
 /* The engine's layouts (duckdb.h: duckdb_list_entry, duckdb_interval, duckdb_hugeint). */

@@ -71,12 +71,12 @@ static void put_row(struct writer *w, const struct engine_chunk *chunk, uint64_t
     cursor_byte(c, '}');
 }
 
-void write_json_chunk(struct writer *w, const struct engine_chunk *chunk, struct buf *out)
+void write_json_rows(struct writer *w, const struct engine_chunk *chunk, uint64_t *row, struct buf *out)
 {
     const bool lines = w->opt.format == QUERY_NDJSON, batches = lines && w->opt.batches;
 
-    if (chunk->rows == 0)
-        return;
+    const size_t before = out->len;
+
     if (w->rows_before && !lines)
         buf_byte(out, ',');
     w->rows_before = true;
@@ -84,10 +84,10 @@ void write_json_chunk(struct writer *w, const struct engine_chunk *chunk, struct
     cursor_room(&c, 1);
     if (batches)
         cursor_byte(&c, '[');
-    for (uint64_t row = 0; row < chunk->rows; row++) {
-        if (row && (batches || !lines))
+    for (uint64_t first = *row; *row < chunk->rows && cursor_len(&c) - before < WRITER_PIECE_BYTES; (*row)++) {
+        if (*row > first && (batches || !lines))
             cursor_byte(&c, ',');
-        put_row(w, chunk, row, &c);
+        put_row(w, chunk, *row, &c);
         if (lines && !batches)
             cursor_byte(&c, '\n');
     }

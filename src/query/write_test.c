@@ -28,7 +28,7 @@ static int teardown(void **state)
 }
 
 #define COLUMNS_MAX 32
-static uint64_t arrow_offset_max = INT32_MAX;
+static uint64_t arrow_batch_max, arrow_offset_max; /* 0: as they are */
 
 /* The whole answer. `shows`: of column i, or NULL. */
 static enum err_code answer(const char *sql, struct writer_options opt, struct buf *out, struct err *err)
@@ -52,7 +52,8 @@ static enum err_code answer(const char *sql, struct writer_options opt, struct b
     opt.names = names;
     opt.names_count = n;
     TRY(writer_new(&opt, fields, n, &w, err));
-    w->arrow_offset_max = arrow_offset_max;
+    w->arrow_batch_max = arrow_batch_max ? arrow_batch_max : w->arrow_batch_max;
+    w->arrow_offset_max = arrow_offset_max ? arrow_offset_max : w->arrow_offset_max;
     writer_begin(w, out);
     for (;;) {
         TRY(engine_result_next(r, &chunk, err));
@@ -295,6 +296,40 @@ static void test_many_rows(void **state)
     buf_done(&want);
 }
 
+/* A chunk of long rows leaves in pieces, each of about WRITER_PIECE_BYTES. */
+static void test_pieces(void **state)
+{
+    static const struct writer_options *const formats[] = {&json, &lines, &csv, &batches, &arrow};
+    const struct engine_query q = {.sql = "SELECT i, repeat('x', 200000) AS t FROM range(40) r(i)"};
+    const struct gate_name names[] = {{.name = slice_lit("i")}, {.name = slice_lit("t")}};
+    (void)state;
+
+    for (size_t f = 0; f < ARRAY_LEN(formats); f++) {
+        _cleanup_(engine_result_freep) struct engine_result *r = NULL;
+        _cleanup_(writer_freep) struct writer *w = NULL;
+        struct writer_options opt = *formats[f];
+        const struct engine_field *columns;
+        const struct engine_chunk *chunk;
+        struct buf out = BUF_INIT;
+        struct err err = {0};
+
+        opt.names = names;
+        opt.names_count = 2;
+        assert_int_equal(engine_run(engine, &q, &r, &err), ERR_OK);
+        uint32_t count = engine_result_fields(r, &columns);
+        assert_int_equal(writer_new(&opt, columns, count, &w, &err), ERR_OK);
+        assert_int_equal(engine_result_next(r, &chunk, &err), ERR_OK);
+        assert_int_equal(chunk->rows, 40);
+        for (uint64_t row = 0; row < chunk->rows;) {
+            size_t before = out.len;
+            assert_int_equal(writer_rows(w, chunk, &row, &out, &err), ERR_OK);
+            assert_in_range(out.len - before, 1, opt.format == QUERY_ARROW ? 5u << 20 : WRITER_PIECE_BYTES + 201000);
+        }
+        assert_in_range(out.len, 40 * 200000, 40 * 201000);
+        buf_done(&out);
+    }
+}
+
 /* Each place of an escape in texts of each length, against the slow writer of base/. */
 static void test_escapes_everywhere(void **state)
 {
@@ -348,7 +383,7 @@ static unsigned messages(const struct buf *b)
     return n;
 }
 
-/* A chunk of more text than 32-bit offsets can tell becomes several batches; a single row of it is refused. */
+/* A chunk of much text becomes several batches; a single row of more than 32-bit offsets can tell is refused. */
 static void test_arrow_splits(void **state)
 {
     static const char *const sql[] = {"SELECT 'twenty bytes of text' AS t FROM range(8)",
@@ -359,19 +394,19 @@ static void test_arrow_splits(void **state)
     (void)state;
 
     for (size_t i = 0; i < ARRAY_LEN(sql); i++) {
-        arrow_offset_max = INT32_MAX;
+        arrow_batch_max = arrow_offset_max = 0;
         out.len = 0;
         assert_int_equal(answer(sql[i], arrow, &out, &err), ERR_OK);
         assert_int_equal(messages(&out), 3);
-        arrow_offset_max = max[i];
+        arrow_batch_max = max[i];
         out.len = 0;
         assert_int_equal(answer(sql[i], arrow, &out, &err), ERR_OK);
         assert_int_equal(messages(&out), 6);
-        arrow_offset_max = 10;
+        arrow_batch_max = arrow_offset_max = 10;
         out.len = 0;
         assert_int_equal(answer(sql[i], arrow, &out, &err), ERR_LIMIT);
     }
-    arrow_offset_max = INT32_MAX;
+    arrow_batch_max = arrow_offset_max = 0;
     buf_done(&out);
 }
 
@@ -414,17 +449,12 @@ static void test_content_types(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_durations),
-        cmocka_unit_test(test_json),
-        cmocka_unit_test(test_ndjson),
-        cmocka_unit_test(test_twins),
-        cmocka_unit_test(test_csv),
-        cmocka_unit_test(test_many_rows),
-        cmocka_unit_test(test_escapes_everywhere),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_arrow_splits),
-        cmocka_unit_test(test_arrow_nulls_are_zero),
+        cmocka_unit_test(test_values),        cmocka_unit_test(test_durations),
+        cmocka_unit_test(test_json),          cmocka_unit_test(test_ndjson),
+        cmocka_unit_test(test_twins),         cmocka_unit_test(test_csv),
+        cmocka_unit_test(test_many_rows),     cmocka_unit_test(test_escapes_everywhere),
+        cmocka_unit_test(test_refused),       cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_arrow_splits),  cmocka_unit_test(test_arrow_nulls_are_zero),
         cmocka_unit_test(test_content_types),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
