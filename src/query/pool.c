@@ -288,6 +288,7 @@ struct running *running_add(struct query_pool *pool, slice id, slice user, slice
     pthread_mutex_lock(&pool->mu);
     r->next = pool->running;
     pool->running = r;
+    atomic_store(&r->stop, pool->stopping);
     pthread_mutex_unlock(&pool->mu);
     return r;
 }
@@ -312,6 +313,13 @@ static bool visible_to(const struct running *r, slice user, bool any_user)
     return any_user || slice_eq(slice_str(r->user), user);
 }
 
+static void running_stop(struct running *r) /* under mu */
+{
+    atomic_store(&r->stop, true); /* before the interrupt: see struct engine_query */
+    if (r->engine)
+        engine_interrupt(r->engine);
+}
+
 bool query_cancel_id(struct query_pool *pool, slice id, slice user, bool any_user)
 {
     bool found = false;
@@ -321,14 +329,31 @@ bool query_cancel_id(struct query_pool *pool, slice id, slice user, bool any_use
         if (!slice_eq(slice_str(r->id), id) || !visible_to(r, user, any_user))
             continue;
         found = true;
-        atomic_store(&r->stop, true); /* before the interrupt: see struct engine_query */
-        if (r->engine)
-            engine_interrupt(r->engine);
+        running_stop(r);
     }
     if (found)
         (void)pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->mu);
     return found;
+}
+
+#define STOP_PERIOD_US 10000
+
+void query_pool_stop(struct query_pool *pool, int64_t grace_us)
+{
+    const int64_t end = mono_us() + grace_us;
+
+    pthread_mutex_lock(&pool->mu);
+    while (pool->running && mono_us() < end) {
+        pthread_mutex_unlock(&pool->mu);
+        os_real()->ops->sleep_us(os_real(), STOP_PERIOD_US);
+        pthread_mutex_lock(&pool->mu);
+    }
+    pool->stopping = true;
+    for (struct running *r = pool->running; r; r = r->next)
+        running_stop(r);
+    (void)pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->mu);
 }
 
 static void running_print(const struct running *r, struct buf *json)

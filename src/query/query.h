@@ -5,6 +5,8 @@
  * THREADS  any; query_run() blocks the calling worker. ERRORS  ERR_INVALID: 400 and the message is the body; ERR_LIMIT, ERR_TIMEOUT,
  *   ERR_CANCELLED, ERR_CORRUPT (a damaged file is named), ERR_UNAVAILABLE: every engine busy and the queue is full. */
 #pragma once
+#include <stdatomic.h>
+
 #include "base/buf.h"
 #include "base/err.h"
 #include "engine/engine.h"
@@ -22,6 +24,8 @@ struct query_pool_options {
 };
 MUST_CHECK enum err_code query_pool_open(struct lake *lake, const struct query_pool_options *opt,
                                          struct query_pool **out, struct err *err);
+/* Lets running queries end for so long, then cancels them, and every later one: before a server waits for those who ask. */
+void query_pool_stop(struct query_pool *pool, int64_t grace_us);
 void query_pool_close(struct query_pool *pool);
 
 enum query_format { QUERY_JSON, QUERY_NDJSON, QUERY_ARROW, QUERY_CSV };
@@ -41,6 +45,9 @@ struct query_request {
 struct query_sink {
     /* Before begin(), may be NULL: damaged files, one key a line, are not part of the answer. */
     void (*note)(void *arg, slice skipped);
+    /* First of all, may be NULL: set once the query is to stop (cancelled, its client gone); good until query_run() returns. data() should
+     * not wait for a slow client beyond it. */
+    void (*running)(void *arg, const atomic_bool *stop);
     enum err_code (*begin)(void *arg, const char *query_id, const char *content_type, struct err *err);
     enum err_code (*data)(void *arg, slice bytes, struct err *err);
     void *arg;

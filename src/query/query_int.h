@@ -52,6 +52,7 @@ struct query_pool {
     unsigned slots_count;
     struct slot_queue normal, light;
     struct running *running;
+    bool stopping;      /* what begins is cancelled */
     struct map damaged; /* damage.c */
 
     struct metric *m_queries[3], *m_seconds, *m_rows, *m_bytes, *m_active, *m_waiting, *m_refused, *m_replaced,
@@ -93,7 +94,7 @@ struct bind_options {
     int64_t from_us, to_us;         /* [from, to): on every stream */
     uint64_t row_after, row_before; /* rows with after < id < before; 0, 0: all */
     slice row_id;                   /* name of the column of the row id in the gate's columns; ptr NULL: none */
-    struct counts_bins *bins; /* NULL, or: what need not be read is counted there, and left out */
+    struct counts_bins *bins;       /* NULL, or: what need not be read is counted there, and left out */
     const char *before, *after;     /* put around the SQL of the gate: "SELECT ... FROM (" and ")"; NULL: nothing */
 };
 /* Takes the snapshots and writes the SQL. ERR_INVALID: a stream is gone since the gate saw it, in the gate's words. */
@@ -110,8 +111,8 @@ struct lookup { /* of the gate, over the lake's streams */
     struct query_pool *pool;
     bool (*may_read)(void *arg, slice stream);
     void *may_read_arg;
-    slice only;   /* ptr NULL, or the one stream that may be named */
-    slice row_id; /* ptr NULL, or the name of the row id as a further column */
+    slice only;       /* ptr NULL, or the one stream that may be named */
+    slice row_id;     /* ptr NULL, or the name of the row id as a further column */
     char denied[128]; /* out: the first stream that may not be read */
 };
 bool lookup_stream(void *arg, slice stream, struct arena *arena, struct gate_column **columns, size_t *count);

@@ -172,12 +172,20 @@ static enum err_code answer_rows(void *arg, const struct engine_field *fields, u
         writer_begin(a->writer, &a->out);
         return ERR_OK;
     }
-    TRY(a->explain ? answer_explain(a, chunk, err) : writer_chunk(a->writer, chunk, &a->out, err));
-    (void)atomic_fetch_add(&a->running->rows, chunk->rows);
-    if (atomic_load(&a->running->stop))
-        return err_set(err, ERR_CANCELLED, "the query was cancelled");
-    bool piece = a->req->batches || a->req->format == QUERY_ARROW || a->out.len >= FLUSH_BYTES;
-    return piece ? answer_flush(a, err) : ERR_OK;
+    for (uint64_t row = 0, from = 0; row < chunk->rows; from = row) { /* long rows: in pieces */
+        if (a->explain) {
+            TRY(answer_explain(a, chunk, err));
+            row = chunk->rows;
+        } else {
+            TRY(writer_rows(a->writer, chunk, &row, &a->out, err));
+        }
+        (void)atomic_fetch_add(&a->running->rows, row - from);
+        if (atomic_load(&a->running->stop))
+            return err_set(err, ERR_CANCELLED, "the query was cancelled");
+        if (a->req->batches || a->req->format == QUERY_ARROW || a->out.len >= FLUSH_BYTES)
+            TRY(answer_flush(a, err));
+    }
+    return ERR_OK;
 }
 
 static void answer_skipped(void *arg, slice keys)
@@ -240,6 +248,8 @@ enum err_code query_run(struct query_pool *pool, const struct query_request *req
 
     err = err ? err : &local;
     a.running = running_add(pool, req->id, req->user, req->sql);
+    if (sink->running)
+        sink->running(sink->arg, &a.running->stop);
     enum err_code rc = answer_run(&a, err);
     account(&a, rc);
     writer_free(a.writer);
