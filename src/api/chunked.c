@@ -1,7 +1,10 @@
 /* chunked.c: a streamed answer: a bounded buffer between the worker that produces and the network thread that sends.
  *
- * The worker waits while the buffer is full (a slow client slows its query, not the server); the network thread suspends the connection
- * while it is empty. Two owners: the worker and the connection; the last one frees. */
+ * The worker waits while the buffer is full (a slow client slows its query, not the server), but not for ever, as it holds an engine
+ * meanwhile: a client that takes too little (STREAM_STALL_S) is cut. The network thread suspends the connection while it is empty. Two
+ * owners: the worker and the connection; the last one frees. */
+#include <time.h>
+
 #include "api/api_int.h"
 
 #define STREAM_BYTES_MAX (1u << 20)
@@ -11,9 +14,10 @@ struct chunked {
     _Atomic int refs;
     struct MHD_Connection *conn; /* under mu; NULL once it is gone */
     pthread_mutex_t mu;
-    pthread_cond_t room;
-    struct buf data; /* under mu */
-    size_t sent;     /* of data */
+    pthread_cond_t room;     /* of the monotonic clock */
+    const atomic_bool *stop; /* worker */
+    struct buf data;         /* under mu */
+    size_t sent;             /* of data */
     bool ended, whole, gone;
     bool reader_waits; /* the connection is suspended for lack of data */
     const char *content_type;
@@ -21,13 +25,17 @@ struct chunked {
     enum coding coding;
 };
 
-struct chunked *chunked_new(struct request *r, const char *content_type)
+struct chunked *chunked_new(struct request *r, const char *content_type, const atomic_bool *stop)
 {
     struct chunked *s = mem_zalloc(sizeof(*s));
 
     atomic_init(&s->refs, 2);
-    ASSERT(pthread_mutex_init(&s->mu, NULL) == 0 && pthread_cond_init(&s->room, NULL) == 0);
+    pthread_condattr_t monotonic;
+    ASSERT(pthread_mutex_init(&s->mu, NULL) == 0 && pthread_condattr_init(&monotonic) == 0);
+    ASSERT(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) == 0 && pthread_cond_init(&s->room, &monotonic) == 0);
+    (void)pthread_condattr_destroy(&monotonic);
     s->conn = r->conn;
+    s->stop = stop;
     s->content_type = content_type;
     s->coding = r->accept;
     s->z = compressor_new(r->accept);
@@ -54,6 +62,43 @@ static void wake_reader(struct chunked *s) /* under mu */
     }
 }
 
+#define STOP_PERIOD_NS 200000000 /* how often a waiting worker looks whether it should */
+
+/* Until there is room; under mu. */
+static enum err_code wait_for_room(struct chunked *s, struct err *err)
+{
+    const size_t waiting = s->data.len - s->sent;
+    struct timespec now, end;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += STREAM_STALL_S + (time_t)(waiting / STREAM_BYTES_S);
+    while (!s->gone && s->data.len - s->sent > STREAM_BYTES_MAX) {
+        if (s->stop && atomic_load(s->stop))
+            return err_set(err, ERR_CANCELLED, "the query was cancelled");
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec > end.tv_sec)
+            return err_set(err, ERR_TIMEOUT, "the client reads its answer too slowly");
+        now.tv_nsec += STOP_PERIOD_NS;
+        now.tv_sec += now.tv_nsec / 1000000000;
+        now.tv_nsec %= 1000000000;
+        (void)pthread_cond_timedwait(&s->room, &s->mu, &now);
+    }
+    return s->gone ? err_set(err, ERR_CANCELLED, "the client left") : ERR_OK;
+}
+
+/* Sent bytes go when they are the larger part, so a byte moves once or twice however long the answer; under mu. */
+static void drop_sent(struct chunked *s)
+{
+    size_t left = s->data.len - s->sent;
+
+    if (s->sent < left)
+        return;
+    if (left)
+        memmove(s->data.ptr, s->data.ptr + s->sent, left);
+    s->data.len = left;
+    s->sent = 0;
+}
+
 enum err_code chunked_push(struct chunked *s, slice bytes, bool flush, struct err *err)
 {
     struct buf coded = BUF_INIT;
@@ -63,19 +108,16 @@ enum err_code chunked_push(struct chunked *s, slice bytes, bool flush, struct er
         bytes = buf_view(&coded);
     }
     pthread_mutex_lock(&s->mu);
-    while (!s->gone && s->data.len - s->sent > STREAM_BYTES_MAX)
-        (void)pthread_cond_wait(&s->room, &s->mu);
-    bool gone = s->gone;
-    if (!gone) {
-        if (s->sent == s->data.len)
-            s->data.len = s->sent = 0;
+    enum err_code rc = wait_for_room(s, err);
+    if (rc == ERR_OK) {
+        drop_sent(s);
         buf_slice(&s->data, bytes);
         if (s->data.len - s->sent >= STREAM_CHUNK_BYTES || flush)
             wake_reader(s);
     }
     pthread_mutex_unlock(&s->mu);
     buf_done(&coded);
-    return gone ? err_set(err, ERR_CANCELLED, "the client left") : ERR_OK;
+    return rc;
 }
 
 void chunked_end(struct chunked *s, bool whole)

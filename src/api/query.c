@@ -11,7 +11,8 @@ struct job {
     struct request *r;
     struct query_request q;
     struct chunked *stream;
-    bool streaming; /* asked for by the client: no holding back */
+    const atomic_bool *stop; /* the query is cancelled */
+    bool streaming;          /* asked for by the client: no holding back */
     struct buf held;
     char content_type[64];
     struct watched watched;
@@ -144,11 +145,17 @@ static enum err_code start_stream(struct job *j, struct err *err)
     r->answer.status = 200;
     r->answer.content_type = arena_str(&r->arena, slice_str(j->content_type));
     elapsed(r);
-    j->stream = chunked_new(r, r->answer.content_type);
+    j->stream = chunked_new(r, r->answer.content_type, j->stop);
     request_resume(r);
     enum err_code rc = chunked_push(j->stream, buf_view(&j->held), true, err);
     buf_done(&j->held);
     return rc;
+}
+
+static void on_running(void *arg, const atomic_bool *stop)
+{
+    struct job *j = arg;
+    j->stop = stop;
 }
 
 static enum err_code on_begin(void *arg, const char *query_id, const char *content_type, struct err *err)
@@ -180,6 +187,12 @@ static void answer_query_err(struct request *r, enum err_code rc, const struct e
     case ERR_NOT_FOUND:
     case ERR_DENIED: answer_text(r, 400, "%s", err->msg); break;
     case ERR_UNAVAILABLE: answer_err(r, rc, err); break;
+    case ERR_CANCELLED:
+        if (atomic_load(&r->api->draining)) { /* by our stop, not by a user: another try, elsewhere, is right */
+            answer_err(r, ERR_UNAVAILABLE, err);
+            break;
+        }
+        __attribute__((fallthrough));
     default: answer_text(r, 500, "Execution Error: %s", err->msg);
     }
 }
@@ -222,7 +235,7 @@ static void account(int64_t began_us)
 void handle_query(struct request *r)
 {
     struct job j = {.r = r};
-    const struct query_sink sink = {.begin = on_begin, .data = on_data, .arg = &j};
+    const struct query_sink sink = {.running = on_running, .begin = on_begin, .data = on_data, .arg = &j};
     char id[sizeof(r->answer.query_id)];
     struct err err = {0};
 

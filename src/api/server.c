@@ -14,7 +14,8 @@
 #define HEADER_BYTES_MAX (64u << 10)
 #define WORKER_THREADS 4
 #define QUERY_THREADS 32
-#define TAIL_THREADS 64 /* followers at one time; the next one hears 503 */
+#define QUERY_GRACE_US 5000000 /* for running queries to end at a stop; then they are cancelled */
+#define TAIL_THREADS 64        /* followers at one time; the next one hears 503 */
 
 static int64_t now_us(void)
 {
@@ -407,6 +408,8 @@ static enum MHD_Result send_answer(struct request *r)
         add_header(response, "Cache-Control", "no-cache");
     cors_headers(r, response);
     account(r);
+    if (r->stream) /* a pause of its reader is none of the connection's: chunked.c has the last word */
+        (void)MHD_set_connection_option(r->conn, MHD_CONNECTION_OPTION_TIMEOUT, STREAM_STALL_S + 5u);
     enum MHD_Result ok = MHD_queue_response(r->conn, a->status, response);
     MHD_destroy_response(response);
     return ok;
@@ -490,12 +493,12 @@ static void on_completed(void *arg, struct MHD_Connection *conn, void **state, e
 {
     struct request *r = *state;
     (void)arg;
-    (void)conn;
-    (void)why;
 
     if (!r)
         return;
     *state = NULL;
+    if (r->stream && why == MHD_REQUEST_TERMINATED_COMPLETED_OK) /* for the next request */
+        (void)MHD_set_connection_option(conn, MHD_CONNECTION_OPTION_TIMEOUT, r->api->opt.keep_alive_s);
     if (r->stream)
         chunked_client_gone(r->stream);
     request_unref(r);
@@ -673,6 +676,8 @@ void api_close(struct api *api)
         return;
     api_drain(api);
     work_stop(&api->tails);
+    if (api->pool)
+        query_pool_stop(api->pool, QUERY_GRACE_US);
     work_stop(&api->queries);
     work_stop(&api->workers);
     while (

@@ -151,7 +151,7 @@ void handle_tail(struct request *r)
     if (open_follower(&f, &err)) {
         r->answer.status = 200;
         r->answer.content_type = "text/event-stream";
-        f.stream = chunked_new(r, r->answer.content_type);
+        f.stream = chunked_new(r, r->answer.content_type, NULL);
         request_resume(r);
         follow(&f);
     }
