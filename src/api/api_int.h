@@ -56,6 +56,7 @@ struct answer {
     const char *retry_after;
     char query_id[64];
     char elapsed[48];
+    char skipped[24]; /* number of damaged files that are no part of the answer */
 };
 struct request { /* owners: the connection, and the worker that runs its handler; the last one frees */
     _Atomic int refs;

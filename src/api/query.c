@@ -158,6 +158,17 @@ static void on_running(void *arg, const atomic_bool *stop)
     j->stop = stop;
 }
 
+/* Their names are in the log and in pmeta. */
+static void on_note(void *arg, slice skipped)
+{
+    struct job *j = arg;
+    size_t n = 0;
+
+    for (size_t i = 0; i < skipped.len; i++)
+        n += skipped.ptr[i] == '\n';
+    (void)snprintf(j->r->answer.skipped, sizeof(j->r->answer.skipped), "%zu", n);
+}
+
 static enum err_code on_begin(void *arg, const char *query_id, const char *content_type, struct err *err)
 {
     struct job *j = arg;
@@ -235,7 +246,7 @@ static void account(int64_t began_us)
 void handle_query(struct request *r)
 {
     struct job j = {.r = r};
-    const struct query_sink sink = {.running = on_running, .begin = on_begin, .data = on_data, .arg = &j};
+    const struct query_sink sink = {.running = on_running, .note = on_note, .begin = on_begin, .data = on_data, .arg = &j};
     char id[sizeof(r->answer.query_id)];
     struct err err = {0};
 

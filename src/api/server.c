@@ -404,6 +404,7 @@ static enum MHD_Result send_answer(struct request *r)
     add_header(response, "Retry-After", a->retry_after);
     add_header(response, "X-Query-Id", a->query_id);
     add_header(response, "p-time-elapsed", a->elapsed);
+    add_header(response, "X-Sluice-Skipped-Files", a->skipped);
     if (r->stream)
         add_header(response, "Cache-Control", "no-cache");
     cors_headers(r, response);

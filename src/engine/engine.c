@@ -359,6 +359,17 @@ static enum err_code run_prepared(struct engine *e, duckdb_prepared_statement st
     return rc;
 }
 
+/* A query that is given up half way stays the connection's active one, and its tasks run on when the next statement cleans up: by then
+ * its sources would be gone. So that is made to happen now, while they are still there; interrupted, its tasks end at once. */
+static void give_up(struct engine *e)
+{
+    duckdb_prepared_statement stmt = NULL;
+
+    duckdb_interrupt(e->con);
+    (void)duckdb_prepare(e->con, "SELECT 1", &stmt);
+    duckdb_destroy_prepare(&stmt);
+}
+
 enum err_code engine_run(struct engine *e, const struct engine_query *q, struct engine_result **out, struct err *err)
 {
     struct engine_result *r = mem_zalloc(sizeof(*r));
@@ -377,8 +388,10 @@ enum err_code engine_run(struct engine *e, const struct engine_query *q, struct 
         return rc;
     }
     engine_fields_make(r);
-    if (q->materialize)
+    if (q->materialize) {
+        r->whole = true;
         engine_idle(e);
+    }
     *out = r;
     return ERR_OK;
 }
@@ -394,6 +407,7 @@ enum err_code engine_result_next(struct engine_result *r, const struct engine_ch
             return engine_error(r->engine, message, err);
         if (asked_to_stop(r->engine))
             return engine_error(r->engine, "INTERRUPT Error: Interrupted!", err);
+        r->whole = true;
         *out = NULL;
         return ERR_OK;
     }
@@ -412,7 +426,10 @@ void engine_result_free(struct engine_result *r)
         duckdb_destroy_result(&r->result);
     engine_fields_free(r->fields, r->fields_count);
     arena_done(&r->arena);
-    if (atomic_load(&r->engine->busy))
+    if (atomic_load(&r->engine->busy)) {
+        if (!r->whole)
+            give_up(r->engine);
         engine_idle(r->engine);
+    }
     free(r);
 }

@@ -34,6 +34,7 @@ struct engine_result {
     struct engine *engine;
     duckdb_result result;
     bool has_result;
+    bool whole; /* read to its end: nothing of it goes on */
     struct engine_field *fields;
     uint32_t fields_count;
     duckdb_data_chunk chunk;

@@ -28,6 +28,7 @@ struct counts {
     const struct json_value *conditions; /* NULL: none given */
     struct gate_column *columns;         /* of the stream, for the type of a literal */
     size_t columns_count;
+    struct buf skipped; /* keys of damaged files, one a line */
     struct buf *out;
 };
 
@@ -162,6 +163,34 @@ static void ident(struct buf *b, slice name)
     bind_ident(b, name);
 }
 
+/* A further member of the answer: what is not counted. */
+static void print_skipped(const struct counts *c)
+{
+    slice keys = buf_view(&c->skipped);
+    bool any = false;
+
+    if (keys.len == 0)
+        return;
+    c->out->len--; /* the last brace */
+    buf_str(c->out, ",\"skippedFiles\":[");
+    while (keys.len) {
+        const uint8_t *end = memchr(keys.ptr, '\n', keys.len);
+        size_t n = end ? (size_t)(end - keys.ptr) : keys.len;
+        buf_str(c->out, any ? "," : "");
+        any = true;
+        buf_json_str(c->out, slice_head(keys, n));
+        keys = slice_from(keys, n + 1);
+    }
+    buf_str(c->out, "]}");
+}
+
+static void on_skipped(void *arg, slice keys)
+{
+    struct counts *c = arg;
+    c->skipped.len = 0;
+    buf_slice(&c->skipped, keys);
+}
+
 /* A statement of the users' dialect through the gate and the engine, with SQL of ours around it. */
 static enum err_code run(struct counts *c, struct buf *sql, struct execution *x, struct err *err)
 {
@@ -175,6 +204,8 @@ static enum err_code run(struct counts *c, struct buf *sql, struct execution *x,
     x->gate = &gate;
     x->bind.from_us = c->from_us;
     x->bind.to_us = c->to_us;
+    x->skipped = on_skipped;
+    x->skipped_arg = c;
     return execute(x, err);
 }
 
@@ -510,7 +541,9 @@ static enum err_code count(struct counts *c, slice body, bool (*may_read)(void *
                        SLICE_ARG(slice_head(c->stream, 300)));
     if (!lookup_stream(&lookup, c->stream, &c->arena, &c->columns, &c->columns_count))
         return err_set(err, ERR_INVALID, "Error: Stream not found: " SLICE_FMT, SLICE_ARG(slice_head(c->stream, 300)));
-    return c->conditions ? count_groups(c, err) : count_bins(c, err);
+    TRY(c->conditions ? count_groups(c, err) : count_bins(c, err));
+    print_skipped(c);
+    return ERR_OK;
 }
 
 enum err_code query_counts(struct query_pool *pool, slice body, bool (*may_read)(void *arg, slice stream), void *arg,
@@ -523,6 +556,7 @@ enum err_code query_counts(struct query_pool *pool, slice body, bool (*may_read)
     c.running = running_add(pool, (slice){NULL, 0}, (slice){NULL, 0}, slice_lit("POST /counts"));
     enum err_code rc = count(&c, body, may_read, arg, err);
     running_del(pool, c.running);
+    buf_done(&c.skipped);
     arena_done(&c.arena);
     return rc;
 }

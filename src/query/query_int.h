@@ -126,7 +126,8 @@ struct execution {
     bool light;
     rows_fn rows; /* at least once: with chunk NULL and the fields, before the first rows */
     void *arg;
-    void (*skipped)(void *arg, slice keys); /* before rows(): damaged files were left out */
+    void (*skipped)(void *skipped_arg, slice keys); /* before rows(): damaged files were left out */
+    void *skipped_arg;
     uint64_t files, file_bytes;             /* out */
 };
 /* Lease, bind, run, chunk after chunk to rows(); once again when a file was deleted under it before the first rows. */

@@ -71,7 +71,7 @@ static enum err_code fetch(struct attempt *a, struct engine_result *r, struct er
         return damage_find(x->running, &a->binding, a->again, rc, err);
     a->begun = true;
     if (a->binding.skipped.len && x->skipped)
-        x->skipped(x->arg, buf_view(&a->binding.skipped));
+        x->skipped(x->skipped_arg, buf_view(&a->binding.skipped));
     TRY(x->rows(x->arg, fields, n, NULL, err));
     while (chunk) {
         TRY(x->rows(x->arg, fields, n, chunk, err));
@@ -207,7 +207,8 @@ static enum err_code answer_run(struct answer *a, struct err *err)
                           .gate = &gate,
                           .rows = answer_rows,
                           .arg = a,
-                          .skipped = answer_skipped};
+                          .skipped = answer_skipped,
+                          .skipped_arg = a};
 
     TRY(query_range(req->start, req->end, env.now_us, &x.bind.from_us, &x.bind.to_us, err));
     if (slice_eq(req->end, slice_lit("now"))) /* what was acknowledged is visible, whatever the clock did since */

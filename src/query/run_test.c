@@ -4,10 +4,12 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/metrics.h"
 #include "base/timetext.h"
 #include "query/query.h"
 #include "query/tail.h"
@@ -220,9 +222,9 @@ static void test_counts(void **state)
         "{" RANGE ",\"numBins\":1000000000000}",
         "{" OLD ",\"endTime\":\"2020-01-01T00:00:00Z\"}",
         "{" RANGE ",\"conditions\":{\"conditions\":{\"conditionConfig\":[{\"column\":\"n\",\"operator\":\"near\","
-                  "\"value\":\"1\"}]}}}",
+        "\"value\":\"1\"}]}}}",
         "{" RANGE ",\"conditions\":{\"conditions\":{\"conditionConfig\":[{\"column\":\"n\",\"operator\":\"=\","
-                  "\"value\":\"many\",\"type\":\"int\"}]}}}",
+        "\"value\":\"many\",\"type\":\"int\"}]}}}",
     };
     struct home h;
     (void)state;
@@ -577,6 +579,356 @@ static void test_errors(void **state)
     home_done(&h);
 }
 
+/* ---- what is read */
+
+static uint64_t files_read(void)
+{
+    return (uint64_t)metric_value(metric_get(METRIC_COUNTER, "sluice_query_files_total", "", NULL));
+}
+
+static uint64_t files_of(struct home *h, const char *sql, const char *start, const char *end, const char *answer)
+{
+    uint64_t before = files_read();
+    want_in(h, sql, start, end, answer);
+    return files_read() - before;
+}
+
+static void test_pruning(void **state)
+{
+    struct home h;
+    char at_two[40];
+    (void)state;
+
+    home_new(&h);
+    for (int i = 1; i <= 5; i++) {
+        _cleanup_(freep) char *body =
+            mem_fmt("{\"n\":%d,\"s\":\"value%d\",\"long\":\"a text beyond eight bytes %d\"}", i, i, i);
+        put(&h, "app", body);
+        flush(&h);
+        (void)usleep(3000);
+    }
+    (void)stamp_of(&h, "n = 2", at_two);
+    assert_int_equal(files_of(&h, "SELECT n FROM app ORDER BY n", "1h", "now",
+                              "[{\"n\":1.0},{\"n\":2.0},{\"n\":3.0},{\"n\":4.0},{\"n\":5.0}]"),
+                     5);
+    assert_int_equal(files_of(&h, "SELECT n FROM app WHERE n = 3", "1h", "now", "[{\"n\":3.0}]"), 1);
+    assert_int_equal(files_of(&h, "SELECT n FROM app WHERE n >= 4 AND s <= 'value4'", "1h", "now", "[{\"n\":4.0}]"), 1);
+    assert_int_equal(files_of(&h, "SELECT n FROM app WHERE s = 'value2'", "1h", "now", "[{\"n\":2.0}]"), 1);
+    assert_int_equal(
+        files_of(&h, "SELECT n FROM app WHERE s >= 'value4' ORDER BY n", "1h", "now", "[{\"n\":4.0},{\"n\":5.0}]"), 2);
+    want(&h, "SELECT n FROM app WHERE long = 'a text beyond eight bytes 3'",
+         "[{\"n\":3.0}]"); /* ends of long texts are rounded */
+    want(&h, "SELECT n FROM app WHERE long > 'a text beyond eight bytes 4'", "[{\"n\":5.0}]");
+    want(&h, "SELECT n FROM app WHERE long <= 'a text beyond eight bytes 1'", "[{\"n\":1.0}]");
+    assert_int_equal(files_of(&h, "SELECT n FROM app WHERE n > 7", "1h", "now", "[]"), 0);
+    assert_int_equal(files_of(&h, "SELECT n FROM app", "2000-01-01T00:00:00Z", at_two, "[{\"n\":1.0}]"), 1);
+    assert_int_equal(files_of(&h, "SELECT count(*) AS n FROM app", "1h", "now", "[{\"n\":5}]"), 0); /* by the catalog */
+    assert_int_equal(files_of(&h, "SELECT count(*) AS n FROM app", "2000-01-01T00:00:00Z", at_two, "[{\"n\":1}]"), 0);
+    assert_int_equal(
+        files_of(&h, "SELECT n FROM app ORDER BY p_timestamp DESC LIMIT 2", "1h", "now", "[{\"n\":5.0},{\"n\":4.0}]"),
+        2);
+    assert_int_equal(
+        files_of(&h, "SELECT n FROM app ORDER BY p_timestamp DESC LIMIT 1 OFFSET 2", "1h", "now", "[{\"n\":3.0}]"), 3);
+    assert_int_equal(files_of(&h, "SELECT n FROM app LIMIT 1", "1h", "now", "[{\"n\":5.0}]"), 1);
+    put(&h, "app", "{\"n\":6,\"s\":\"value6\"}");
+    assert_int_equal(files_of(&h, "SELECT n FROM app LIMIT 1", "1h", "now", "[{\"n\":6.0}]"), 0);
+    assert_int_equal(
+        files_of(&h, "SELECT n FROM app ORDER BY p_timestamp DESC LIMIT 2", "1h", "now", "[{\"n\":6.0},{\"n\":5.0}]"),
+        1);
+    assert_int_equal(
+        files_of(&h, "SELECT count(*) AS n FROM app WHERE p_timestamp >= '2000-01-01'", "1h", "now", "[{\"n\":6}]"), 0);
+    /* what computes over rows may not be given fewer of them */
+    want(&h, "SELECT max(n) AS m FROM app LIMIT 1", "[{\"m\":6.0}]");
+    want(&h, "SELECT n, row_number() OVER (ORDER BY p_timestamp) AS r FROM app ORDER BY p_timestamp DESC LIMIT 1",
+         "[{\"n\":6.0,\"r\":6}]");
+    want(&h, "SELECT DISTINCT s IS NULL AS x FROM app LIMIT 5", "[{\"x\":false}]");
+    want(&h, "SELECT n FROM app WHERE n < 3 ORDER BY p_timestamp DESC LIMIT 1", "[{\"n\":2.0}]");
+    want(&h, "SELECT n, (SELECT min(n) FROM app) AS m FROM app ORDER BY p_timestamp DESC LIMIT 1",
+         "[{\"n\":6.0,\"m\":1.0}]");
+    want(&h, "SELECT unnest(make_array(n, n)) AS u FROM app ORDER BY p_timestamp DESC LIMIT 3",
+         "[{\"u\":6.0},{\"u\":6.0},{\"u\":5.0}]");
+    home_done(&h);
+}
+
+/* Top-N and LIMIT against the whole order, over files that overlap in time and rows in the stage. */
+static void test_top_n_random(void **state)
+{
+    struct home h;
+    uint32_t seed = 1;
+    (void)state;
+
+    home_new(&h);
+    for (unsigned i = 0; i < 60; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        _cleanup_(freep) char *body = mem_fmt("[{\"n\":%u},{\"n\":%u}]", 2 * i, 2 * i + 1);
+        put(&h, "app", body);
+        if (seed >> 30 == 0)
+            flush(&h);
+        (void)usleep(1000);
+    }
+    for (unsigned limit = 1; limit < 130; limit += 13) {
+        _cleanup_(asked_done) struct asked a = {0}, b = {0};
+        _cleanup_(freep) char *quick =
+            mem_fmt("SELECT p_timestamp, n FROM app ORDER BY p_timestamp DESC, n LIMIT %u", limit);
+        _cleanup_(freep) char *slow = mem_fmt("SELECT p_timestamp, n FROM (SELECT p_timestamp, n FROM app WHERE n >= "
+                                              "0) ORDER BY p_timestamp DESC, n LIMIT %u",
+                                              limit);
+        struct err err = {0};
+        if (ask(&h, quick, "1h", "now", &a, &err) != ERR_OK || ask(&h, slow, "1h", "now", &b, &err) != ERR_OK)
+            fail_msg("%s", err.msg);
+        assert_string_equal(buf_cstr(&a.out), buf_cstr(&b.out));
+    }
+    home_done(&h);
+}
+
+/* ---- what goes on meanwhile */
+
+static void put_many(struct home *h, const char *stream, unsigned rows)
+{
+    struct buf body = BUF_INIT;
+
+    buf_byte(&body, '[');
+    for (unsigned i = 0; i < rows; i++)
+        buf_fmt(&body, "%s{\"n\":%u,\"s\":\"row number %u\"}", i ? "," : "", i, i);
+    buf_byte(&body, ']');
+    put(h, stream, buf_cstr(&body));
+    buf_done(&body);
+}
+
+static size_t rows_of_answer(struct asked *a)
+{
+    size_t n = 0;
+    for (const char *at = buf_cstr(&a->out); (at = strchr(at, '{')); at++)
+        n++;
+    return n;
+}
+
+struct meanwhile {
+    struct home *h;
+    int step; /* what is done at the first piece of the answer; then 0 */
+};
+
+static void disturb(void *arg)
+{
+    struct meanwhile *m = arg;
+    int step = m->step;
+
+    m->step = 0;
+    if (step == 1)
+        flush(m->h);
+    if (step == 2)
+        assert_int_equal(lake_drop(m->h->lake, slice_lit("app"), NULL), ERR_OK);
+    if (step == 3) {
+        _cleanup_(buf_done) struct buf list = BUF_INIT;
+        query_list(m->h->pool, slice_lit("me"), false, &list);
+        assert_non_null(strstr(buf_cstr(&list), "\"id\":\"chosen\""));
+        assert_non_null(strstr(buf_cstr(&list), "\"state\":\"running\""));
+        list.len = 0;
+        query_list(m->h->pool, slice_lit("you"), false, &list);
+        assert_string_equal(buf_cstr(&list), "[]");
+        assert_false(query_cancel_id(m->h->pool, slice_lit("chosen"), slice_lit("you"), false));
+        assert_false(query_cancel_id(m->h->pool, slice_lit("other"), slice_lit("me"), true));
+        assert_true(query_cancel_id(m->h->pool, slice_lit("chosen"), slice_lit("me"), false));
+    }
+}
+
+static void test_meanwhile(void **state)
+{
+    static const char *const sql = "SELECT n, s FROM app";
+    struct home h;
+    (void)state;
+
+    for (int step = 1; step <= 2; step++) {
+        home_new(&h);
+        put_many(&h, "app", 20000);
+        flush(&h);
+        put_many(&h, "app", 20000);
+        struct meanwhile m = {&h, step};
+        struct asked a = {.on_data = disturb, .arg = &m};
+        struct err err = {0};
+        if (ask(&h, sql, "1h", "now", &a, &err) != ERR_OK)
+            fail_msg("step %d: %s", step, err.msg);
+        assert_int_equal(rows_of_answer(&a), 40000); /* of the cut it started from */
+        enum err_code rc = ask(&h, sql, "1h", "now", &a, &err);
+        assert_int_equal(rc, step == 2 ? ERR_INVALID : ERR_OK);
+        if (rc == ERR_OK)
+            assert_int_equal(rows_of_answer(&a), 40000);
+        asked_done(&a);
+        home_done(&h);
+    }
+}
+
+static void test_cancel(void **state)
+{
+    struct home h;
+    struct err err = {0};
+    (void)state;
+
+    home_new(&h);
+    put_many(&h, "app", 20000);
+    struct meanwhile m = {&h, 3};
+    struct asked a = {.on_data = disturb, .arg = &m};
+    const struct query_request req = {.id = slice_lit("chosen"),
+                                      .user = slice_lit("me"),
+                                      .start = slice_lit("1h"),
+                                      .end = slice_lit("now"),
+                                      .sql = slice_lit("SELECT x.s FROM app x, app y")};
+    const struct query_sink sink = {.begin = on_begin, .data = on_data, .arg = &a};
+    assert_int_equal(query_run(h.pool, &req, &sink, &err), ERR_CANCELLED);
+    a.on_data = NULL;
+    asked_done(&a);
+    want(&h, "SELECT count(*) AS n FROM app", "[{\"n\":20000}]"); /* the engine is well */
+    home_done(&h);
+}
+
+struct canceller {
+    struct home *h;
+    atomic_bool done;
+};
+
+static void cancel_soon(void *arg)
+{
+    struct canceller *c = arg;
+    while (!atomic_load(&c->done)) {
+        (void)query_cancel_id(c->h->pool, slice_lit("chosen"), slice_lit("me"), false);
+        (void)usleep(200);
+    }
+}
+
+/* Cancelled from another thread at any moment, before it starts too: it ends, and soon. */
+static void test_cancel_any_time(void **state)
+{
+    struct home h;
+    (void)state;
+
+    home_new(&h);
+    put_many(&h, "app", 5000);
+    for (int i = 0; i < 20; i++) {
+        struct asked a = {0};
+        struct err err = {0};
+        struct canceller c = {.h = &h};
+        const struct query_request req = {.id = slice_lit("chosen"),
+                                          .user = slice_lit("me"),
+                                          .start = slice_lit("1h"),
+                                          .end = slice_lit("now"),
+                                          .sql = slice_lit("SELECT count(DISTINCT x.s || y.s) FROM app x, app y")};
+        const struct query_sink sink = {.begin = on_begin, .data = on_data, .arg = &a};
+        struct os_thread *t = os_real()->ops->thread_new(os_real(), "cancel", cancel_soon, &c);
+        assert_int_equal(query_run(h.pool, &req, &sink, &err), ERR_CANCELLED);
+        atomic_store(&c.done, true);
+        os_real()->ops->thread_join(os_real(), t);
+        asked_done(&a);
+    }
+    home_done(&h);
+}
+
+static enum err_code no_more(void *arg, slice bytes, struct err *err)
+{
+    (void)arg, (void)bytes;
+    return err_set(err, ERR_CANCELLED, "the client left");
+}
+
+static void test_client_leaves_and_timeout(void **state)
+{
+    struct home h;
+    struct err err = {0};
+    (void)state;
+
+    home_new(&h);
+    put_many(&h, "app", 5000);
+    const struct query_request req = {
+        .start = slice_lit("1h"), .end = slice_lit("now"), .sql = slice_lit("SELECT x.s FROM app x, app y")};
+    const struct query_sink sink = {.begin = on_begin, .data = no_more};
+    assert_int_equal(query_run(h.pool, &req, &sink, &err), ERR_CANCELLED);
+    query_pool_close(h.pool);
+    const struct query_pool_options quick = {
+        .engines = 1, .threads = 1, .memory_bytes = UINT64_C(64) << 20, .timeout_us = 200000};
+    assert_int_equal(query_pool_open(h.lake, &quick, &h.pool, &err), ERR_OK);
+    struct asked a = {0};
+    assert_int_equal(
+        ask(&h, "SELECT count(DISTINCT x.s || y.s || z.s) FROM app x, app y, app z", "1h", "now", &a, &err),
+        ERR_TIMEOUT);
+    assert_true(a.out.len == 0);
+    asked_done(&a);
+    want(&h, "SELECT count(*) AS n FROM app", "[{\"n\":5000}]");
+    home_done(&h);
+}
+
+/* ---- damage */
+
+static void damage(struct home *h, const char *how)
+{
+    _cleanup_(freep) char *cmd =
+        mem_fmt("f=$(find %s/app -name '*.parquet' | sort | head -1) && test -n \"$f\" && %s", h->store, how);
+    assert_int_equal(system(cmd), 0);
+}
+
+static void test_damaged_file(void **state)
+{
+    static const char *const harm[] = {
+        "cp \"$f\" /tmp/sluice-whole.$PPID && sleep 0.05 && dd if=/dev/zero of=\"$f\" bs=1 seek=4 count=300 "
+        "conv=notrunc 2>/dev/null",
+        "cp \"$f\" /tmp/sluice-whole.$PPID && truncate -s 100 \"$f\"",
+        "mv \"$f\" /tmp/sluice-whole.$PPID && echo \"$f\" > /tmp/sluice-whole.$PPID.name",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(harm); i++) {
+        struct home h;
+        struct asked a = {0};
+        struct err err = {0};
+        _cleanup_(buf_done) struct buf counts = BUF_INIT;
+        (void)state;
+
+        home_new(&h);
+        put_many(&h, "app", 1000);
+        flush(&h);
+        put(&h, "app", "{\"n\":1,\"s\":\"whole\"}");
+        flush(&h);
+        put(&h, "app", "{\"n\":2,\"s\":\"staged\"}");
+        damage(&h, harm[i]);
+        enum err_code rc = ask(&h, "SELECT max(s) AS s, sum(n) AS n FROM app", "1h", "now", &a, &err);
+        if (rc != ERR_CORRUPT || !strstr(err.msg, ".parquet"))
+            fail_msg("harm %zu: %s %s", i, err_name(rc), err.msg);
+        assert_int_equal(a.note.len, 0);
+        rc = ask(&h, "SELECT s FROM app", "1h", "now", &a,
+                 &err); /* the rest is there, and the answer says what is not */
+        if (rc != ERR_OK || !strstr(buf_cstr(&a.note), ".parquet"))
+            fail_msg("harm %zu: %s %s", i, err_name(rc), err.msg);
+        assert_string_equal(buf_cstr(&a.out), "[{\"s\":\"staged\"},{\"s\":\"whole\"}]");
+        assert_int_equal(query_counts(h.pool, slice_lit("{" RANGE "}"), NULL, NULL, &counts, &err), ERR_OK);
+        assert_non_null(strstr(buf_cstr(&counts), "\"skippedFiles\":[\"app/"));
+        if (i == 2)
+            assert_int_equal(system("mv /tmp/sluice-whole.$PPID $(cat /tmp/sluice-whole.$PPID.name) && rm "
+                                    "/tmp/sluice-whole.$PPID.name"),
+                             0);
+        else
+            damage(&h, "mv /tmp/sluice-whole.$PPID \"$f\"");
+        rc = ask(&h, "SELECT count(s) AS n FROM app", "1h", "now", &a, &err); /* put back: all is there */
+        if (rc != ERR_OK || a.note.len)
+            fail_msg("harm %zu: %s %s", i, err_name(rc), err.msg);
+        assert_string_equal(buf_cstr(&a.out), "[{\"n\":1002}]");
+        asked_done(&a);
+        home_done(&h);
+    }
+}
+
+/* Words of damage in a user's own error are the user's. */
+static void test_no_damage(void **state)
+{
+    struct home h;
+    struct asked a = {0};
+    struct err err = {0};
+    (void)state;
+
+    home_new(&h);
+    put(&h, "app", "{\"s\":\"Corrupt Malformed Parquet No magic bytes\"}");
+    flush(&h);
+    assert_int_equal(ask(&h, "SELECT CAST(s AS INT) FROM app", "1h", "now", &a, &err), ERR_INVALID);
+    assert_int_equal(ask(&h, "SELECT regexp_replace(s, '(Corrupt', '') FROM app", "1h", "now", &a, &err), ERR_INVALID);
+    want(&h, "SELECT count(s) AS n FROM app", "[{\"n\":1}]");
+    asked_done(&a);
+    home_done(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -590,6 +942,14 @@ int main(void)
         cmocka_unit_test(test_empty_stream),
         cmocka_unit_test(test_joins_and_explain),
         cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_pruning),
+        cmocka_unit_test(test_top_n_random),
+        cmocka_unit_test(test_meanwhile),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_any_time),
+        cmocka_unit_test(test_client_leaves_and_timeout),
+        cmocka_unit_test(test_damaged_file),
+        cmocka_unit_test(test_no_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
