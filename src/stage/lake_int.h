@@ -95,6 +95,8 @@ struct lake {
 
     struct os_mutex *flush_mu; /* one flush at a time; outermost */
     uint64_t committed;        /* under flush_mu: highest WAL segment in the catalog */
+    char file_stem[80];        /* under flush_mu: what names of files begin with until the next commit */
+    uint64_t file_number;      /* under flush_mu: of the next file with that stem */
     struct os_mutex *
         create_mu; /* one create, drop or configuration at a time, so that no create is answered between a DEAD slot and
                                          stage_forget(); held across the catalog's IO, outermost */

@@ -336,6 +336,20 @@ static void pin_stage(void *arg, struct stream_version *v)
     os_unlock(s->lake->os, s->mu);
 }
 
+/* A flush gives ids in the catalog first and in the stream a moment later: a snapshot between the two knows them already (L3). */
+static void snapshot_ids(struct lake_snapshot *snap)
+{
+    struct schema *mine = snap->schema;
+    uint32_t i = 0, n = schema_count(mine);
+
+    while (i < n && schema_field(mine, i)->id)
+        i++;
+    if (i == n)
+        return;
+    snap->schema = stage_adopt_ids(mine, stream_version_schema(snap->version));
+    schema_unref(mine);
+}
+
 enum err_code lake_snapshot(struct lake *lake, slice name, struct lake_snapshot *out, struct err *err)
 {
     _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
@@ -345,6 +359,7 @@ enum err_code lake_snapshot(struct lake *lake, slice name, struct lake_snapshot 
     TRY(stage_find(lake, name, &s, err));
     pin = (struct pin){s, &snap};
     TRY(catalog_snapshot(lake->cat, &s->sid, pin_stage, &pin, &snap.version, err));
+    snapshot_ids(&snap);
     *out = snap;
     return ERR_OK;
 }
