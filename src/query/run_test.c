@@ -866,8 +866,8 @@ static void damage(struct home *h, const char *how)
 static void test_damaged_file(void **state)
 {
     static const char *const harm[] = {
-        "cp \"$f\" /tmp/sluice-whole.$PPID && sleep 0.05 && dd if=/dev/zero of=\"$f\" bs=1 seek=4 count=300 "
-        "conv=notrunc 2>/dev/null",
+        ("cp \"$f\" /tmp/sluice-whole.$PPID && sleep 0.05 && dd if=/dev/zero of=\"$f\" bs=1 seek=4 count=300 "
+         "conv=notrunc 2>/dev/null"),
         "cp \"$f\" /tmp/sluice-whole.$PPID && truncate -s 100 \"$f\"",
         "mv \"$f\" /tmp/sluice-whole.$PPID && echo \"$f\" > /tmp/sluice-whole.$PPID.name",
     };
