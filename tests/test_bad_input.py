@@ -382,6 +382,7 @@ def disk(tmp_path_factory):
         server.start()
         for turn in range(300):  # more files than a head holds by itself
             server.api.put("app", [{"turn": turn, "i": i} for i in range(3)], {"X-P-Ack": "object"})
+        assert server.api.wait(lambda: kinds_of(server.data)["manifest"]), "the fold wrote no manifest"
         for turn in range(300, 310):
             server.api.put("app", [{"turn": turn, "i": i} for i in range(3)])
         right = server.api.sql(SUMS)
