@@ -13,7 +13,7 @@ struct api_options {
     const char *address;                      /* "0.0.0.0:8000", "[::]:8000"; port 0: any free one */
     const char *tls_cert_path, *tls_key_path; /* both or none; PEM */
     const char *username, *password;
-    const char *staging_dir, *store_path; /* shown by /about */
+    const char *staging_dir, *store_path;     /* shown by /about */
     uint64_t body_bytes_max;                  /* of ingest bodies, decoded; 10,485,760 */
     uint64_t inflight_bytes_max;              /* bodies in memory at one time; 512 MiB: beyond it 503 */
     unsigned network_threads;                 /* default: cores */

@@ -246,7 +246,8 @@ static void account(int64_t began_us)
 void handle_query(struct request *r)
 {
     struct job j = {.r = r};
-    const struct query_sink sink = {.running = on_running, .note = on_note, .begin = on_begin, .data = on_data, .arg = &j};
+    const struct query_sink sink = {
+        .running = on_running, .note = on_note, .begin = on_begin, .data = on_data, .arg = &j};
     char id[sizeof(r->answer.query_id)];
     struct err err = {0};
 

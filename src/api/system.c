@@ -41,13 +41,12 @@ void handle_about(struct request *r)
                 json_pack("{s:s, s:s, s:s, s:s, s:b, s:n, s:b, s:n, s:b, s:{s:s, s:s, s:s, s:s}, s:s, s:s, s:s, s:i, "
                           "s:{s:s, s:s}, s:{s:n}, s:{s:s, s:s}}",
                           "version", COMPATIBLE_WITH, "uiVersion", "development", "commit", SLUICE_COMMIT,
-                          "deploymentId", deployment, "updateAvailable", 0,
-                          "latestVersion", "llmActive", 0, "llmProvider", "oidcActive", 0, "license", "name",
-                          "Apache-2.0", "version", "v1", "plan", "OSS", "deploymentInfo", "Managed", "mode",
-                          "Standalone", "staging", o->staging_dir ? o->staging_dir : "", "hotTier", "Disabled",
-                          "grpcPort", 8001, "store", "type", store->ops->describe(store), "path",
-                          o->store_path ? o->store_path : "", "analytics", "clarityTag", "sluice", "version",
-                          SLUICE_VERSION, "engine", SLUICE_DUCKDB_VERSION));
+                          "deploymentId", deployment, "updateAvailable", 0, "latestVersion", "llmActive", 0,
+                          "llmProvider", "oidcActive", 0, "license", "name", "Apache-2.0", "version", "v1", "plan",
+                          "OSS", "deploymentInfo", "Managed", "mode", "Standalone", "staging",
+                          o->staging_dir ? o->staging_dir : "", "hotTier", "Disabled", "grpcPort", 8001, "store",
+                          "type", store->ops->describe(store), "path", o->store_path ? o->store_path : "", "analytics",
+                          "clarityTag", "sluice", "version", SLUICE_VERSION, "engine", SLUICE_DUCKDB_VERSION));
 }
 
 /* ---- metrics */

@@ -19,8 +19,9 @@ bool time_parse_date(slice s, int64_t *days);  /* YYYY-MM-DD */
 
 #define TIME_TEXT_MAX 40
 /* The parts, at `out`, which has room; each returns the end, no NUL. Years outside 0000-9999 have a sign, as chrono writes them. */
-char *time_put_date(char *out, int64_t days);                /* "2026-01-02" */
-char *time_put_clock(char *out, int64_t seconds, uint32_t ns); /* "03:04:05.678" of seconds in the day, 86,400 too; 0, 3, 6 or 9 digits */
+char *time_put_date(char *out, int64_t days); /* "2026-01-02" */
+char *time_put_clock(char *out, int64_t seconds,
+                     uint32_t ns); /* "03:04:05.678" of seconds in the day, 86,400 too; 0, 3, 6 or 9 digits */
 /* "2026-01-02T03:04:05.678": fraction dropped when zero, 3 digits when whole milliseconds, else 6. Returns length. */
 size_t time_format(char out[TIME_TEXT_MAX], int64_t us);
 size_t time_format_rfc3339(char out[TIME_TEXT_MAX], int64_t us); /* the same and "+00:00" */

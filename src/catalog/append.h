@@ -16,8 +16,8 @@ struct seq_io {
     struct store *store;
 };
 enum append_kind {
-    APPEND_NAME,  /* names are never collected: GET decides */
-    APPEND_DATA,  /* as others; a record that is on the chain but collected counts as lost, and `carried` says the rest (session.c) */
+    APPEND_NAME, /* names are never collected: GET decides */
+    APPEND_DATA, /* as others; a record that is on the chain but collected counts as lost, and `carried` says the rest (session.c) */
     APPEND_OPEN,  /* below the tail: fenced already */
     APPEND_OTHER, /* the next slot's prev_nonce decides */
 };

@@ -26,7 +26,8 @@ struct catalog_options {
 MUST_CHECK enum err_code catalog_open(struct os *os, struct store *store, const struct catalog_options *opt,
                                       struct catalog **out, struct err *err);
 void catalog_close(struct catalog *cat);
-const char *catalog_cluster(const struct catalog *cat); /* id of the store, made by the first node that opened it: a ULID */
+const char *catalog_cluster(
+    const struct catalog *cat); /* id of the store, made by the first node that opened it: a ULID */
 
 /* ---- streams */
 struct stream_config { /* what contract 3.1, 3.3, 3.5 keep per stream; strings owned; kept as canonical JSON in slots */

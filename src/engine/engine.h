@@ -26,7 +26,7 @@ struct engine_options {
     const char *temp_dir;            /* spill; made with its parents; NULL: no spill */
     const char *const *allowed_dirs; /* NULL-terminated; files that read_parquet may open */
     const char *httpfs_path;         /* extension file, NULL: not loaded */
-    bool keep_footers;               /* Parquet footers are kept by path: only where a path never names another file later */
+    bool keep_footers; /* Parquet footers are kept by path: only where a path never names another file later */
 };
 MUST_CHECK enum err_code engine_open(const struct engine_options *opt, struct engine **out, struct err *err);
 void engine_close(struct engine *e);
@@ -60,19 +60,48 @@ const char *engine_type_name(struct type t); /* the SQL type that a column of ou
 struct engine_result;
 struct engine_query {
     const char *sql;
-    int64_t timeout_us;  /* 0: none */
-    bool materialize;    /* false: stream; the engine stays busy until engine_result_free() */
-    const atomic_bool *stop; /* NULL, or set before engine_interrupt(): one that comes before the query starts is not lost */
+    int64_t timeout_us; /* 0: none */
+    bool materialize;   /* false: stream; the engine stays busy until engine_result_free() */
+    const atomic_bool
+        *stop; /* NULL, or set before engine_interrupt(): one that comes before the query starts is not lost */
 };
-MUST_CHECK enum err_code engine_run(struct engine *e, const struct engine_query *q, struct engine_result **out, struct err *err);
-void engine_interrupt(struct engine *e); /* any thread; repeated by a watchdog until the query ends */
+MUST_CHECK enum err_code engine_run(struct engine *e, const struct engine_query *q, struct engine_result **out,
+                                    struct err *err);
+void engine_interrupt(struct engine *e);  /* any thread; repeated by a watchdog until the query ends */
 double engine_progress(struct engine *e); /* 0..1, or negative when unknown; any thread */
 
 enum engine_type { /* what result writers need to tell apart */
-    ENGINE_NULL, ENGINE_BOOL, ENGINE_I8, ENGINE_I16, ENGINE_I32, ENGINE_I64, ENGINE_I128, ENGINE_U8, ENGINE_U16, ENGINE_U32,
-    ENGINE_U64, ENGINE_U128, ENGINE_F32, ENGINE_F64, ENGINE_DECIMAL, ENGINE_TEXT, ENGINE_BLOB, ENGINE_DATE, ENGINE_TIME,
-    ENGINE_TIMESTAMP /* µs, with or without zone */, ENGINE_TIMESTAMP_S, ENGINE_TIMESTAMP_MS, ENGINE_TIMESTAMP_NS,
-    ENGINE_INTERVAL, ENGINE_LIST, ENGINE_ARRAY, ENGINE_STRUCT, ENGINE_MAP, ENGINE_UUID, ENGINE_ENUM, ENGINE_OTHER,
+                   ENGINE_NULL,
+                   ENGINE_BOOL,
+                   ENGINE_I8,
+                   ENGINE_I16,
+                   ENGINE_I32,
+                   ENGINE_I64,
+                   ENGINE_I128,
+                   ENGINE_U8,
+                   ENGINE_U16,
+                   ENGINE_U32,
+                   ENGINE_U64,
+                   ENGINE_U128,
+                   ENGINE_F32,
+                   ENGINE_F64,
+                   ENGINE_DECIMAL,
+                   ENGINE_TEXT,
+                   ENGINE_BLOB,
+                   ENGINE_DATE,
+                   ENGINE_TIME,
+                   ENGINE_TIMESTAMP /* µs, with or without zone */,
+                   ENGINE_TIMESTAMP_S,
+                   ENGINE_TIMESTAMP_MS,
+                   ENGINE_TIMESTAMP_NS,
+                   ENGINE_INTERVAL,
+                   ENGINE_LIST,
+                   ENGINE_ARRAY,
+                   ENGINE_STRUCT,
+                   ENGINE_MAP,
+                   ENGINE_UUID,
+                   ENGINE_ENUM,
+                   ENGINE_OTHER,
 };
 struct engine_field {
     char *name;

@@ -550,7 +550,7 @@ enum err_code query_counts(struct query_pool *pool, slice body, bool (*may_read)
                            struct buf *out, struct err *err)
 {
     struct counts c = {.pool = pool, .out = out};
-    struct err local;
+    struct err local = {0};
 
     err = err ? err : &local;
     c.running = running_add(pool, (slice){NULL, 0}, (slice){NULL, 0}, slice_lit("POST /counts"));

@@ -128,7 +128,7 @@ struct execution {
     void *arg;
     void (*skipped)(void *skipped_arg, slice keys); /* before rows(): damaged files were left out */
     void *skipped_arg;
-    uint64_t files, file_bytes;             /* out */
+    uint64_t files, file_bytes; /* out */
 };
 /* Lease, bind, run, chunk after chunk to rows(); once again when a file was deleted under it before the first rows. */
 MUST_CHECK enum err_code execute(struct execution *x, struct err *err);

@@ -245,7 +245,7 @@ enum err_code query_run(struct query_pool *pool, const struct query_request *req
                         struct err *err)
 {
     struct answer a = {.req = req, .sink = sink, .pool = pool};
-    struct err local;
+    struct err local = {0};
 
     err = err ? err : &local;
     a.running = running_add(pool, req->id, req->user, req->sql);

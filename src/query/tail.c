@@ -135,7 +135,7 @@ enum err_code query_tail(struct query_pool *pool, slice stream, slice where, uin
                          uint32_t limit, query_tail_fn fn, void *arg, uint64_t *last, struct err *err)
 {
     struct tail t = {.pool = pool, .stream = stream, .limit = limit, .fn = fn, .arg = arg};
-    struct err local;
+    struct err local = {0};
 
     err = err ? err : &local;
     t.running = running_add(pool, (slice){NULL, 0}, (slice){NULL, 0}, slice_lit("tail"));

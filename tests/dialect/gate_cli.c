@@ -11,8 +11,8 @@ static const struct {
     const char *name;
     uint8_t kind;
 } kinds[] = {
-    {"null", TYPE_NULL}, {"bool", TYPE_BOOL}, {"int64", TYPE_INT64}, {"uint64", TYPE_UINT64}, {"float64", TYPE_FLOAT64},
-    {"utf8", TYPE_UTF8}, {"timestamp", TYPE_TIMESTAMP}, {"date32", TYPE_DATE32},
+    {"null", TYPE_NULL},       {"bool", TYPE_BOOL}, {"int64", TYPE_INT64},         {"uint64", TYPE_UINT64},
+    {"float64", TYPE_FLOAT64}, {"utf8", TYPE_UTF8}, {"timestamp", TYPE_TIMESTAMP}, {"date32", TYPE_DATE32},
 };
 
 static struct type type_of(const char *name)
@@ -33,8 +33,9 @@ static bool lookup(void *arg, slice stream, struct arena *arena, struct gate_col
         return false;
     *count = json_array_size(list);
     *columns = arena_zalloc(arena, (*count + 1) * sizeof(**columns));
-    json_array_foreach(list, i, c) {
-        (*columns)[i].name = slice_of(json_string_value(json_array_get(c, 0)), json_string_length(json_array_get(c, 0)));
+    json_array_foreach (list, i, c) {
+        (*columns)[i].name =
+            slice_of(json_string_value(json_array_get(c, 0)), json_string_length(json_array_get(c, 0)));
         (*columns)[i].type = type_of(json_string_value(json_array_get(c, 1)));
     }
     return true;
@@ -73,11 +74,13 @@ static json_t *output_json(const struct gate_output *out)
             json_array_append_new(used, json_pack("[o,o]", text(s->used[c].name), text(s->used[c].bound)));
         for (size_t c = 0; c < s->ranges_count; c++)
             json_array_append_new(ranges, range_json(&s->ranges[c]));
-        json_array_append_new(streams, json_pack("{s:o,s:s,s:o,s:o}", "name", text(s->name), "alias", s->alias, "used", used, "ranges", ranges));
+        json_array_append_new(streams, json_pack("{s:o,s:s,s:o,s:o}", "name", text(s->name), "alias", s->alias, "used",
+                                                 used, "ranges", ranges));
     }
-    return json_pack("{s:o,s:o,s:o,s:o,s:b,s:b,s:b,s:b,s:b,s:I}", "sql", text(out->sql), "names", names, "shows", shows, "streams", streams, "explain",
-                     out->explain, "describe", out->describe, "newest_first", out->newest_first, "top_n", out->top_n, "count_star", out->count_star,
-                     "limit", out->limit == UINT64_MAX ? (json_int_t)-1 : (json_int_t)out->limit);
+    return json_pack("{s:o,s:o,s:o,s:o,s:b,s:b,s:b,s:b,s:b,s:I}", "sql", text(out->sql), "names", names, "shows", shows,
+                     "streams", streams, "explain", out->explain, "describe", out->describe, "newest_first",
+                     out->newest_first, "top_n", out->top_n, "count_star", out->count_star, "limit",
+                     out->limit == UINT64_MAX ? (json_int_t)-1 : (json_int_t)out->limit);
 }
 
 int main(void)
@@ -93,7 +96,9 @@ int main(void)
         return 1;
     }
     json_t *head = json_loads(line, 0, NULL);
-    struct gate_env env = {.lookup = lookup, .arg = json_object_get(head, "streams"), .now_us = json_integer_value(json_object_get(head, "now_us"))};
+    struct gate_env env = {.lookup = lookup,
+                           .arg = json_object_get(head, "streams"),
+                           .now_us = json_integer_value(json_object_get(head, "now_us"))};
     while (getline(&line, &cap, stdin) > 0) {
         json_t *sql = json_loads(line, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL), *answer;
         struct gate_output out;
