@@ -478,7 +478,8 @@ static bool collect(void *arg, const char *name, bool is_dir)
 
     if (n->dir.len + len + 1 > LOCAL_KEY_BYTES_MAX)
         return true; /* cannot be ours */
-    memcpy(key, n->dir.ptr, n->dir.len);
+    if (n->dir.len) /* a prefix of nothing has no address */
+        memcpy(key, n->dir.ptr, n->dir.len);
     memcpy(key + n->dir.len, name, len);
     if (is_dir)
         key[n->dir.len + len] = '/';
