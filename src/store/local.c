@@ -478,7 +478,7 @@ static bool collect(void *arg, const char *name, bool is_dir)
 
     if (n->dir.len + len + 1 > LOCAL_KEY_BYTES_MAX)
         return true; /* cannot be ours */
-    if (n->dir.len) /* a prefix of nothing has no address */
+    if (n->dir.len)  /* a prefix of nothing has no address */
         memcpy(key, n->dir.ptr, n->dir.len);
     memcpy(key + n->dir.len, name, len);
     if (is_dir)
@@ -560,7 +560,8 @@ static enum err_code walk_dir(struct walk *w, slice dir)
     TRY(dir_settle(w->l, bare, w->err));
     if (n.count)
         qsort(n.items, n.count, sizeof(*n.items), by_text);
-    memcpy(key, dir.ptr, dir.len);
+    if (dir.len)
+        memcpy(key, dir.ptr, dir.len);
     for (size_t i = 0; i < n.count && !w->stopped; i++) {
         size_t len = strlen(n.items[i].text);
         memcpy(key + dir.len, n.items[i].text, len);
