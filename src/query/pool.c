@@ -21,6 +21,7 @@
 static enum err_code slot_open(struct query_pool *pool, struct engine_slot *slot, struct err *err)
 {
     const struct query_pool_options *o = &pool->opt;
+    ASSERT(o->engines > 0);
     _cleanup_(freep) char *temp = pool->temp_dir ? mem_fmt("%s/engine%u", pool->temp_dir, slot->number) : NULL;
     const struct engine_options opt = {
         .memory_bytes = slot->light ? LIGHT_MEMORY : o->memory_bytes / o->engines,
@@ -231,6 +232,7 @@ enum err_code pool_lease(struct query_pool *pool, struct running *r, bool light,
     enum err_code rc = queue_take(pool, light ? &pool->light : &pool->normal, r, &slot, err);
     pthread_mutex_unlock(&pool->mu);
     TRY(rc);
+    ASSERT(slot);
     if (!slot->engine)
         rc = slot_open(pool, slot, err);
     pthread_mutex_lock(&pool->mu);
