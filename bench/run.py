@@ -96,6 +96,8 @@ def main():
     try:
         head["sluice"] = subprocess.run([bench.binary, "version"], capture_output=True, text=True).stdout.strip().replace("\n", ", ")
         bench.run()
+    except KeyboardInterrupt:
+        head["interrupted"] = "what was taken until then"
     finally:
         bench.close()
     head["took"] = f"{time.monotonic() - begin:.0f} s"
