@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +92,7 @@ def main():
     if args.list:
         print("\n".join(f"{name:<16} {title}" for name, title in GROUPS))
         return
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # leaves no server behind, and prints what it has
     begin, bench = time.monotonic(), Bench(args)
     head = {"machine": machine(), "yardstick": "DuckDB " + subprocess.run([bench.duckdb, "--version"], capture_output=True, text=True).stdout.strip()}
     try:
