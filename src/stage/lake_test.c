@@ -311,6 +311,17 @@ static void test_tail_horizon(void **state)
     assert_true(lake_tail_horizon(t) > before);
     lake_tail_wait(t, before, woken, &wakes);
     assert_int_equal(wakes, 2);
+    uint64_t after = lake_tail_horizon(t);
+    lake_tail_close(t);
+    lake_close(lake);
+
+    /* After a restart, when all rows are in files, the horizon is past them still. */
+    lake = open_lake(&h);
+    assert_int_equal(lake_tail_open(lake, slice_lit("app"), &t, NULL), ERR_OK);
+    uint64_t restarted = lake_tail_horizon(t);
+    assert_true(restarted >= after);
+    must_put(lake, "app", "{\"a\":4}");
+    assert_true(lake_tail_horizon(t) > restarted);
     lake_tail_close(t);
     lake_close(lake);
     home_done(&h);
