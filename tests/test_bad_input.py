@@ -457,6 +457,46 @@ def test_flipped_byte(start_server, disk, tmp_path, kind):
         assert seen["error"] > 0, seen
 
 
+TOTALS = "SELECT count(*) AS n, sum(a) AS a, count(DISTINCT t) AS d, min(t) AS low, max(t) AS high FROM rows"
+
+
+def test_flipped_byte_of_one_file(start_server):
+    """Wherever it is, in numbers and texts that would still decode too: the first query names the file, those after it say what they leave out."""
+    server = start_server(env=QUIET)
+    api = server.api
+    api.put("rows", [{"a": i * 7 % 1000, "t": "text %d" % (i * 31 % 977)} for i in range(3000)], {"X-P-Ack": "object"})
+    right = api.sql(TOTALS)
+    server.stop()
+    path = next(p for p in (server.data / "store").rglob("*.parquet"))
+    size, steps = path.stat().st_size, 400 if conftest.SOAK else 16
+    for step in range(steps):
+        offset = step * (size - 1) // (steps - 1)
+        damage(path, offset)
+        server.start()
+        answer = api.query(TOTALS)
+        assert answer.status == 500 and path.name in answer.text, (offset, answer)
+        server.kill()
+        damage(path, offset)  # whole again
+    server.start()
+    assert api.sql(TOTALS) == right
+
+
+def test_compaction_does_not_launder_damage(start_server):
+    """A damaged file is not merged into one whose checksum is right."""
+    server = start_server(env=QUIET)
+    api = server.api
+    for turn in range(70):
+        api.put("rows", [{"a": turn * 100 + i, "t": "text %d" % i} for i in range(100)], {"X-P-Ack": "object"})
+    server.stop()
+    victim = sorted((server.data / "store").rglob("*.parquet"))[30]
+    damage(victim, 300)  # in the values of the first columns, which decode all the same
+    server.env = {**QUIET, "SLUICE_COMPACT_INTERVAL": "1s"}
+    server.start()
+    assert api.wait(lambda: any(k.startswith("sluice_maintenance_errors_total") and v > 0 for k, v in api.metrics().items())), "no compaction was tried"
+    answer = api.query(TOTALS)
+    assert answer.status == 500 and victim.name in answer.text, answer
+
+
 def test_damaged_file_is_named_and_others_are_answered(start_server, disk, tmp_path):
     folder, _ = disk
     data = tmp_path / "data"

@@ -191,3 +191,7 @@ enum name_fate { FATE_UNKNOWN, FATE_LIVE, FATE_DEAD };
 bool incarnation_parse(slice prefix, struct buf *name, struct sid *sid);
 MUST_CHECK enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid *sid, enum name_fate *out,
                                           struct err *err);
+
+/* report.c: checksum and size of an object as it is in the store now */
+MUST_CHECK enum err_code catalog_file_crc(struct catalog *cat, slice key, uint32_t *crc, uint64_t *size,
+                                          struct err *err);

@@ -313,6 +313,19 @@ static enum err_code publish(struct job *j, struct os_file *f, const struct segm
     }
 }
 
+/* A damaged input must not come out with a checksum that is right again. */
+static enum err_code check_input(struct job *j, const struct entry *e, slice key, struct err *err)
+{
+    uint32_t crc;
+    uint64_t size;
+
+    TRY(catalog_file_crc(j->cat, key, &crc, &size, err));
+    if (size != e->bytes || crc != e->crc32c)
+        return err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is damaged: it is left as it is, not merged",
+                       SLICE_ARG(key));
+    return ERR_OK;
+}
+
 static enum err_code merge_inputs(struct job *j, merge_fn merge, void *arg, struct err *err)
 {
     struct store *store = j->cat->store;
@@ -321,16 +334,19 @@ static enum err_code merge_inputs(struct job *j, merge_fn merge, void *arg, stru
     struct segment_stats stats = {0};
     struct os_file *f = NULL;
     uint64_t rows = 0, raw = 0;
+    enum err_code rc = ERR_OK;
 
-    for (size_t i = 0; i < j->inputs.count; i++) {
+    for (size_t i = 0; rc == ERR_OK && i < j->inputs.count; i++) {
         _cleanup_(buf_done) struct buf key = BUF_INIT;
         stream_dir_put(&key, slice_str(j->stream->name), &j->stream->sid);
         buf_slice(&key, j->inputs.items[i]->path);
         keys[i] = arena_copy(&arena, buf_view(&key));
         rows += j->inputs.items[i]->rows;
         raw += j->inputs.items[i]->raw_bytes;
+        rc = check_input(j, j->inputs.items[i], keys[i], err);
     }
-    enum err_code rc = store->ops->upload_begin(store, &f, err);
+    if (rc == ERR_OK)
+        rc = store->ops->upload_begin(store, &f, err);
     if (rc == ERR_OK)
         rc = merge(arg, j->schema, keys, j->inputs.count, f, &stats, err);
     if (rc == ERR_OK && stats.rows != rows)

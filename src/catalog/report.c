@@ -190,7 +190,7 @@ struct scrubbing {
     void *arg;
 };
 
-static enum err_code file_crc(struct catalog *cat, slice key, uint32_t *crc, uint64_t *size, struct err *err)
+enum err_code catalog_file_crc(struct catalog *cat, slice key, uint32_t *crc, uint64_t *size, struct err *err)
 {
     struct buf chunk = BUF_INIT;
     enum err_code rc = ERR_OK;
@@ -242,7 +242,7 @@ static enum err_code scrub_file(void *arg, struct entry *e, struct err *err)
         return ERR_OK;
     stream_dir_put(&key, slice_str(s->stream->name), &s->stream->sid);
     buf_slice(&key, e->path);
-    enum err_code rc = file_crc(s->cat, buf_view(&key), &crc, &size, err);
+    enum err_code rc = catalog_file_crc(s->cat, buf_view(&key), &crc, &size, err);
     if (rc == ERR_NOT_FOUND) {
         if (still_listed(s, e->path))
             s->bad(s->arg, buf_view(&key), "missing");

@@ -10,6 +10,16 @@ struct damaged {
     struct store_meta seen; /* zeros: it was missing */
 };
 
+static void verified_clear(struct map *m)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(m, &i));)
+        free(e->value);
+    map_done(m);
+    *m = MAP_INIT;
+}
+
 void damage_done(struct query_pool *pool)
 {
     struct map_entry *e;
@@ -20,6 +30,7 @@ void damage_done(struct query_pool *pool)
         free(d);
     }
     map_done(&pool->damaged);
+    verified_clear(&pool->verified);
 }
 
 static struct store_meta meta_of(struct query_pool *pool, slice key)
@@ -99,6 +110,68 @@ static enum file_state file_check(struct query_pool *pool, const struct plan_fil
         return FILE_UNREADABLE;
     return size == f->bytes && crc == f->crc32c ? FILE_WHOLE : FILE_DAMAGED;
 }
+
+/* ---- before the first read of a file
+ *
+ * Parquet pages carry no checksum as the engine writes and reads them: of 60 single flipped bytes 20 gave another answer without an
+ * error. So each file is read once as a whole before a query of this process believes it. What changes later is the scrub's to find. */
+
+#define VERIFIED_MAX 1000000u /* keys kept; beyond it all are forgotten and looked at again */
+
+static bool verified_known(struct query_pool *pool, slice key)
+{
+    pthread_mutex_lock(&pool->mu);
+    bool known = pool->verified.count && map_get(&pool->verified, key);
+    pthread_mutex_unlock(&pool->mu);
+    return known;
+}
+
+static void verified_add(struct query_pool *pool, slice key)
+{
+    char *copy = mem_str(key); /* key and value of the entry */
+
+    pthread_mutex_lock(&pool->mu);
+    if (pool->verified.count >= VERIFIED_MAX)
+        verified_clear(&pool->verified);
+    bool known = map_get(&pool->verified, key); /* another query was first */
+    if (!known)
+        (void)map_put(&pool->verified, slice_str(copy), copy);
+    pthread_mutex_unlock(&pool->mu);
+    if (known)
+        free(copy);
+}
+
+static enum err_code verify_stream(const struct running *r, struct binding *b, const struct bound_stream *s,
+                                   struct err *err)
+{
+    for (size_t i = 0; i < s->files_count; i++) {
+        const struct plan_file *f = &s->plan.files[i];
+        if (verified_known(b->pool, f->key))
+            continue;
+        if (atomic_load(&r->stop) || pool_time_left(r) <= 1)
+            return ERR_OK; /* the engine says so at once */
+        switch (file_check(b->pool, f)) {
+        case FILE_WHOLE: verified_add(b->pool, f->key); break;
+        case FILE_DAMAGED:
+            damage_add(b->pool, stream_version_name(s->snap.version), f,
+                       "its bytes are not those that were written (crc32c)");
+            return err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is damaged; later queries leave it out and say so",
+                           SLICE_ARG(f->key));
+        case FILE_MISSING:
+        case FILE_UNREADABLE: break; /* the engine fails on it: damage_find() */
+        }
+    }
+    return ERR_OK;
+}
+
+enum err_code damage_verify(const struct running *r, struct binding *b, struct err *err)
+{
+    for (size_t i = 0; i < b->streams_count; i++)
+        TRY(verify_stream(r, b, &b->streams[i], err));
+    return ERR_OK;
+}
+
+/* ---- after a query that failed */
 
 struct search {
     struct query_pool *pool;

@@ -52,8 +52,8 @@ struct query_pool {
     unsigned slots_count;
     struct slot_queue normal, light;
     struct running *running;
-    bool stopping;      /* what begins is cancelled */
-    struct map damaged; /* damage.c */
+    bool stopping;                /* what begins is cancelled */
+    struct map damaged, verified; /* damage.c */
 
     struct metric *m_queries[3], *m_seconds, *m_rows, *m_bytes, *m_active, *m_waiting, *m_refused, *m_replaced,
         *m_damaged, *m_files, *m_files_skipped;
@@ -139,6 +139,8 @@ void explain_clean(slice text, struct buf *out);
 /* ---- damage.c: files that turned out damaged */
 void damage_done(struct query_pool *pool);
 bool damage_known(struct query_pool *pool, slice key);
+/* Checks the files of a binding that no query has read yet. ERR_CORRUPT: one is damaged, and named. */
+MUST_CHECK enum err_code damage_verify(const struct running *r, struct binding *b, struct err *err);
 /* An execution failed with `rc`: looks for a damaged or missing file among those of the binding. ERR_CORRUPT with the file named, ERR_NOT_FOUND: a file
  * was deleted under the query, a new snapshot does without it (not if this was one already: `again`), ERR_INVALID: no file is damaged, the words were the
  * user's; else `rc`. */

@@ -93,7 +93,12 @@ static enum err_code attempt_run(struct attempt *a, struct err *err)
     metric_add(x->pool->m_files, (double)a->binding.files);
     x->files = a->binding.files;
     x->file_bytes = a->binding.file_bytes;
-    enum err_code rc = engine_run(a->slot->engine, &q, &result, err);
+    enum err_code rc = damage_verify(x->running, &a->binding, err);
+    if (rc != ERR_OK) {
+        binding_done(&a->binding);
+        return rc;
+    }
+    rc = engine_run(a->slot->engine, &q, &result, err);
     if (rc == ERR_OK)
         rc = fetch(a, result, err);
     else
