@@ -320,6 +320,44 @@ def test_body_that_stops_half_way(start_server):
     assert server.stop() == 0
 
 
+def test_more_bodies_at_once_than_memory(start_server):
+    """All may begin, as none has sent anything; those beyond the budget hear 503, and when the others are gone there is room again."""
+    server = start_server(env={"SLUICE_KEEP_ALIVE": "60s"})
+    length, count = 10_000_000, 80  # of 512 MiB
+    head = ("POST /api/v1/ingest HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nX-P-Stream: many\r\nContent-Length: %d\r\n\r\n"
+            % (conftest.basic(), length)).encode()
+    many = [socket.create_connection(("127.0.0.1", server.port), 60) for _ in range(count)]
+    try:
+        for s in many:
+            s.sendall(head)
+        time.sleep(0.5)  # heads are read before bodies
+        for s in many:
+            s.sendall(b"[")
+        time.sleep(0.5)
+        many[-1].sendall(b" " * (length - 2) + b"]")
+        assert many[-1].recv(4096).startswith(b"HTTP/1.1 503 ")
+    finally:
+        for s in many:
+            s.close()
+    assert server.api.wait(lambda: server.api.ingest("many", {"a": 1}).status == 200)
+    assert server.api.count("many") == 1
+
+
+@pytest.mark.parametrize("header", [("X-Forwarded-For", b"10.0.0.\xff"), ("Forwarded", b"for=\xc3("), ("User-Agent", b"\xf0\x28"),
+                                    ("X-P-Tag", b"a\xfe"), ("X-Forwarded-For", "é".encode() * 60)])
+def test_headers_that_are_no_text(server, header):
+    """Header values become columns: what is no UTF-8 must not get into a file, where it would stop every flush and query."""
+    name, value = header
+    body = b'{"a":1}'
+    with socket.create_connection(("127.0.0.1", server.port), 60) as s:
+        s.sendall(("POST /api/v1/ingest HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nX-P-Stream: heads\r\nContent-Length: %d\r\n%s: "
+                   % (conftest.basic(), len(body), name)).encode() + value + b"\r\n\r\n" + body)
+        assert s.recv(4096).startswith(b"HTTP/1.1 200 ")
+    for row in server.api.sql("SELECT * FROM heads"):
+        assert row["a"] == 1
+        assert "\ufffd" not in json.dumps(row, ensure_ascii=False)
+
+
 def test_chunked_body_that_stops(server):
     head = ("POST /api/v1/ingest HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nX-P-Stream: chunks\r\n"
             "Transfer-Encoding: chunked\r\n\r\n" % conftest.basic()).encode()

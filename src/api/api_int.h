@@ -85,7 +85,7 @@ struct work_queue {
     pthread_mutex_t mu;
     pthread_cond_t wake;
     struct request *head, *tail;
-    unsigned threads_count, waiting, waiting_max;
+    unsigned threads_count, idle, waiting, waiting_max; /* waiting_max: beyond those that idle threads will take */
     pthread_t threads[64];
     bool stopping;
 };
@@ -128,6 +128,7 @@ void request_unref(struct request *r);
 enum err_code work_start(struct work_queue *q, unsigned threads, unsigned waiting_max, struct err *err);
 bool work_push(struct work_queue *q, struct request *r); /* false: full */
 void work_stop(struct work_queue *q);
+slice ingest_stream(struct request *r); /* that an ingest request names; empty: none */
 slice percent_decode(struct arena *arena, slice s, bool plus);
 
 /* answers: text, JSON, error */

@@ -12,7 +12,7 @@ struct pairs {
 
 static void pair_add(struct pairs *p, slice name, slice value)
 {
-    p->list[p->count++] = (struct decode_pair){name, slice_head(value, HEADER_VALUE_BYTES_MAX)};
+    p->list[p->count++] = (struct decode_pair){name, value};
 }
 
 /* A cut in the middle of a character would not be UTF-8 any more. */
@@ -55,7 +55,7 @@ static enum MHD_Result header_column(void *arg, enum MHD_ValueKind kind, const c
     if (slice_eq_nocase(name, slice_lit("x-p-stream")) || slice_eq_nocase(name, slice_lit("x-p-log-source")) ||
         slice_eq_nocase(name, slice_lit("x-p-extract-log")) || slice_eq_nocase(name, slice_lit("x-p-ack")))
         return MHD_YES;
-    if (name.len == 4 || p->columns >= HEADER_COLUMNS_MAX || !utf8_valid(text))
+    if (name.len == 4 || p->columns >= HEADER_COLUMNS_MAX || !utf8_valid(name) || !utf8_valid(text))
         return MHD_YES;
     uint8_t *lower = arena_alloc(&p->r->arena, name.len - 4);
     for (size_t i = 4; i < name.len; i++)
@@ -69,8 +69,8 @@ static enum MHD_Result header_column(void *arg, enum MHD_ValueKind kind, const c
     return MHD_YES;
 }
 
-/* Forwarded: for=1.2.3.4 (RFC 7239), X-Forwarded-For: a, b; else the peer. */
-static slice source_address(struct request *r)
+/* Forwarded: for=1.2.3.4 (RFC 7239), X-Forwarded-For: a, b; else nothing. */
+static slice forwarded_address(struct request *r)
 {
     slice s = request_header(r, "Forwarded");
 
@@ -92,7 +92,13 @@ static slice source_address(struct request *r)
         const uint8_t *comma = s.len ? memchr(s.ptr, ',', s.len) : NULL;
         return slice_trim(comma ? slice_head(s, (size_t)(comma - s.ptr)) : s);
     }
-    return request_peer(r);
+    return s;
+}
+
+static slice source_address(struct request *r)
+{
+    slice s = forwarded_address(r);
+    return s.ptr && utf8_valid(s) ? cut_text(s) : request_peer(r);
 }
 
 static enum lake_ack ack_of(struct request *r)
@@ -185,6 +191,11 @@ static void ingest(struct request *r, slice stream, bool create)
     request_resume(r);
     request_unref(r);
     api_ingest_left(api);
+}
+
+slice ingest_stream(struct request *r)
+{
+    return r->args[0].ptr ? r->args[0] : request_header(r, "X-P-Stream");
 }
 
 void handle_ingest(struct request *r)

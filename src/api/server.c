@@ -13,6 +13,7 @@
 #define COMPRESS_BYTES_MIN 200
 #define HEADER_BYTES_MAX (64u << 10)
 #define WORKER_THREADS 4
+#define OBJECT_ACK_GRACE_MS 2000 /* how long a stop waits for the store on behalf of ack=object */
 #define QUERY_THREADS 32
 #define QUERY_GRACE_US 5000000 /* for running queries to end at a stop; then they are cancelled */
 #define TAIL_THREADS 64        /* followers at one time; the next one hears 503 */
@@ -139,6 +140,15 @@ static void refuse(struct request *r)
 {
     r->handled = true;
     r->drop_body = true;
+    buf_done(&r->body);
+    atomic_fetch_sub(&r->api->inflight_bytes, r->inflight_bytes);
+    r->inflight_bytes = 0;
+}
+
+static void answer_busy(struct request *r)
+{
+    answer_text(r, 503, "too many requests at once: retry later");
+    r->answer.retry_after = "1";
 }
 
 static bool in_known_scope(slice path)
@@ -230,8 +240,7 @@ static bool check_body(struct request *r)
         return false;
     }
     if (atomic_load(&r->api->inflight_bytes) > r->api->opt.inflight_bytes_max) {
-        answer_text(r, 503, "too many requests at once: retry later");
-        r->answer.retry_after = "1";
+        answer_busy(r);
         return false;
     }
     return true;
@@ -249,6 +258,21 @@ static void begin(struct request *r)
 
 /* ---- body */
 
+/* Room for `size` more bytes, for all of them where their number is known. false: the budget of all requests is used up. */
+static bool grow_body(struct request *r, size_t size)
+{
+    uint64_t length = 0, before = r->body.cap;
+    slice text = request_header(r, "Content-Length");
+
+    if (r->body.len || !text.ptr || !slice_u64(text, &length) || length > r->body_max + (r->body_max >> 3))
+        length = size;
+    if (atomic_load(&r->api->inflight_bytes) + length > r->api->opt.inflight_bytes_max)
+        return false;
+    buf_reserve(&r->body, MAX((size_t)length, size));
+    inflight_add(r, r->body.cap - before);
+    return true;
+}
+
 static void take_body(struct request *r, const char *data, size_t size)
 {
     if (r->drop_body)
@@ -257,16 +281,12 @@ static void take_body(struct request *r, const char *data, size_t size)
         r->body_max + (r->body_max >> 3)) { /* coded bodies may be a little larger than their content */
         answer_too_large(r);
         refuse(r);
-        buf_done(&r->body);
         return;
     }
-    if (r->body.cap - r->body.len < size) {
-        uint64_t length = 0, before = r->body.cap;
-        slice text = request_header(r, "Content-Length");
-        if (r->body.len == 0 && text.ptr && slice_u64(text, &length) && length <= r->body_max + (r->body_max >> 3))
-            buf_reserve(&r->body, (size_t)length);
-        buf_reserve(&r->body, size);
-        inflight_add(r, r->body.cap - before);
+    if (r->body.cap - r->body.len < size && !grow_body(r, size)) {
+        answer_busy(r);
+        refuse(r);
+        return;
     }
     buf_put(&r->body, data, size);
 }
@@ -424,7 +444,8 @@ static enum MHD_Result dispatch(struct request *r)
     bool ingest = r->route->body == BODY_EVENTS;
 
     r->handled = true;
-    if (ingest && (r->body.len > INLINE_BODY_BYTES_MAX || request_header(r, "Content-Encoding").ptr))
+    if (ingest && (r->body.len > INLINE_BODY_BYTES_MAX || request_header(r, "Content-Encoding").ptr ||
+                   !lake_knows(r->api->lake, ingest_stream(r)))) /* it may have to be made, which is IO */
         kind = HANDLER_WORKER;
     if (kind == HANDLER_INLINE && !ingest) {
         request_run(r);
@@ -650,7 +671,7 @@ enum err_code api_open(struct lake *lake, struct query_pool *pool, const struct 
     if (rc == ERR_OK)
         rc = work_start(&api->queries, QUERY_THREADS, 1000, err);
     if (rc == ERR_OK)
-        rc = work_start(&api->tails, TAIL_THREADS, 1, err);
+        rc = work_start(&api->tails, TAIL_THREADS, 0, err);
     if (rc == ERR_OK)
         rc = start_daemon(api, err);
     if (rc != ERR_OK) {
@@ -681,9 +702,12 @@ void api_close(struct api *api)
         query_pool_stop(api->pool, QUERY_GRACE_US);
     work_stop(&api->queries);
     work_stop(&api->workers);
-    while (
-        atomic_load(&api->ingests)) /* the WAL answers within its sync; a suspended connection must not meet the stop */
+    /* The WAL answers within its sync, but a store that is away never; a suspended connection must not meet the stop. */
+    for (unsigned ms = 0; atomic_load(&api->ingests); ms++) {
         os_real()->ops->sleep_us(os_real(), 1000);
+        if (ms >= OBJECT_ACK_GRACE_MS)
+            lake_give_up_waiting(api->lake);
+    }
     if (api->daemon)
         MHD_stop_daemon(api->daemon);
     watch_stop(api);

@@ -22,7 +22,9 @@ static void *work_main(void *arg)
         if (!r && q->stopping)
             break;
         if (!r) {
+            q->idle++;
             (void)pthread_cond_wait(&q->wake, &q->mu);
+            q->idle--;
             continue;
         }
         q->head = r->next;
@@ -52,7 +54,7 @@ enum err_code work_start(struct work_queue *q, unsigned threads, unsigned waitin
 bool work_push(struct work_queue *q, struct request *r)
 {
     pthread_mutex_lock(&q->mu);
-    bool ok = !q->stopping && q->waiting < q->waiting_max;
+    bool ok = !q->stopping && q->waiting < q->waiting_max + q->idle;
     if (ok) {
         (void)request_ref(r);
         r->next = NULL;

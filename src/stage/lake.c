@@ -192,6 +192,14 @@ static void free_tables(struct lake *lake)
     free(lake->segments);
 }
 
+void lake_give_up_waiting(struct lake *lake)
+{
+    struct err err;
+
+    (void)err_set(&err, ERR_UNAVAILABLE, "the server stops: the rows are in the WAL, not in the store yet");
+    lake_answer_object_waiters(lake, &err);
+}
+
 void lake_close(struct lake *lake)
 {
     struct err err = {0};
@@ -208,8 +216,7 @@ void lake_close(struct lake *lake)
             log_warn("stage", "lane not sealed: %s", err.msg);
     }
     wal_close(lake->wal);
-    (void)err_set(&err, ERR_UNAVAILABLE, "the server stops: the rows are in the WAL, not in the store yet");
-    lake_answer_object_waiters(lake, &err);
+    lake_give_up_waiting(lake);
     segment_writer_close(lake->writer);
     free_tables(lake);
     catalog_close(lake->cat);

@@ -67,6 +67,10 @@ typedef void (*lake_done_fn)(void *arg, enum err_code rc, const struct lake_inge
  * ERR_INVALID 400, ERR_LIMIT 413 (the request is too large) , ERR_NOT_FOUND 404, ERR_UNAVAILABLE 503 with Retry-After. */
 MUST_CHECK enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake_done_fn done, void *arg,
                                      struct err *err);
+/* Will lake_ingest() of this stream go without the catalog's IO? */
+bool lake_knows(struct lake *lake, slice stream);
+/* Answers requests with ACK_OBJECT that still wait: their rows are durable, but not in the store yet. For a stop. */
+void lake_give_up_waiting(struct lake *lake);
 /* The same, waiting for done(). */
 MUST_CHECK enum err_code lake_ingest_wait(struct lake *lake, const struct lake_ingest *req, struct lake_ingested *out,
                                           struct err *err);

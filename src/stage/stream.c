@@ -101,6 +101,14 @@ static struct stage_stream *stage_lookup(struct lake *lake, slice name, uint64_t
     return s;
 }
 
+bool lake_knows(struct lake *lake, slice stream)
+{
+    os_lock(lake->os, lake->mu);
+    bool known = map_get(&lake->by_name, stream) != NULL;
+    os_unlock(lake->os, lake->mu);
+    return known;
+}
+
 enum err_code stage_find(struct lake *lake, slice name, struct stage_stream **out, struct err *err)
 {
     struct stage_stream *s;
