@@ -2,7 +2,7 @@
  * (head_copy), encoded and appended. Files, manifests and the schema are shared by reference.
  *
  *   {"claims","config","deleted","fields"...}: see head_encode(). Unknown members of the object survive a rewrite.
- * THREADS  any (immutable; atomic counts). TESTS head_test.c, head_fuzz.c. */
+ * THREADS  any (immutable; atomic counts). TESTS catalog_test.c, head_fuzz.c. */
 #pragma once
 #include "base/arena.h"
 #include "catalog/entry.h"

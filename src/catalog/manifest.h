@@ -7,7 +7,7 @@
  *   88 directory: {id u16, width u16, crc32c u32, offset u64, length u64} each; sections start at multiples of 64
  * Columns of statistics c < 16: 64+3c min, 65+3c max, 66+3c nulls. A file without a statistic of that field has (0, 2^64-1, 2^32-1), one
  * whose values are all null (2^64-1, 0, rows): a range can not match it.
- * THREADS  any. TESTS manifest_test.c, manifest_fuzz.c. */
+ * THREADS  any. TESTS catalog_test.c, manifest_fuzz.c. */
 #pragma once
 #include "catalog/append.h"
 #include "catalog/entry.h"

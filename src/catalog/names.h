@@ -1,4 +1,4 @@
-/* names.h: how streams, sequences and files are called in the bucket (catalog.md section 2). Pure functions. TESTS names_test.c. */
+/* names.h: how streams, sequences and files are called in the bucket (catalog.md section 2). Pure functions. TESTS catalog_test.c, slot_fuzz.c. */
 #pragma once
 #include "base/buf.h"
 #include "catalog/catalog.h"

@@ -3,7 +3,7 @@
  *   0 magic "SLC1" | 4 type u16 | 6 version u16 | 8 nonce[16] | 24 prev_nonce[16] | 40 seq u64 | 48 body_len u32 | 52 flags u32
  *   56 crc32c u32 over bytes 0-55 and the stored body | 60 body, one zstd frame when flags bit 0
  * Canonical: keys in byte order, no white space, integers within +-2^53. The bucket is untrusted: everything is checked.
- * THREADS  any. TESTS slot_test.c, slot_fuzz.c. */
+ * THREADS  any. TESTS catalog_test.c, slot_fuzz.c. */
 #pragma once
 #include <jansson.h>
 
