@@ -151,15 +151,18 @@ def read_slowly(raw, seconds):
 
 @pytest.mark.parametrize("form", ["ndjson", "arrow"])
 def test_slow_client_costs_no_memory(wide, form):
-    """What waits for the client is bounded, however long the answer: the query waits, its rows are not piled up."""
+    """What waits for the client is bounded, however long the answer: the query waits, its rows are not piled up.
+
+    The bound leaves room for the engine's own buffers, some 75 MiB more in one run than in another; rows that pile up are more."""
+    sql = " UNION ALL ".join([WIDE] * 3)
     for _ in range(2):  # what the engine and the allocator keep is there before
-        fast = Raw(wide, WIDE, form)
+        fast = Raw(wide, sql, form)
         assert fast.read_all()
         size = len(fast.bytes)
     del fast
-    assert size > 150 << 20
+    assert size > 450 << 20
     before, peak = wide.rss(), [0]
-    raw = Raw(wide, WIDE, form, window=1 << 16)
+    raw = Raw(wide, sql, form, window=1 << 16)
     over = threading.Event()
 
     def watch():
@@ -174,8 +177,8 @@ def test_slow_client_costs_no_memory(wide, form):
         over.set()
         watcher.join()
         raw.close()
-    assert len(raw.bytes) > 150 << 20
-    assert peak[0] < before + (60 << 20), "%d MiB more" % ((peak[0] - before) >> 20)
+    assert len(raw.bytes) > 450 << 20
+    assert peak[0] < before + (150 << 20), "%d MiB more" % ((peak[0] - before) >> 20)
 
 
 def test_pause_is_no_reason_to_cut(wide):
