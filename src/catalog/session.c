@@ -165,6 +165,7 @@ static bool number_item(void *arg, slice lane)
 static enum err_code take_sealed(struct catalog *cat, struct numbers *n, slice avoid, struct taking *t, char lane[24],
                                  struct err *err)
 {
+    ASSERT(n->count == 0 || n->names);
     for (size_t i = 0; i < n->count; i++) {
         if (slice_eq(slice_str(n->names[i]), avoid))
             continue;
@@ -447,6 +448,7 @@ static enum err_code fenced(struct catalog *cat, struct after_reopen *r, struct 
     char lane[24];
     slice type;
 
+    ASSERT(s->lane);
     note_stem(cat);
     memcpy(lane, s->lane->name, sizeof(lane));
     seq_lane(&seq, slice_str(lane));
