@@ -105,6 +105,7 @@ int main(int argc, char **argv)
     bodies_load(argv[1], BODY_BYTES, &bodies);
     fill(&works[0], &bodies, d, &schema);
     number(&schema);
+    ASSERT(works[0].count > 0 && works[0].parts[0].view.rows > 0);
     works[1].parts[0] = (struct segment_part){works[0].parts[0].view, (const uint32_t[]){0}, 1};
     works[1].count = 1;
     works[1].json_bytes = works[0].json_bytes / works[0].parts[0].view.rows / works[0].count;

@@ -117,6 +117,7 @@ static struct inc *inc_get(struct bucket *b, slice sid, slice name)
 
     if (i)
         return i;
+    ASSERT(sid.ptr);
     i = arena_zalloc(&b->arena, sizeof(*i));
     memcpy(i->sid.text, sid.ptr, MIN(sid.len, 26u));
     i->name = keep(b, name);
@@ -420,6 +421,7 @@ static void rows_mark(struct bucket *b, struct file *const *files, size_t count,
 
 static bool may_expire(const struct bucket *b, const struct inc *i, const struct file *f)
 {
+    ASSERT(i->tail);
     int64_t days = i->tail->config.retention_days, newest = INT64_MIN;
 
     for (size_t n = 0; n < f->rows_count; n++)
@@ -831,6 +833,8 @@ void bucket_check_rest(struct bucket *b, bool heads_too)
         const struct file *f = map_get(&b->files, o->key);
         bool head = slice_eq(p.part[2], slice_lit("_head"));
         CHECK(b, i && i->fate != FATE_NEVER, "I12", SLICE_FMT " has no name slot", SLICE_ARG(o->key));
+        if (!i)
+            return; /* the world has ended */
         CHECK(b, i->fate == FATE_IS_LIVE || (head && !heads_too), "I12",
               SLICE_FMT " of a dead incarnation is still there", SLICE_ARG(o->key));
         CHECK(b, i->fate != FATE_IS_LIVE || head || (f && f->refs), "I12", SLICE_FMT " is garbage that nobody removed",

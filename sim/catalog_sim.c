@@ -126,7 +126,8 @@ static enum err_code publish(struct proc *p, struct flush *f, struct group *g, c
 
     TRY(p->store->ops->upload_begin(p->store, &out, err));
     rc = rows_write(p->os, out, g->rows, g->count, &file.stats, err);
-    do {
+    for (bool again = rc == ERR_OK; again;
+         again = rc == ERR_CONFLICT && *number < 40) { /* catalog.md section 2: the next <n> */
         _cleanup_(buf_done) struct buf key = BUF_INIT;
         size_t dir = catalog_stream_dir(p->cat, file.stream, &g->sid, &key).len;
         buf_fmt(&key, "date=%04lld-%02d-%02d/hour=%02d/%s-%u.parquet", (long long)c.year, c.month, c.day, c.hour, stem,
@@ -138,7 +139,7 @@ static enum err_code publish(struct proc *p, struct flush *f, struct group *g, c
             *ARRAY_PUSH(f->keys, f->keys_count, f->keys_cap) = whole;
             *ARRAY_PUSH(f->files, f->count, f->cap) = file;
         }
-    } while (rc == ERR_CONFLICT && *number < 40); /* catalog.md section 2: the next <n> */
+    }
     if (rc != ERR_OK)
         p->store->ops->upload_drop(p->store, out);
     return rc;

@@ -142,6 +142,7 @@ static bool add_key(void *arg, const struct store_list_item *item)
 
 static enum err_code keys_all(struct store *store, struct keys *out, struct err *err)
 {
+    ASSERT(store);
     return store->ops->list(store, slice_lit(""), slice_lit(""), false, add_key, out, err);
 }
 
@@ -233,6 +234,7 @@ static enum err_code print_object(struct store *store, slice key, struct err *er
     _cleanup_(buf_done) struct buf bytes = BUF_INIT, out = BUF_INIT;
     struct object_name o = object_of(key);
 
+    ASSERT(store);
     TRY(store->ops->read(store, key, 0, UINT64_MAX, &bytes, NULL, err));
     if (o.kind == KIND_SLOT) {
         TRY(put_slot(buf_view(&bytes), &o, &out, err));

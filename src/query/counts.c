@@ -79,7 +79,7 @@ static enum err_code parse(struct counts *c, slice body, struct err *err)
     const struct json_value *v = json_dom_get(o, "conditions");
     if (v && v->kind != DOM_NULL)
         c->conditions = v;
-    if (c->conditions && v->kind != DOM_OBJECT)
+    if (c->conditions && c->conditions->kind != DOM_OBJECT)
         return bad(err, "invalid type, expected an object in", slice_lit("conditions"));
     return ERR_OK;
 }
@@ -329,7 +329,7 @@ static const struct {
 
 static enum err_code condition(const struct counts *c, const struct json_value *o, struct buf *sql, struct err *err)
 {
-    slice column, op, value = {0};
+    slice column = {0}, op = {0}, value = {0};
     enum value_form form = VALUE_TEXT;
     size_t i = 0;
 

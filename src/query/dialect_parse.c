@@ -936,7 +936,7 @@ static enum err_code index_expr(struct parser *p, struct expr *left, struct expr
 
 static enum err_code infix(struct parser *p, struct expr *left, enum prec prec, size_t op, struct expr **out)
 {
-    struct expr *right;
+    struct expr *right = NULL;
 
     if (parse_peek(p, 0)->kind == TK_WORD)
         return word_infix(p, left, prec, out);

@@ -668,7 +668,7 @@ enum err_code write_arrow_rows(struct writer *w, const struct engine_chunk *chun
 {
     struct write_arrow *a = w->arrow;
     struct rows rows = {.from = *row, .count = MIN(chunk->rows - *row, a->rows_max)};
-    bool too_long;
+    bool too_long = false;
 
     for (;;) {
         TRY(put_batch(w, chunk, &rows, out, &too_long, err));

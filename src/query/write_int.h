@@ -32,6 +32,8 @@ static inline void cursor_room(struct cursor *c, size_t room)
 /* These two want room made before. */
 static inline void cursor_byte(struct cursor *c, uint8_t byte)
 {
+    if (!c->p)
+        __builtin_unreachable();
     *c->p++ = byte;
 }
 static inline void cursor_put(struct cursor *c, slice s)

@@ -109,7 +109,7 @@ static void test_replay_seal_release(void **state)
 {
     struct home h;
     struct seen seen;
-    uint64_t cut;
+    uint64_t cut = 0;
     (void)state;
 
     home_new(&h);
