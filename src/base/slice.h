@@ -22,15 +22,23 @@ static inline slice slice_of(const void *ptr, size_t len)
 {
     return (slice){(const uint8_t *)ptr, len};
 }
+static inline int slice_memcmp(slice a, slice b, size_t n)
+{
+    if (n == 0)
+        return 0;
+    if (!a.ptr || !b.ptr)
+        __builtin_unreachable(); /* what has a length has bytes: the static analyzer does not know */
+    return memcmp(a.ptr, b.ptr, n);
+}
 static inline bool slice_eq(slice a, slice b)
 {
-    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+    return a.len == b.len && slice_memcmp(a, b, a.len) == 0;
 }
 /* Byte order, shorter first on a tie: the order of keys in a store. */
 static inline int slice_cmp(slice a, slice b)
 {
     size_t n = a.len < b.len ? a.len : b.len;
-    int c = n ? memcmp(a.ptr, b.ptr, n) : 0;
+    int c = slice_memcmp(a, b, n);
     return c ? c : (a.len > b.len) - (a.len < b.len);
 }
 static inline bool slice_starts(slice s, slice prefix)
