@@ -146,7 +146,7 @@ static enum err_code check_depth(struct parser *p, const struct expr *e)
 
 static enum err_code arg_expr(struct parser *p, struct expr *e)
 {
-    struct expr *arg;
+    struct expr *arg = NULL;
     TRY(parse_expr(p, &arg));
     expr_arg(p->arena, e, arg);
     return ERR_OK;
@@ -408,7 +408,7 @@ static enum err_code substring_expr(struct parser *p, slice name, struct expr **
 
 static enum err_code position_expr(struct parser *p, struct expr **out)
 {
-    struct expr *e = *out = expr_func(p->arena, "strpos"), *what, *in;
+    struct expr *e = *out = expr_func(p->arena, "strpos"), *what = NULL, *in = NULL;
     TRY(parse_need_op(p, "("));
     TRY(subexpr(p, P_CMP, &what));
     TRY(parse_need_word(p, "in"));
@@ -421,7 +421,7 @@ static enum err_code position_expr(struct parser *p, struct expr **out)
 static enum err_code trim_expr(struct parser *p, struct expr **out)
 {
     const char *name = "btrim";
-    struct expr *first, *second;
+    struct expr *first = NULL, *second = NULL;
     TRY(parse_need_op(p, "("));
     if (parse_word(p, "leading"))
         name = "ltrim";
@@ -698,7 +698,7 @@ static enum err_code paren(struct parser *p, struct expr **out)
 
 static enum err_code unary(struct parser *p, char op, enum prec prec, struct expr **out)
 {
-    struct expr *e = *out = expr_new(p->arena, E_UNARY), *arg;
+    struct expr *e = *out = expr_new(p->arena, E_UNARY), *arg = NULL;
     e->op = (uint8_t)op;
     TRY(subexpr(p, prec, &arg));
     expr_arg(p->arena, e, arg);
@@ -808,7 +808,7 @@ static enum prec next_prec(struct parser *p, size_t *op)
 
 static enum err_code is_expr(struct parser *p, struct expr *left, struct expr **out)
 {
-    struct expr *e = *out = expr_new(p->arena, E_IS), *right;
+    struct expr *e = *out = expr_new(p->arena, E_IS), *right = NULL;
     static const char *const what[] = {"NULL", "TRUE", "FALSE", "UNKNOWN"}, *const words[] = {"null", "true", "false",
                                                                                               "unknown"};
 
@@ -852,7 +852,7 @@ static enum err_code in_expr(struct parser *p, struct expr *left, bool negated, 
 static enum err_code like_expr(struct parser *p, struct expr *left, bool negated, char op, enum prec prec,
                                struct expr **out)
 {
-    struct expr *e = *out = expr_new(p->arena, E_LIKE), *right;
+    struct expr *e = *out = expr_new(p->arena, E_LIKE), *right = NULL;
     e->negated = negated;
     e->op = (uint8_t)op;
     expr_arg(p->arena, e, left);
@@ -874,10 +874,10 @@ static enum err_code like_expr(struct parser *p, struct expr *left, bool negated
 static enum err_code word_infix(struct parser *p, struct expr *left, enum prec prec, struct expr **out)
 {
     bool negated = parse_word(p, "not");
-    struct expr *low, *high;
+    struct expr *low = NULL, *high = NULL;
 
     if (prec == P_OR || prec == P_AND) {
-        struct expr *e = *out = expr_new(p->arena, E_BINARY), *right;
+        struct expr *e = *out = expr_new(p->arena, E_BINARY), *right = NULL;
         e->op = prec == P_OR ? OP_OR : OP_AND;
         p->at++;
         TRY(subexpr(p, prec, &right));

@@ -232,7 +232,7 @@ static enum err_code grouping(struct parser *p, struct expr **out)
         }
         return parse_expr(p, out);
     }
-    struct expr *e = *out = expr_new(p->arena, E_GROUPING), *arg;
+    struct expr *e = *out = expr_new(p->arena, E_GROUPING), *arg = NULL;
     e->op = (uint8_t)op;
     if (++p->depth > DIALECT_DEPTH_MAX)
         return err_set(p->err, ERR_INVALID, "Error: SQL error: RecursionLimitExceeded");
