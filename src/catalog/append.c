@@ -193,13 +193,14 @@ enum err_code seq_append(const struct seq_io *io, const struct append *a, struct
     slot_encode(a->type, slot, &a->nonce, a->tail.slot == SLOT_NONE ? NULL : &a->tail.nonce, a->body, &bytes);
     for (;;) {
         TRY(put(io, a, buf_view(&key), buf_view(&bytes), &undecided, &created, err));
+        undecided = true;
         if (MUTANT(1) && created)
             return ERR_OK;
         if (MUTANT(14) && !created && look(io, a, slot, false, &ours, err) == ERR_OK && ours)
             return ERR_OK;
         enum err_code rc;
         while ((rc = decide(io, a, slot, created, &again, &ours, err)) != ERR_OK) {
-            if (!transient(rc))
+            if (!transient(rc) && rc != ERR_LIMIT) /* no descriptor is free, say */
                 return rc;
             back_off(io, &span);
         }

@@ -105,6 +105,7 @@ slice catalog_stream_dir(struct catalog *cat, slice name, const struct sid *sid,
 /* Appends DATA for WAL segments [from, to] with these files. ERR_OK: committed, and cached versions already show the files.
  * ERR_CONFLICT: these files are in no record; a lane was opened (header called): upload what is above *committed under new names. An
  * earlier call without an answer may turn out to have committed up to there.
+ * ERR_UNAVAILABLE, ERR_LIMIT, ERR_INVALID: these files are in no record and never will be. Others: they may be.
  * on_visible is called under the lock that catalog_snapshot() takes, in the moment files become part of versions, after *committed
  * was written: the stage drops the rows up to there, so that no cut sees both or neither (I10). */
 MUST_CHECK enum err_code catalog_commit(struct catalog *cat, uint64_t from, uint64_t to,

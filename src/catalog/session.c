@@ -500,9 +500,17 @@ static enum err_code commit_in_gate(struct catalog *cat, struct data *d, void (*
         return r.done ? ERR_OK
                       : err_set(err, ERR_CONFLICT, "lane %s was opened again: upload under new names", s->lane->name);
     }
-    enum err_code rc = s->lost ? ERR_CONFLICT : data_append(cat, d, on_visible, arg, committed, err);
+    bool known_lost = s->lost;
+    enum err_code rc = known_lost ? ERR_CONFLICT : data_append(cat, d, on_visible, arg, committed, err);
     if (rc == ERR_CONFLICT) {
-        TRY(fenced(cat, &r, err)); /* after an error the next commit comes here at once: our slot is known to be lost */
+        rc = fenced(cat, &r, err); /* after an error the next commit comes here at once: our slot is known to be lost */
+        if (rc != ERR_OK &&
+            !known_lost) { /* one that was folded and collected meanwhile counts as lost too: its files are in heads */
+            if (err)
+                err->code = ERR_UNKNOWN;
+            return ERR_UNKNOWN;
+        }
+        TRY(rc);
         *committed = s->committed;
         return err_set(err, ERR_CONFLICT, "fenced: now on lane %s", s->lane->name);
     }

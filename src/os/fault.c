@@ -14,7 +14,7 @@ struct fault {
 };
 
 /* What a call is open to, beside FAULT_IO. */
-enum { CALL_PLAIN = 0, CALL_ROOM = 1, CALL_BYTES = 2, CALL_SYNC = 4 };
+enum { CALL_PLAIN = 0, CALL_ROOM = 1, CALL_BYTES = 2, CALL_SYNC = 4, CALL_FILE = 8 };
 
 static struct os *inner(struct os *os)
 {
@@ -28,6 +28,7 @@ static bool kind_hits(enum fault_kind kind, unsigned call)
     case FAULT_SHORT: return call & CALL_BYTES;
     case FAULT_NO_SPACE: return call & CALL_ROOM;
     case FAULT_SYNC: return call & CALL_SYNC;
+    case FAULT_NO_FILES: return call & CALL_FILE;
     }
     return false;
 }
@@ -47,9 +48,10 @@ static enum err_code trip(struct os *os, unsigned call, const char *what, struct
     os_unlock(f->inner, f->mu);
     if (!hit)
         return ERR_OK;
-    enum err_code rc = err_set(err, kind == FAULT_NO_SPACE ? ERR_LIMIT : ERR_IO, "%s: fault of a test", what);
+    int e = kind == FAULT_NO_SPACE ? ENOSPC : kind == FAULT_NO_FILES ? EMFILE : EIO;
+    enum err_code rc = err_set(err, e == EIO ? ERR_IO : ERR_LIMIT, "%s: fault of a test", what);
     if (err)
-        err->os_errno = kind == FAULT_NO_SPACE ? ENOSPC : EIO;
+        err->os_errno = e;
     return rc;
 }
 
@@ -65,7 +67,7 @@ static bool is_short(struct os *os)
 
 static enum err_code fault_open(struct os *os, const char *path, unsigned flags, struct os_file **out, struct err *err)
 {
-    TRY(trip(os, flags & (OS_CREATE | OS_UNNAMED) ? CALL_ROOM : CALL_PLAIN, "open", err));
+    TRY(trip(os, CALL_FILE | (flags & (OS_CREATE | OS_UNNAMED) ? CALL_ROOM : CALL_PLAIN), "open", err));
     return inner(os)->ops->open(inner(os), path, flags, out, err);
 }
 
@@ -187,13 +189,13 @@ static enum err_code fault_rmdir(struct os *os, const char *path, struct err *er
 static enum err_code fault_list(struct os *os, const char *path, bool (*fn)(void *arg, const char *name, bool is_dir),
                                 void *arg, struct err *err)
 {
-    TRY(trip(os, CALL_PLAIN, "list", err));
+    TRY(trip(os, CALL_FILE, "list", err));
     return inner(os)->ops->list(inner(os), path, fn, arg, err);
 }
 
 static enum err_code fault_sync_dir(struct os *os, const char *path, struct err *err)
 {
-    TRY(trip(os, CALL_SYNC, "fsync of directory", err));
+    TRY(trip(os, CALL_SYNC | CALL_FILE, "fsync of directory", err));
     return inner(os)->ops->sync_dir(inner(os), path, err);
 }
 

@@ -11,6 +11,7 @@ enum fault_kind {
     FAULT_SHORT,    /* pwritev and allocate: half is done, then ERR_IO */
     FAULT_NO_SPACE, /* what needs room (create, pwritev, allocate, mkdir, link, rename): ERR_LIMIT */
     FAULT_SYNC,     /* sync and sync_dir: ERR_IO */
+    FAULT_NO_FILES, /* what takes a descriptor (open, list, sync_dir): ERR_LIMIT, EMFILE */
 };
 enum fault_mode { FAULT_ONCE, FAULT_FROM_THEN_ON };
 

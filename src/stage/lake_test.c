@@ -503,6 +503,70 @@ static void test_failed_flush_leaves_no_files(void **state)
     home_done(&h);
 }
 
+/* Every file that the catalog names is in the store. */
+static void check_files(struct lake *lake, const char *stream)
+{
+    struct store *store = lake_store(lake);
+    struct lake_snapshot snap;
+    struct plan plan;
+    struct store_meta meta;
+    struct err err = {0};
+
+    assert_int_equal(lake_snapshot(lake, slice_str(stream), &snap, &err), ERR_OK);
+    assert_int_equal(stream_version_plan(snap.version, INT64_MIN, INT64_MAX, NULL, 0, &plan, &err), ERR_OK);
+    for (size_t i = 0; i < plan.count; i++)
+        if (store->ops->stat(store, plan.files[i].key, &meta, &err) != ERR_OK)
+            fail_msg("a file of committed rows is gone: %s", err.msg);
+    plan_done(&plan);
+    lake_snapshot_done(&snap);
+}
+
+/* Whichever call of a commit fails, before or after its slot is taken: what was acknowledged is there once, for this process or, where
+ * the store is broken until it is opened again, for the next. */
+static void check_flush_with_fault(enum fault_kind kind, unsigned nth, bool *fired)
+{
+    _cleanup_(os_fault_freep) struct os *os = os_fault_new(os_real());
+    struct home h;
+    struct lake *lake = NULL;
+    struct err err = {0};
+    uint64_t staged, filed, rows = 2;
+
+    home_new(&h);
+    const struct lake_options opt = {.data_dir = h.dir, .wal_dir = h.wal, .store_dir = h.store};
+    assert_int_equal(lake_open(os, &opt, &lake, &err), ERR_OK);
+    must_put(lake, "app", "[{\"n\":1},{\"n\":2}]");
+    os_fault_arm(os, kind, nth, FAULT_ONCE);
+    (void)lake_flush(lake, &err);
+    *fired = os_fault_disarm(os);
+    rows_of(lake, "app", &staged, &filed);
+    if (staged + filed != rows)
+        fail_msg("call %u fails: staged %llu, filed %llu", nth, (unsigned long long)staged, (unsigned long long)filed);
+    rows += put(lake, "app", "{\"n\":3}", &err) == ERR_OK; /* the WAL may wait for its disk */
+    (void)lake_flush(lake, &err);
+    lake_close(lake);
+    lake = open_lake(&h);
+    must_flush(lake);
+    check_rows(lake, "app", 0, rows);
+    check_files(lake, "app");
+    lake_close(lake);
+    home_done(&h);
+}
+
+static void test_failed_commit_keeps_rows_and_files(void **state)
+{
+    static const struct {
+        enum fault_kind kind;
+        unsigned first; /* the calls before are of uploads: test_failed_flush_leaves_no_files */
+    } kinds[] = {{FAULT_NO_FILES, 8}, {FAULT_IO, 18}};
+    (void)state;
+
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        bool fired = true;
+        for (unsigned nth = kinds[k].first; fired; nth++)
+            check_flush_with_fault(kinds[k].kind, nth, &fired);
+    }
+}
+
 /* A follower that comes back after a restart finds all that is in files, not only when the next row arrives. */
 static void test_tail_horizon_after_restart(void **state)
 {
@@ -545,6 +609,7 @@ int main(void)
         cmocka_unit_test(test_configure_together),
         cmocka_unit_test(test_ids_survive_growth),
         cmocka_unit_test(test_failed_flush_leaves_no_files),
+        cmocka_unit_test(test_failed_commit_keeps_rows_and_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
