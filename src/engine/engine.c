@@ -229,11 +229,12 @@ static enum err_code lock_down(struct engine *e, const struct engine_options *op
         sql_text(&b, opt->httpfs_path);
         TRY(exec(e, buf_cstr(&b), err));
     }
-    TRY(exec(e, "SET enable_external_access=false", err));
+    if (!opt->unlocked)
+        TRY(exec(e, "SET enable_external_access=false", err));
     for (size_t i = 0; i < ARRAY_LEN(settings); i++)
         TRY(exec(e, settings[i], err));
     TRY(exec(e, opt->keep_footers ? "SET parquet_metadata_cache=true" : "SET enable_external_file_cache=false", err));
-    return exec(e, "SET lock_configuration=true", err);
+    return opt->unlocked ? ERR_OK : exec(e, "SET lock_configuration=true", err);
 }
 
 static enum err_code prepare(struct engine *e, const char *sql, duckdb_prepared_statement *out, struct err *err)

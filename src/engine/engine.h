@@ -27,6 +27,7 @@ struct engine_options {
     const char *const *allowed_dirs; /* NULL-terminated; files that read_parquet may open */
     const char *httpfs_path;         /* extension file, NULL: not loaded */
     bool keep_footers; /* Parquet footers are kept by path: only where a path never names another file later */
+    bool unlocked;     /* no sandbox. For the proof of the gate alone (query/wall_fuzz.c): it must hold without it */
 };
 MUST_CHECK enum err_code engine_open(const struct engine_options *opt, struct engine **out, struct err *err);
 void engine_close(struct engine *e);

@@ -645,6 +645,8 @@ static void second_wall(void **state)
         {"SELECT 1 FROM s0 TABLESAMPLE 1%", false},
         {"SELECT 1 FROM (VALUES (getenv('x'))) v(c0)", false},
         {"SELECT 1 FROM unnest([getenv('x')]) r0(c0)", false},
+        {"SELECT r0.c0 FROM unnest([1]) AS r0(c0)", true},
+        {"SELECT r0.c0 FROM unnest([1]) WITH ORDINALITY AS r0(c0)", false},
         {"SELECT 1 FROM range(10)", false},
         {"SELECT 1 FROM s0 r0 JOIN s0 r1 ON getenv('x') = ''", false},
         {"SELECT 1 FROM s0 r0 POSITIONAL JOIN s0 r1", false},

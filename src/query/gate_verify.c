@@ -344,8 +344,11 @@ static enum err_code base_table(struct verify *v, json_t *o)
 
 static enum err_code table_function(struct verify *v, json_t *o)
 {
-    static const char *const known[] = {"type", "alias", "query_location", "function", "column_name_alias", NULL};
+    static const char *const known[] = {
+        "type", "alias", "query_location", "function", "column_name_alias", "with_ordinality", NULL};
     TRY(members(v, o, "TABLE_FUNCTION", known));
+    if (strcmp(text(o, "with_ordinality"), "WITHOUT_ORDINALITY") != 0)
+        return refuse(v, "table function", "with ordinality");
     json_t *f = json_object_get(o, "function");
     if (strcmp(text(f, "function_name"), "unnest") != 0)
         return refuse(v, "table function", text(f, "function_name"));
