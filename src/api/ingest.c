@@ -195,7 +195,7 @@ static void ingest(struct request *r, slice stream, bool create)
 
 slice ingest_stream(struct request *r)
 {
-    return r->args[0].ptr ? r->args[0] : request_header(r, "X-P-Stream");
+    return r->args[0].len ? r->args[0] : request_header(r, "X-P-Stream"); /* no route has an empty name in its path */
 }
 
 void handle_ingest(struct request *r)
