@@ -11,7 +11,7 @@
 
 #define DROP_BYTES_MAX (256u << 20) /* of a refused body: read and dropped, so that the client gets to see its answer */
 #define COMPRESS_BYTES_MIN 200
-#define HEADER_BYTES_MAX (64u << 10)
+#define HEADER_BYTES_MAX (32u << 10) /* libmicrohttpd clears as much for each request */
 #define WORKER_THREADS 4
 #define OBJECT_ACK_GRACE_MS 2000 /* how long a stop waits for the store on behalf of ack=object */
 #define QUERY_THREADS 32

@@ -13,6 +13,11 @@
 #define ENGINE_MEMORY (UINT64_C(768) << 20)
 #define ROW_GROUP_ROWS 122880
 #define READ_DIRS_MAX 6
+/* A flush tries a dictionary for every column, also for those without repetition, and with as many slots as the engine takes by itself that is a
+ * quarter of its CPU. Columns of more distinct values are stored plain (and no larger) until a merge gives them dictionaries,
+ * with the bloom filters that come with those. */
+#define DICTIONARY_SLOTS_FLUSH 4096
+#define DICTIONARY_SLOTS_MERGE (ROW_GROUP_ROWS / 5)
 #define DICTIONARY_BYTES (32u << 20) /* of all columns of a row group together */
 #define DICTIONARY_SLOT_BYTES 43     /* 1 MiB has a fifth of a row group of them, the engine's own measure */
 #define FD_PATH "/proc/self/fd/"
@@ -183,21 +188,22 @@ static enum err_code check_ids(const struct schema *schema, const bool *used, st
     return ERR_OK;
 }
 
-/* The engine takes memory for a column's dictionary before it sees a row: slots for a fifth of a row group, and a page of 1 MiB. Where
- * columns are many that is more than its memory limit, so they share what DICTIONARY_BYTES gives; and slots never outnumber rows. */
-static void dictionary_sql(uint64_t rows, uint32_t columns, struct buf *sql)
+/* The engine takes memory for a column's dictionary before it sees a row: slots for a fifth of the row group's rows, and a page of
+ * 1 MiB. Where columns are many that is more than its memory limit, so they share what DICTIONARY_BYTES gives. */
+static void dictionary_sql(uint64_t rows, uint64_t slots_max, uint32_t columns, struct buf *sql)
 {
-    uint64_t share = DICTIONARY_BYTES / columns;
+    uint64_t share = DICTIONARY_BYTES / columns, slots = MIN(MIN(rows, ROW_GROUP_ROWS) / 5, slots_max);
 
-    if (share < 1u << 20)
-        buf_fmt(sql, "DICTIONARY_SIZE_LIMIT %llu, STRING_DICTIONARY_PAGE_SIZE_LIMIT %llu, ",
-                (unsigned long long)MIN(MAX(rows, 1), share / DICTIONARY_SLOT_BYTES),
-                (unsigned long long)MAX(share, 16u << 10));
+    if (share < 1u << 20) {
+        slots = MIN(slots, share / DICTIONARY_SLOT_BYTES);
+        buf_fmt(sql, "STRING_DICTIONARY_PAGE_SIZE_LIMIT %llu, ", (unsigned long long)MAX(share, 16u << 10));
+    }
+    buf_fmt(sql, "DICTIONARY_SIZE_LIMIT %llu, ", (unsigned long long)slots);
 }
 
 /* COPY (SELECT c<field> AS name, ..., row_id AS _row_id FROM `from`) TO fd; column c<i> is field i. */
-static void copy_sql(const struct schema *schema, const bool *used, const char *from, uint64_t rows, int fd,
-                     struct buf *sql)
+static void copy_sql(const struct schema *schema, const bool *used, const char *from, uint64_t rows, uint64_t slots_max,
+                     int fd, struct buf *sql)
 {
     _cleanup_(names_done) struct names names = {0};
     struct buf ids = BUF_INIT;
@@ -226,7 +232,7 @@ static void copy_sql(const struct schema *schema, const bool *used, const char *
             "%d' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
             "PARQUET_VERSION v2, ROW_GROUP_SIZE %d, USE_TMP_FILE false, KV_METADATA {'sluice.order': 'newest_first'}, ",
             from, fd, ROW_GROUP_ROWS);
-    dictionary_sql(rows, columns, sql);
+    dictionary_sql(rows, slots_max, columns, sql);
     buf_str(sql, "FIELD_IDS {");
     buf_slice(sql, buf_view(&ids));
     buf_fmt(sql, "%s: %u})", ROW_ID_NAME, ROW_ID_FIELD_ID);
@@ -327,7 +333,7 @@ enum err_code segment_write(struct segment_writer *w, const struct schema *schem
     TRY(lease_begin(w, &lease, err));
     uint64_t id = engine_source_add(lease.engine, &source);
     (void)snprintf(from, sizeof(from), "sluice_rows(%llu)", (unsigned long long)id);
-    copy_sql(schema, used, from, total_rows(parts, parts_count), fd, &sql);
+    copy_sql(schema, used, from, total_rows(parts, parts_count), DICTIONARY_SLOTS_FLUSH, fd, &sql);
     enum err_code rc = run(lease.engine, &sql, take_count, &written, err);
     engine_source_del(lease.engine, id);
     TRY(rc);
@@ -477,7 +483,7 @@ static enum err_code merge(struct engine *e, const struct schema *schema, const 
     read_sql(schema, used, &from);
     buf_str(&from, " ORDER BY c0 DESC, row_id DESC");
     sql.len = 0;
-    copy_sql(schema, used, buf_cstr(&from), rows, fd, &sql);
+    copy_sql(schema, used, buf_cstr(&from), rows, DICTIONARY_SLOTS_MERGE, fd, &sql);
     TRY(run(e, &sql, NULL, NULL, err));
     TRY(summarize(e, schema, used, fd, stats, err));
     if (stats->rows != rows)

@@ -39,6 +39,18 @@ MUST_CHECK enum err_code segment_write(struct segment_writer *w, const struct sc
 /* Merges Parquet files of ours (local paths, any order) into `fd`, sorted by p_timestamp, newest first; columns by field id. */
 MUST_CHECK enum err_code segment_merge(struct segment_writer *w, const struct schema *schema, const char *const *paths,
                                        uint32_t paths_count, int fd, struct segment_stats *out, struct err *err);
-uint64_t segment_order_i64(int64_t v);
-uint64_t segment_order_f64(double v);
+/* Values as unsigned numbers of the same order, for ranges in manifests (catalog.md section 10). */
+static inline uint64_t segment_order_i64(int64_t v)
+{
+    return (uint64_t)v ^ UINT64_C(1) << 63;
+}
+/* IEEE 754 section 5.10, total order, but for the two zeros: SQL holds them equal, so they have one number. */
+static inline uint64_t segment_order_f64(double v)
+{
+    uint64_t bits;
+
+    v = v == 0 ? 0 : v;
+    memcpy(&bits, &v, 8);
+    return bits >> 63 ? ~bits : bits | UINT64_C(1) << 63;
+}
 uint64_t segment_order_text(slice s, bool round_up); /* first 8 bytes, big-endian */

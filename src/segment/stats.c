@@ -1,5 +1,6 @@
 /* stats.c: minimum, maximum and nulls of a few columns, computed from the batches: the file need not be read for it. */
 #include <endian.h>
+#include <stdatomic.h>
 
 #include "segment/segment_int.h"
 
@@ -37,16 +38,48 @@ static inline void range_add(struct range *r, uint64_t low, uint64_t high)
     r->any = true;
 }
 
-#define EACH_VALUE(T, low, high)                         \
-    for (uint32_t i = 0; i < n; i++) {                   \
-        uint32_t row = sel ? sel[i] : i;                 \
-        if (!c->valid[row]) {                            \
-            r->nulls++;                                  \
-        } else {                                         \
-            const T *value = (const T *)c->values + row; \
-            range_add(r, low, high);                     \
-        }                                                \
+/* Sets `min`, `max` and counts nulls. Most columns have a value in every row and are written whole: their loop has no branch. */
+#define RANGE_OF_VALUES(T, ORDER)                     \
+    do {                                              \
+        const T *values = (const T *)c->values;       \
+        if (whole)                                    \
+            for (uint32_t i = 0; i < n; i++) {        \
+                uint64_t key = ORDER(values[i]);      \
+                min = key < min ? key : min;          \
+                max = key > max ? key : max;          \
+            }                                         \
+        else                                          \
+            for (uint32_t i = 0; i < n; i++) {        \
+                uint32_t row = sel ? sel[i] : i;      \
+                uint64_t key = ORDER(values[row]);    \
+                bool valid = c->valid[row] != 0;      \
+                min = valid && key < min ? key : min; \
+                max = valid && key > max ? key : max; \
+                nulls += !valid;                      \
+            }                                         \
+    } while (0)
+#define ORDER_U64(v) (v)
+
+static void range_of_numbers(const struct column *c, const uint32_t *sel, uint32_t n, struct range *r)
+{
+    bool whole = !sel && !atomic_load_explicit(&c->has_nulls, memory_order_relaxed);
+    uint64_t min = UINT64_MAX, max = 0, nulls = 0;
+
+    switch ((enum type_kind)c->type.kind) {
+    case TYPE_BOOL: RANGE_OF_VALUES(uint8_t, segment_order_i64); break;
+    case TYPE_INT64:
+    case TYPE_TIMESTAMP: RANGE_OF_VALUES(int64_t, segment_order_i64); break;
+    case TYPE_UINT64: RANGE_OF_VALUES(uint64_t, ORDER_U64); break;
+    case TYPE_FLOAT64: RANGE_OF_VALUES(double, segment_order_f64); break;
+    case TYPE_DATE32: RANGE_OF_VALUES(int32_t, segment_order_i64); break;
+    case TYPE_UTF8:
+    case TYPE_NULL:
+    case TYPE_LIST: return;
     }
+    r->nulls += nulls;
+    if (nulls < n)
+        range_add(r, min, max);
+}
 
 /* First 8 bytes, big-endian: a text of up to 12 bytes is padded with zeros. */
 static uint64_t text_key(const struct text *t)
@@ -76,21 +109,6 @@ static void range_of_texts(const struct column *c, const uint32_t *sel, uint32_t
     }
 }
 
-static void range_of_column(const struct column *c, const uint32_t *sel, uint32_t n, struct range *r)
-{
-    switch ((enum type_kind)c->type.kind) {
-    case TYPE_BOOL: EACH_VALUE(uint8_t, segment_order_i64(*value), segment_order_i64(*value)); break;
-    case TYPE_INT64:
-    case TYPE_TIMESTAMP: EACH_VALUE(int64_t, segment_order_i64(*value), segment_order_i64(*value)); break;
-    case TYPE_UINT64: EACH_VALUE(uint64_t, *value, *value); break;
-    case TYPE_FLOAT64: EACH_VALUE(double, segment_order_f64(*value), segment_order_f64(*value)); break;
-    case TYPE_DATE32: EACH_VALUE(int32_t, segment_order_i64(*value), segment_order_i64(*value)); break;
-    case TYPE_UTF8: range_of_texts(c, sel, n, r); break;
-    case TYPE_NULL:
-    case TYPE_LIST: break;
-    }
-}
-
 void segment_stats_compute(const struct schema *schema, const struct segment_part *parts, uint32_t parts_count,
                            const uint32_t *fields, uint32_t fields_count, struct segment_stats *out)
 {
@@ -102,10 +120,12 @@ void segment_stats_compute(const struct schema *schema, const struct segment_par
         for (uint32_t p = 0; p < parts_count; p++) {
             const struct column *c = batch_view_column(&parts[p].view, fields[k]);
             uint32_t n = parts[p].sel ? parts[p].sel_count : parts[p].view.rows;
-            if (c)
-                range_of_column(c, parts[p].sel, n, &r);
-            else
+            if (!c)
                 r.nulls += n;
+            else if (c->type.kind == TYPE_UTF8)
+                range_of_texts(c, parts[p].sel, n, &r);
+            else
+                range_of_numbers(c, parts[p].sel, n, &r);
         }
         out->cols[k] =
             (struct segment_stat){schema_field(schema, fields[k])->id, r.min, r.max, (uint32_t)r.nulls, r.any};

@@ -36,7 +36,7 @@ static void spare_keep(struct wal *w, char *path) /* takes path */
     bool fits = w->os->ops->stat(w->os, path, &st, NULL) == ERR_OK && st.size == w->opt.segment_bytes;
 
     os_lock(w->os, w->mu);
-    if (fits && w->spares_count < 2)
+    if (fits && w->spares_count < SPARES_MAX)
         w->spares[w->spares_count++] = move_ptr(path);
     os_unlock(w->os, w->mu);
     if (path)
@@ -49,7 +49,7 @@ void wal_segment_recycle(struct wal *w, uint64_t number)
 {
     _cleanup_(freep) char *from = wal_segment_path(w, number);
     os_lock(w->os, w->mu);
-    bool keep = w->spares_count < 2;
+    bool keep = w->spares_count < SPARES_MAX;
     uint64_t n = ++w->spare_number;
     os_unlock(w->os, w->mu);
     char *to = mem_fmt("%s/spare-%llu-%llu", w->dir, (unsigned long long)number, (unsigned long long)n);

@@ -28,6 +28,8 @@
 
 #define WAL_SEGMENT_HEAD 48
 #define WAL_RECORD_HEAD 32
+#define SPARES_MAX \
+    3 /* kept of released files: with fewer, a flush of two segments at once has zeros written anew again and again */
 
 struct wal_segment_head {
     uint64_t number, wal_hash, prev_number, prev_end;
@@ -92,7 +94,7 @@ struct wal {
     struct live_segment *live; /* ascending: on disk or about to be; the last may be `segment` */
     size_t live_count, live_cap;
     uint64_t live_bytes;
-    char *spares[4]; /* paths of prepared files */
+    char *spares[SPARES_MAX + 1]; /* paths of prepared files; one may come from the preparer meanwhile */
     unsigned spares_count;
     uint64_t spare_number;
     bool poisoned, disk_low, stopping, started;
