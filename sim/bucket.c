@@ -786,6 +786,11 @@ bool bucket_head_retained(const struct bucket *b, slice sid, uint64_t slot)
     return false;
 }
 
+bool bucket_version_retained(const struct bucket *b, struct stream_version *v)
+{
+    return bucket_head_retained(b, sid_slice(stream_version_sid(v)), v->head->slot);
+}
+
 bool bucket_row_expired(const struct bucket *b, uint64_t row)
 {
     return row < b->rows_count && b->rows[row].expired;

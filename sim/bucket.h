@@ -13,6 +13,7 @@
 #include "sim/sim_store.h"
 
 struct bucket;
+struct stream_version;
 struct bucket *bucket_new(struct world *w, struct sim_store *st);
 void bucket_clock(struct bucket *b); /* after the store's clock jumped */
 
@@ -22,7 +23,8 @@ bool bucket_name_known(const struct bucket *b, slice sid);
 bool bucket_segment_committed(const struct bucket *b, slice wal_id, uint64_t segment);
 bool bucket_file_committed(const struct bucket *b, slice key); /* a DATA record on its lane's chain names it */
 bool bucket_head_retained(const struct bucket *b, slice sid, uint64_t slot);
-bool bucket_row_expired(const struct bucket *b, uint64_t row); /* it left a head by retention */
+bool bucket_version_retained(const struct bucket *b, struct stream_version *v); /* its head */
+bool bucket_row_expired(const struct bucket *b, uint64_t row);                  /* it left a head by retention */
 /* Rows that the tail head of a live incarnation holds; an allocation of the caller's. */
 struct sim_row *bucket_rows(const struct bucket *b, slice sid, size_t *count);
 /* Rows of files that a plan names, each file read by the checker itself. A row twice breaks `invariant`. */

@@ -421,6 +421,34 @@ struct sim_disk *sim_disk_new(struct world *w)
     return d;
 }
 
+static struct sim_inode *inode_clone(struct sim_disk *to, const struct sim_inode *f)
+{
+    struct sim_inode *copy = disk_inode_new(to, f->is_dir);
+
+    copy->mtime_us = f->mtime_us;
+    if (f->platter.len) {
+        bytes_write(&copy->platter, f->platter.ptr, f->platter.len, 0);
+        bytes_write(&copy->seen, f->platter.ptr, f->platter.len, 0);
+    }
+    for (size_t i = 0; i < f->platter_dir.count; i++) { /* no file here has two names */
+        struct sim_inode *inside = inode_clone(to, f->platter_dir.entries[i].inode);
+        (void)dir_set(&copy->platter_dir, f->platter_dir.entries[i].name, inside);
+        (void)dir_set(&copy->now, f->platter_dir.entries[i].name, inside);
+    }
+    return copy;
+}
+
+struct sim_disk *sim_disk_clone(const struct sim_disk *d)
+{
+    struct sim_disk *to = mem_zalloc(sizeof(*to));
+
+    to->world = d->world;
+    to->root = inode_clone(to, d->root);
+    to->root->links = 1;
+    count_links(to, to->root);
+    return to;
+}
+
 struct sim_disk_faults *sim_disk_faults(struct sim_disk *d)
 {
     return &d->faults;

@@ -17,6 +17,8 @@ struct sim_disk *sim_disk_new(struct world *w);
 void sim_disk_power_cut(struct sim_disk *d); /* and every open file and lock is gone */
 void sim_disk_kill(struct sim_disk *d);      /* only open files and locks are gone */
 struct sim_disk_faults *sim_disk_faults(struct sim_disk *d);
+/* A copy of the platter, as of a machine that is off: what no sync covered is not on it. */
+struct sim_disk *sim_disk_clone(const struct sim_disk *d);
 void sim_disk_detach(struct sim_disk *d); /* whoever has it open gets ERR_IO from now on: it moves to another node */
 
 /* The os of one process on a node: made at each start of the node, on the disk that the node has then. */
@@ -24,6 +26,8 @@ struct os *sim_os_new(struct sim_node *n);
 /* A file without a name and without a disk under it: an upload on its way to the store. */
 struct os_file *sim_file_anon(struct sim_node *n);
 slice sim_file_bytes(const struct os_file *f);
+/* The file that os.fd() was asked for last: for what stands in the place of a library that writes through a descriptor. */
+struct os_file *sim_file_of_fd(int fd);
 void sim_file_anon_free(struct os_file *f);
 
 /* ---- between sim_disk.c and sim_os.c; no call here waits or fails by itself */

@@ -214,10 +214,22 @@ static enum err_code sim_size(struct os *os, struct os_file *f, uint64_t *size, 
     return ERR_OK;
 }
 
+/* No descriptor of the machine's: a number that only sim_file_of_fd() knows, and only until the next call. */
+static struct os_file *fd_file;
+static int fd_number;
+
 static int sim_fd(struct os *os, struct os_file *f)
 {
-    (void)os, (void)f;
-    return -1;
+    (void)os;
+    fd_file = f;
+    fd_number = fd_number < (1 << 30) ? fd_number + 1 : 1;
+    return -1 - fd_number;
+}
+
+struct os_file *sim_file_of_fd(int fd)
+{
+    ASSERT(fd_file && fd == -1 - fd_number);
+    return fd_file;
 }
 
 /* ---- names */

@@ -485,3 +485,14 @@ void sim_store_watch(struct sim_store *st, void (*fn)(void *arg, enum sim_store_
     st->watch = fn;
     st->watch_arg = arg;
 }
+
+struct sim_store *sim_store_instead;
+enum err_code __real_store_local_open(struct os *os, const char *dir, struct store **out, struct err *err);
+enum err_code __wrap_store_local_open(struct os *os, const char *dir, struct store **out, struct err *err);
+enum err_code __wrap_store_local_open(struct os *os, const char *dir, struct store **out, struct err *err)
+{
+    if (!sim_store_instead)
+        return __real_store_local_open(os, dir, out, err);
+    *out = sim_store_client(sim_store_instead, world_here(sim_store_instead->world));
+    return ERR_OK;
+}

@@ -34,6 +34,8 @@ void sim_store_clock_jump(struct sim_store *st, int64_t by_us);
 int64_t sim_store_now(const struct sim_store *st);
 /* What one process on node n uses. */
 struct store *sim_store_client(struct sim_store *st, struct sim_node *n);
+/* While set, store_local_open() of a node gives a client of this store instead (the linker sends it here). */
+extern struct sim_store *sim_store_instead;
 void sim_store_crashed(struct sim_store *st, const struct sim_node *n); /* power cut: takes volatile uploads */
 
 /* ---- the checker's view */

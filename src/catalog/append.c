@@ -2,7 +2,7 @@
 
 #include <inttypes.h>
 
-#include "catalog/mutant.h"
+#include "base/mutant.h"
 
 #include "base/banned.h"
 

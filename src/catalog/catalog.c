@@ -4,7 +4,7 @@
 
 #include "base/ulid.h"
 #include "catalog/catalog_int.h"
-#include "catalog/mutant.h"
+#include "base/mutant.h"
 
 #include "base/banned.h"
 

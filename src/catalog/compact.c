@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #include "catalog/edit.h"
-#include "catalog/mutant.h"
+#include "base/mutant.h"
 
 #include "base/banned.h"
 

@@ -5,7 +5,7 @@
 
 #include "base/hash.h"
 #include "catalog/catalog_int.h"
-#include "catalog/mutant.h"
+#include "base/mutant.h"
 
 #include "base/banned.h"
 

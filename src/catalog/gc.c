@@ -7,7 +7,7 @@
  * "Superseded" is when the next slot was made, by the store's clock; deletes run in ascending order. Tails stay (R5). */
 #include <inttypes.h>
 
-#include "catalog/mutant.h"
+#include "base/mutant.h"
 #include "catalog/sweep.h"
 
 #include "base/banned.h"

@@ -8,7 +8,7 @@
 #include <inttypes.h>
 
 #include "catalog/catalog_int.h"
-#include "catalog/mutant.h"
+#include "base/mutant.h"
 
 #include "base/banned.h"
 

@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "catalog/catalog_int.h"
-#include "catalog/mutant.h"
+#include "base/mutant.h"
 
 #include "base/banned.h"
 

@@ -1,6 +1,6 @@
 #include "catalog/sweep.h"
 
-#include "catalog/mutant.h"
+#include "base/mutant.h"
 
 #include "base/banned.h"
 

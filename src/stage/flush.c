@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/mutant.h"
 #include "base/timetext.h"
 #include "stage/lake_int.h"
 
@@ -442,6 +443,8 @@ static enum err_code write_all(struct round *r, struct err *err)
     buf_done(&stem);
     for (size_t i = 0; i < r->streams_count; i++) {
         size_t left = r->count < ROUND_FILES_MAX ? ROUND_FILES_MAX - r->count : 0;
+        if (MUTANT(22) && i && i + 1 == r->streams_count)
+            continue;
         TRY(write_stream(r, r->streams[i], MIN(left / (r->streams_count - i), STREAM_FILES_MAX), err));
     }
     if (r->count > FILES_WITH_COLUMN_STATS_MAX)
@@ -465,6 +468,10 @@ static enum err_code write_and_commit(struct round *r, struct err *err)
     if (rc != ERR_OK) {
         take_back(r);
         return rc == ERR_CONFLICT ? ERR_IO : rc;
+    }
+    if (MUTANT(19)) {
+        r->committed = r->upto;
+        let_go(r);
     }
     rc = catalog_commit(r->lake->cat, r->from, r->upto, r->files, r->count, let_go, r, &r->committed, err);
     if (rc == ERR_INVALID || rc == ERR_LIMIT || rc == ERR_UNAVAILABLE) /* nothing happened */
@@ -520,6 +527,8 @@ static enum err_code flush_round(struct lake *lake, uint64_t upto, struct err *e
 
     round_streams(&r);
     r.upto = round_limit(&r, upto);
+    if (MUTANT(20))
+        wal_release(lake->wal, r.upto);
     enum err_code rc = write_and_commit(&r, err);
     if (rc != ERR_OK && rc != ERR_CONFLICT)
         return rc;
@@ -573,7 +582,8 @@ enum err_code lake_flush(struct lake *lake, struct err *err)
         wal_stat(lake->wal, &stat);
         sealed = stat.segment ? stat.segment - 1 : 0;
     }
-    wait_answered(lake, sealed);
+    if (!MUTANT(24))
+        wait_answered(lake, sealed);
     enum err_code rc = flush_segments(lake, sealed, err);
     os_unlock(lake->os, lake->flush_mu);
     os_lock(lake->os, lake->mu);

@@ -1,0 +1,140 @@
+/* lake_codec.c: rows of the lake as files of row ids (rows.h), in the place of segment/parquet.c (design.md section 4, rule 9): the same
+ * four calls, so of the archive's encoder nothing is linked. */
+#include "segment/segment.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "sim/lake_sim.h"
+#include "sim/sim_disk.h"
+
+#include "base/banned.h"
+
+struct segment_writer {
+    uint64_t files;
+};
+
+struct lake_proc *lake_proc_here(struct world *w)
+{
+    struct sim_node *n = world_here(w);
+    struct lake_node *node = n ? n->user : NULL;
+    ASSERT(node && node->proc);
+    return node->proc;
+}
+
+enum err_code segment_writer_open(const char *temp_dir, const char *const *read_dirs, struct segment_writer **out,
+                                  struct err *err)
+{
+    (void)temp_dir, (void)read_dirs, (void)err;
+    *out = mem_zalloc(sizeof(**out));
+    return ERR_OK;
+}
+
+void segment_writer_close(struct segment_writer *w)
+{
+    free(w);
+}
+
+/* Clients write "id" in every row; events of the lake itself have none. */
+static uint64_t row_id(const struct schema *schema, const struct batch_view *v, uint32_t row)
+{
+    uint32_t field = schema_find(schema, slice_lit("id"));
+    const struct column *c = field == FIELD_NONE ? NULL : batch_view_column(v, field);
+
+    return c && c->valid[row] ? (uint64_t)((const double *)c->values)[row] : 0;
+}
+
+uint64_t *lake_view_ids(const struct schema *schema, const struct batch_view *v)
+{
+    uint64_t *ids = mem_alloc((v->rows + 1) * sizeof(*ids));
+
+    for (uint32_t row = 0; row < v->rows; row++)
+        ids[row] = row_id(schema, v, row);
+    return ids;
+}
+
+struct sheet {
+    struct sim_row *rows;
+    size_t count, cap;
+};
+
+static void put_row(struct sheet *s, const struct schema *schema, const struct batch_view *v, uint32_t row)
+{
+    struct world *w = world_current();
+    struct lake_world *lw = lake_proc_here(w)->lw;
+    struct sim_row r = {row_id(schema, v, row), ((const int64_t *)batch_view_column(v, 0)->values)[row]};
+
+    if (!r.id) { /* of pmeta: a number that nobody else has */
+        *ARRAY_PUSH(lw->by_row, lw->rows_count, lw->rows_cap) = NULL;
+        r.id = lw->rows_count - 1;
+    }
+    *ARRAY_PUSH(s->rows, s->count, s->cap) = r;
+}
+
+enum err_code segment_write(struct segment_writer *w, const struct schema *schema, const struct segment_part *parts,
+                            uint32_t parts_count, int fd, struct segment_stats *out, struct err *err)
+{
+    struct os_file *f = sim_file_of_fd(fd);
+    struct sheet s = {0};
+
+    w->files++;
+    for (uint32_t i = 0; i < parts_count; i++) {
+        const struct batch_view *v = &parts[i].view;
+        for (uint32_t k = 0; k < v->columns_count; k++) {
+            uint32_t field = v->columns[k]->field;
+            WORLD_CHECK(world_current(), field >= FIELD_ROW_ID || schema_field(schema, field)->id, "L3",
+                        "field %u of a file that is being written has no id", field);
+        }
+        for (uint32_t k = 0; k < (parts[i].sel ? parts[i].sel_count : v->rows); k++)
+            put_row(&s, schema, v, parts[i].sel ? parts[i].sel[k] : v->rows - 1 - k);
+    }
+    for (size_t i = 0; i < s.count && world_tracing(world_current()); i++)
+        world_trace(world_current(), "  file: row %" PRIu64, s.rows[i].id);
+    enum err_code rc = rows_write(lake_proc_here(world_current())->os, f, s.rows, s.count, out, err);
+    free(s.rows);
+    return rc;
+}
+
+static enum err_code read_path(struct lake_proc *p, const char *path, struct buf *out, struct err *err)
+{
+    uint8_t *bytes = NULL;
+    size_t len = 0;
+
+    if (p->lw->store)
+        return lake_store(p->lake)->ops->read(lake_store(p->lake), slice_str(path), 0, UINT64_MAX, out, NULL, err);
+    TRY(os_read_file(p->os, path, SIZE_MAX - 1, &bytes, &len, err));
+    buf_put(out, bytes, len);
+    free(bytes);
+    return ERR_OK;
+}
+
+enum err_code segment_merge(struct segment_writer *w, const struct schema *schema, const char *const *paths,
+                            uint32_t paths_count, int fd, struct segment_stats *out, struct err *err)
+{
+    struct lake_proc *p = lake_proc_here(world_current());
+    struct os_file *f = sim_file_of_fd(fd);
+    struct sheet s = {0};
+    enum err_code rc = ERR_OK;
+
+    (void)schema;
+    w->files++;
+    for (uint32_t i = 0; i < paths_count && rc == ERR_OK; i++) {
+        _cleanup_(buf_done) struct buf bytes = BUF_INIT;
+        struct sim_row *rows;
+        size_t n;
+        rc = read_path(p, paths[i], &bytes, err);
+        if (rc != ERR_OK)
+            break;
+        if (!rows_decode(buf_view(&bytes), &rows, &n)) {
+            rc = err_set(err, ERR_CORRUPT, "%s is no file of rows", paths[i]);
+            break;
+        }
+        for (size_t k = 0; k < n; k++)
+            *ARRAY_PUSH(s.rows, s.count, s.cap) = rows[k];
+        free(rows);
+    }
+    if (rc == ERR_OK)
+        rc = rows_write(p->os, f, s.rows, s.count, out, err);
+    free(s.rows);
+    return rc;
+}
