@@ -23,18 +23,21 @@
  * for min, min+1, ... arguments. */
 const struct func func_scalars[] = {
     S("abs", 1, 1, R_ARG1, "abs($1)"),
-    S("acos", 1, 1, R_F64, "acos($f1)"),
+    S("acos", 1, 1, R_F64,
+      "CASE WHEN $f1 BETWEEN -1 AND 1 THEN acos($f1) WHEN $f1 IS NOT NULL THEN CAST('NaN' AS DOUBLE) END"),
     S("acosh", 1, 1, R_F64, "acosh($f1)"),
-    S("asin", 1, 1, R_F64, "asin($f1)"),
+    S("asin", 1, 1, R_F64,
+      "CASE WHEN $f1 BETWEEN -1 AND 1 THEN asin($f1) WHEN $f1 IS NOT NULL THEN CAST('NaN' AS DOUBLE) END"),
     S("asinh", 1, 1, R_F64, "asinh($f1)"),
     S("atan", 1, 1, R_F64, "atan($f1)"),
-    S("atanh", 1, 1, R_F64, "atanh($f1)"),
+    S("atanh", 1, 1, R_F64,
+      "CASE WHEN $f1 BETWEEN -1 AND 1 THEN atanh($f1) WHEN $f1 IS NOT NULL THEN CAST('NaN' AS DOUBLE) END"),
     S("atan2", 2, 2, R_F64, "atan2($f1, $f2)"),
     S("cbrt", 1, 1, R_F64, "cbrt($f1)"),
     S("ceil", 1, 1, R_F64, "ceil($f1)"),
     S("cos", 1, 1, R_F64, "cos($f1)"),
     S("cosh", 1, 1, R_F64, "cosh($f1)"),
-    S("cot", 1, 1, R_F64, "cot($f1)"),
+    S("cot", 1, 1, R_F64, "CASE WHEN $f1 = 0 THEN CAST('Infinity' AS DOUBLE) ELSE cot($f1) END"),
     S("degrees", 1, 1, R_F64, "degrees($f1)"),
     S("exp", 1, 1, R_F64, "exp($f1)"),
     S("factorial", 1, 1, R_I64, "CAST(factorial($s1) AS BIGINT)"),
@@ -70,7 +73,7 @@ const struct func func_scalars[] = {
     S("tanh", 1, 1, R_F64, "tanh($f1)"),
     S("trunc", 1, 2, R_F64, "trunc($f1)@(trunc($f1 * pow(10e0, $f2)) / pow(10e0, $f2))"),
 
-    S("nullif", 2, 2, R_ARG1, "CASE WHEN $=12 THEN NULL ELSE $1 END"),
+    S("nullif", 2, 2, R_COMMON, "CASE WHEN $=12 THEN NULL WHEN false THEN $2 ELSE $1 END"), /* false: for its type */
     S("nvl2", 3, 3, R_ARG2, "CASE WHEN $b1 IS NOT NULL THEN $2 ELSE $3 END"),
 
     S("ascii", 1, 1, R_I32, "ascii($t1)"),
@@ -100,11 +103,13 @@ const struct func func_scalars[] = {
     S("md5", 1, 1, R_UTF8, "md5($t1)"),
     S("sha256", 1, 1, R_BINARY, "unhex(sha256($t1))"),
     S("reverse", 1, 1, R_UTF8, "reverse($t1)"),
-    S("split_part", 3, 3, R_UTF8, "split_part($t1, $t2, $i3)"),
+    S("split_part", 3, 3, R_UTF8,
+      "CASE WHEN $t2 = '' THEN CASE WHEN abs($i3) = 1 THEN $t1 ELSE '' END ELSE split_part($t1, $t2, $i3) END"),
     S("to_hex", 1, 1, R_UTF8, "lower(to_hex($i1))"),
     S("translate", 3, 3, R_UTF8, "translate($t1, $t2, $t3)"),
     S("uuid", 0, 0, R_UTF8, "CAST(uuid() AS VARCHAR)"),
-    S("find_in_set", 2, 2, R_I32, "coalesce(list_position(string_split($t2, ','), $t1), 0)"),
+    S("find_in_set", 2, 2, R_I32,
+      "CASE WHEN $t1 IS NOT NULL AND $t2 IS NOT NULL THEN coalesce(list_position(string_split($t2, ','), $t1), 0) END"),
     S("initcap", 1, 1, R_UTF8,
       "array_to_string(list_transform(regexp_extract_all(lower($t1), '[\\p{L}\\p{N}]+|[^\\p{L}\\p{N}]+'), lambda w: "
       "(upper(left(w, 1)) || substr(w, 2))), '')"),
@@ -201,13 +206,15 @@ const struct func func_scalars[] = {
     S("list_join", 2, 3, R_UTF8,
       "array_to_string($1, $t2)@array_to_string(list_transform($1, lambda x: coalesce(CAST(x AS VARCHAR), $t3)), $t2)"),
     S("string_to_array", 2, 3, R_LIST_UTF8,
-      "string_split($t1, $t2)@list_transform(string_split($t1, $t2), lambda x: nullif(x, $t3))"),
+      "CASE WHEN $t2 = '' THEN list_value($t1) ELSE string_split($t1, $t2) END@list_transform(CASE WHEN $t2 = '' THEN "
+      "list_value($t1) ELSE string_split($t1, $t2) END, lambda x: nullif(x, $t3))"),
     S("string_to_list", 2, 3, R_LIST_UTF8,
-      "string_split($t1, $t2)@list_transform(string_split($t1, $t2), lambda x: nullif(x, $t3))"),
+      "CASE WHEN $t2 = '' THEN list_value($t1) ELSE string_split($t1, $t2) END@list_transform(CASE WHEN $t2 = '' THEN "
+      "list_value($t1) ELSE string_split($t1, $t2) END, lambda x: nullif(x, $t3))"),
     S("map_keys", 1, 1, R_UNKNOWN, "map_keys($1)"),
     S("map_values", 1, 1, R_UNKNOWN, "map_values($1)"),
-    S("map_extract", 2, 2, R_UNKNOWN, "map_extract($1, $2)"),
-    S("element_at", 2, 2, R_UNKNOWN, "map_extract($1, $2)"),
+    S("map_extract", 2, 2, R_UNKNOWN, "list_resize(map_extract($1, $2), 1)"),
+    S("element_at", 2, 2, R_UNKNOWN, "list_resize(map_extract($1, $2), 1)"),
     S("map", 2, 2, R_MAP, "map($1, $2)"),
 };
 const size_t func_scalars_count = ARRAY_LEN(func_scalars);

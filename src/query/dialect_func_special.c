@@ -95,12 +95,14 @@ static enum err_code print_repeat(struct printer *p, const struct expr *e)
 
 static enum err_code print_pad(struct printer *p, const struct expr *e)
 {
+    if (e->args_count == 3)
+        TRY(print_template(p, e, "CASE WHEN $t3 = '' THEN left($t1, greatest($i2, 0)) ELSE "));
     buf_fmt(p->out, "%s(", slice_is(e->text, "lpad") ? "lpad" : "rpad");
     TRY(print_template(p, e, "$t1, CASE WHEN $i2 > "));
     buf_fmt(p->out, "%d", TEXT_BYTES_MAX / 4);
     TRY(print_template(
         p, e, " THEN CAST(error('lpad, rpad: the result is too long') AS INTEGER) ELSE greatest($s2, 0) END, "));
-    return print_template(p, e, e->args_count == 3 ? "$t3)" : "' ')");
+    return print_template(p, e, e->args_count == 3 ? "$t3) END" : "' ')");
 }
 
 static enum err_code print_replace(struct printer *p, const struct expr *e)
@@ -280,9 +282,9 @@ static enum err_code print_regexp_count(struct printer *p, const struct expr *e)
     bool global, nocase;
     TRY(regex_flags(p, e, 3, &global, &nocase));
     TRY(print_template(p, e,
-                       e->args_count > 2 ? "len(regexp_extract_all(substr($t1, $i3), $t2, 0"
-                                         : "len(regexp_extract_all($t1, $t2, 0"));
-    buf_str(p->out, nocase ? ", 'i'))" : "))");
+                       e->args_count > 2 ? "coalesce(len(regexp_extract_all(substr($t1, $i3), $t2, 0"
+                                         : "coalesce(len(regexp_extract_all($t1, $t2, 0"));
+    buf_str(p->out, nocase ? ", 'i')), 0)" : ")), 0)");
     return ERR_OK;
 }
 
@@ -857,6 +859,10 @@ static enum err_code print_aggregate(struct printer *p, const struct expr *e)
     if (slice_is(e->text, "sum") && is_integer(&e->type)) {
         buf_str(p->out, "CAST(");
         after = e->type.kind == D_UINT ? " AS UBIGINT)" : " AS BIGINT)";
+    } else if (slice_is(e->text, "median") &&
+               is_integer(&e->type)) { /* of an even number: the middle, without a fraction */
+        buf_str(p->out, "CAST(trunc(");
+        after = e->type.kind == D_UINT ? ") AS UBIGINT)" : ") AS BIGINT)";
     } else if (extreme && expr_is_bare(e->args[0])) {
         buf_str(p->out, "make_timestamp(epoch_us(");
         after = "))";

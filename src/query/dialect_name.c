@@ -130,7 +130,22 @@ static void over(const struct expr *e, struct buf *out)
 
 static void call(const struct expr *e, struct buf *out)
 {
-    buf_slice(out, e->text);
+    if (slice_is(e->text, "array_element") || slice_is(e->text, "array_slice")) {
+        dialect_name(e->args[0], out);
+        buf_byte(out, '[');
+        names(e->args + 1, e->args_count - 1, ":", out);
+        buf_byte(out, ']');
+        return;
+    }
+    if (slice_is(e->text, "get_field") && e->args[1]->kind == E_LITERAL && e->args[1]->type.kind == D_UTF8) {
+        dialect_name(e->args[0], out);
+        buf_fmt(out, "[" SLICE_FMT "]", SLICE_ARG(e->args[1]->text));
+        return;
+    }
+    if (slice_is(e->text, "unnest"))
+        buf_str(out, "UNNEST");
+    else
+        buf_slice(out, e->text);
     buf_byte(out, '(');
     if (e->distinct)
         buf_str(out, "DISTINCT ");
@@ -249,6 +264,28 @@ static void predicate(const struct expr *e, struct buf *out) /* a [NOT] OP ... *
     }
 }
 
+/* A sign before a number is part of the number: Int64(-1). */
+static void sign(const struct expr *e, struct buf *out)
+{
+    const struct expr *x = e->args[0];
+    _cleanup_(buf_done) struct buf number = BUF_INIT;
+
+    if (e->op == 'n')
+        buf_str(out, "NOT ");
+    if (e->op == '-' && x->kind == E_LITERAL && (x->type.kind == D_INT || x->type.kind == D_FLOAT)) {
+        literal(x, &number);
+        slice text = buf_view(&number);
+        size_t open = (size_t)((const uint8_t *)memchr(text.ptr, '(', text.len) - text.ptr) + 1;
+        buf_slice(out, slice_head(text, open));
+        buf_byte(out, '-');
+        buf_slice(out, slice_from(text, open));
+        return;
+    }
+    buf_str(out, e->op == '-' ? "(- " : "");
+    dialect_name(x, out);
+    buf_str(out, e->op == '-' ? ")" : "");
+}
+
 static void subscript(const struct expr *e, struct buf *out)
 {
     dialect_name(e->args[0], out);
@@ -271,15 +308,7 @@ void dialect_name(const struct expr *e, struct buf *out)
         buf_fmt(out, "IntervalMonthDayNano(\"IntervalMonthDayNano { months: %d, days: %d, nanoseconds: %lld }\")",
                 e->months, e->days, (long long)e->ival);
         break;
-    case E_UNARY:
-        if (e->op == 'n')
-            buf_str(out, "NOT ");
-        else if (e->op == '-')
-            buf_str(out, "(- ");
-        dialect_name(e->args[0], out);
-        if (e->op == '-')
-            buf_byte(out, ')');
-        break;
+    case E_UNARY: sign(e, out); break;
     case E_BINARY:
         dialect_name(e->args[0], out);
         buf_fmt(out, " %s ", op_names[e->op]);

@@ -631,9 +631,10 @@ static enum err_code print_subscript(struct printer *p, const struct expr *e)
         buf_byte(p->out, ')');
         return ERR_OK;
     }
+    if (e->kind == E_INDEX && e->args[0]->type.kind == D_MAP)
+        return print_two(p, "list_extract(element_at(", e->args[0], ", ", key, "), 1)");
     if (e->kind == E_INDEX)
-        return print_two(p, e->args[0]->type.kind == D_MAP ? "element_at(" : "list_extract(", e->args[0], ", ", key,
-                         ")");
+        return print_two(p, "list_extract(", e->args[0], ", ", key, ")");
     buf_str(p->out, "list_slice(");
     for (size_t i = 0; i < e->args_count; i++) {
         if (i)

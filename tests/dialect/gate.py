@@ -99,8 +99,7 @@ def fraction(us):
 def interval_text(months, days, us):
     """As Arrow prints an Interval(MonthDayNano)."""
     parts = []
-    years, months = int(months / 12), int(math.fmod(months, 12))
-    for n, unit in ((years, "years"), (months, "mons"), (days, "days")):
+    for n, unit in ((months, "mons"), (days, "days")):
         if n:
             parts.append("%d %s" % (n, unit))
     if us:
@@ -118,6 +117,8 @@ def interval_text(months, days, us):
 def duration_text(us):
     """As Arrow's JSON writer prints a Duration: ISO 8601 in seconds."""
     sign, us = ("-" if us < 0 else ""), abs(us)
+    if us == 0:
+        return "P0D"
     s = "%d" % (us // 1000000)
     if us % 1000000:
         s += (".%06d" % (us % 1000000)).rstrip("0")
