@@ -397,6 +397,12 @@ enum err_code engine_run(struct engine *e, const struct engine_query *q, struct 
     return ERR_OK;
 }
 
+uint64_t engine_result_rows(struct engine_result *r)
+{
+    ASSERT(r->whole);
+    return duckdb_row_count(&r->result);
+}
+
 enum err_code engine_result_next(struct engine_result *r, const struct engine_chunk **out, struct err *err)
 {
     if (r->chunk)

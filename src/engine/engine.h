@@ -131,6 +131,7 @@ static inline bool engine_valid(const struct engine_vector *v, uint64_t row)
     return !v->valid || (v->valid[row / 64] >> (row % 64) & 1);
 }
 uint32_t engine_result_fields(const struct engine_result *r, const struct engine_field **out);
+uint64_t engine_result_rows(struct engine_result *r); /* of a materialized one */
 /* Next chunk into *out (owned by the result, valid until the next call); *out NULL at the end. */
 MUST_CHECK enum err_code engine_result_next(struct engine_result *r, const struct engine_chunk **out, struct err *err);
 void engine_result_free(struct engine_result *r); /* NULL is fine */

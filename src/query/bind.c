@@ -80,8 +80,8 @@ struct relation {
     struct bound_stream *stream;
     const struct gate_stream *gate;
     const struct bind_options *opt;
-    int64_t from_us,
-        to_us; /* the request's range and the statement's bounds; [from, to) is what can matter, opt's is filtered by */
+    int64_t from_us, to_us; /* the request's range and the statement's bounds; [from, to) is what can matter */
+    int64_t floor_us;       /* the request's start, or the window's: rows are filtered by it, and by opt's end */
     struct bind_column *columns;
     size_t count, time, row; /* indexes of the two hidden ones */
     bool no_files;           /* a condition no row of a file can meet */
@@ -282,6 +282,35 @@ static size_t any_cover(const struct relation *r, uint64_t limit)
     return i;
 }
 
+/* ---- windows: the newest rows that meet a condition, without a look at the older ones
+ *
+ * Rows from an instant on are all rows of the files that are newer than it, and of the stage: when the answer has as many rows as it may have,
+ * older ones can not change it. The instant is just after the newest row of the first file that is left out. Each window has so many times
+ * the rows of the one before that all of them together cost little more than the last. */
+
+#define WINDOW_ROWS_OF_LIMIT 16u
+#define WINDOW_GROWTH_LOG2 4u
+
+static void window_cut(struct relation *r, const struct gate_output *gate)
+{
+    struct plan *plan = &r->stream->plan;
+    unsigned shift = MIN((r->opt->window - 1) * WINDOW_GROWTH_LOG2, 40u);
+    uint64_t want = MAX(gate->limit * WINDOW_ROWS_OF_LIMIT, r->b->pool->opt.window_rows) << shift, have = 0;
+    size_t n = 0;
+
+    have += stage_inside(r) ? r->stream->snap.stage_rows : 0;
+    while (n < plan->count && have < want)
+        have += plan->files[n++].rows;
+    while (n > 0 && n < plan->count && plan->files[n - 1].tmax_us == plan->files[n].tmax_us)
+        n++; /* one instant is within or without */
+    if (n >= plan->count)
+        return;
+    r->floor_us = MAX(r->floor_us, plan->files[n].tmax_us + 1);
+    r->from_us = MAX(r->from_us, r->floor_us);
+    r->stream->files_count = n;
+    r->b->older = true;
+}
+
 static void drop_damaged(struct relation *r)
 {
     struct plan *plan = &r->stream->plan;
@@ -362,6 +391,8 @@ static enum err_code files_choose(struct relation *r, const struct gate_output *
     s->files_count = s->plan.count;
     if (gate->scan && gate->limit != UINT64_MAX && (gate->top_n || gate->newest_first))
         s->files_count = gate->top_n ? newest_cover(r, gate->limit) : any_cover(r, gate->limit);
+    else if (r->opt->window)
+        window_cut(r, gate);
     return ERR_OK;
 }
 
@@ -406,7 +437,7 @@ static void filters(const struct relation *r, bool from, bool to, struct buf *sq
         buf_str(sql, word);
         bind_ident(sql, time);
         buf_str(sql, " >= ");
-        time_literal(sql, r->opt->from_us);
+        time_literal(sql, r->floor_us);
         word = " AND ";
     }
     if (to) {
@@ -431,7 +462,7 @@ static void arm_files(struct relation *r, struct buf *sql)
     bool from = false, to = false;
 
     for (size_t i = 0; i < r->stream->files_count; i++) {
-        from |= plan->files[i].tmin_us < r->opt->from_us;
+        from |= plan->files[i].tmin_us < r->floor_us;
         to |= plan->files[i].tmax_us >= r->opt->to_us;
     }
     select_list(r, true, sql);
@@ -457,7 +488,7 @@ static void arm_stage(struct relation *r, struct buf *sql)
     s->source_id = engine_source_add(r->b->engine, src);
     select_list(r, false, sql);
     buf_fmt(sql, " FROM sluice_rows(%llu)", (unsigned long long)s->source_id);
-    filters(r, s->snap.stage_tmin_us < r->opt->from_us, s->snap.stage_tmax_us >= r->opt->to_us, sql);
+    filters(r, s->snap.stage_tmin_us < r->floor_us, s->snap.stage_tmax_us >= r->opt->to_us, sql);
 }
 
 static void arm_empty(const struct relation *r, struct buf *sql)
@@ -515,8 +546,13 @@ static enum err_code stream_bind(struct binding *b, const struct gate_output *ga
                                  const struct bind_options *opt, struct err *err)
 {
     struct bound_stream *s = &b->streams[i];
-    struct relation r = {
-        .b = b, .stream = s, .gate = &gate->streams[i], .opt = opt, .from_us = opt->from_us, .to_us = opt->to_us};
+    struct relation r = {.b = b,
+                         .stream = s,
+                         .gate = &gate->streams[i],
+                         .opt = opt,
+                         .from_us = opt->from_us,
+                         .to_us = opt->to_us,
+                         .floor_us = opt->from_us};
     enum err_code rc = lake_snapshot(b->pool->lake, gate->streams[i].name, &s->snap, err);
 
     if (rc == ERR_NOT_FOUND) /* dropped since the gate saw it */

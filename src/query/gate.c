@@ -249,10 +249,10 @@ static bool of_one_row(const struct expr *e)
     return true;
 }
 
-static bool is_scan(const struct query *q)
+static bool is_rows(const struct query *q)
 {
     const struct select *s = q->body->select;
-    if (!plain_select(q) || (s->where && !s->where_is_time))
+    if (!plain_select(q) || (s->where && !of_one_row(s->where)))
         return false;
     for (size_t i = 0; i < s->items_count; i++)
         if (!of_one_row(s->items[i].expr))
@@ -371,7 +371,10 @@ static enum err_code check(struct engine *e, slice sql, struct gate *g, struct b
         fill_names(g, st.query->body, out);
         out->newest_first = !st.query->order_count;
         out->top_n = st.query->body->kind == Q_SELECT && is_top_n(st.query);
-        out->scan = st.query->body->kind == Q_SELECT && is_scan(st.query);
+        out->rows = st.query->body->kind == Q_SELECT && is_rows(st.query);
+        out->scan = out->rows && (!st.query->body->select->where || st.query->body->select->where_is_time);
+        out->rows_max =
+            st.query->limit && st.query->limit->type.kind == D_INT ? (uint64_t)st.query->limit->ival : UINT64_MAX;
         out->count_star = st.query->body->kind == Q_SELECT && is_count_star(st.query);
         out->limit = limit_of(st.query);
     }
@@ -388,7 +391,7 @@ enum err_code gate_check(struct engine *e, slice sql, const struct gate_env *env
 {
     _cleanup_(buf_done) struct buf text = {0};
 
-    *out = (struct gate_output){.limit = UINT64_MAX};
+    *out = (struct gate_output){.limit = UINT64_MAX, .rows_max = UINT64_MAX};
     struct gate g = {.arena = &out->arena, .env = env, .err = err};
     if (sql.len > GATE_SQL_BYTES_MAX)
         return err_set(err, ERR_INVALID, "Error: the statement is longer than %u bytes", GATE_SQL_BYTES_MAX);
@@ -404,5 +407,5 @@ enum err_code gate_check(struct engine *e, slice sql, const struct gate_env *env
 void gate_done(struct gate_output *out)
 {
     arena_done(&out->arena);
-    *out = (struct gate_output){.limit = UINT64_MAX};
+    *out = (struct gate_output){.limit = UINT64_MAX, .rows_max = UINT64_MAX};
 }

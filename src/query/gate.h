@@ -69,6 +69,8 @@ struct gate_output {
     bool top_n;            /* one stream, ORDER BY p_timestamp DESC LIMIT n at the top */
     bool scan;             /* one stream, a row of the answer for each row in the bounds of p_timestamp: no other
                               condition, nothing computed of several rows */
+    bool rows;             /* as scan, but with any condition that needs no other row */
+    uint64_t rows_max;     /* of the answer: the top-level LIMIT; UINT64_MAX: none */
     uint64_t limit;        /* rows that the top-level LIMIT and OFFSET ask for together; UINT64_MAX: none */
     bool explain, analyze; /* sql has no EXPLAIN: put "EXPLAIN " or "EXPLAIN ANALYZE " before what is run */
     bool describe;         /* sql gives the rows itself, no stream is read */

@@ -15,6 +15,7 @@
 #define GATE_MEMORY (UINT64_C(128) << 20)
 #define QUEUE_DEFAULT 256
 #define TIMEOUT_DEFAULT_US INT64_C(300000000)
+#define WINDOW_ROWS_DEFAULT 20000u
 
 /* ---- engines */
 
@@ -90,6 +91,7 @@ enum err_code query_pool_open(struct lake *lake, const struct query_pool_options
     pool->opt.engines = MIN(opt->engines ? opt->engines : 2, QUERY_ENGINES_MAX);
     pool->opt.queue_max = opt->queue_max ? opt->queue_max : QUEUE_DEFAULT;
     pool->opt.timeout_us = opt->timeout_us > 0 ? opt->timeout_us : TIMEOUT_DEFAULT_US;
+    pool->opt.window_rows = opt->window_rows ? opt->window_rows : WINDOW_ROWS_DEFAULT;
     pool->temp_dir = opt->temp_dir ? mem_str(slice_str(opt->temp_dir)) : NULL;
     pool->httpfs_path = opt->httpfs_path ? mem_str(slice_str(opt->httpfs_path)) : NULL;
     pool->dirs[0] = mem_str(slice_str(opt->data_dir ? opt->data_dir : lake_opts(lake)->store_dir));

@@ -20,7 +20,8 @@ struct query_pool_options {
     uint64_t temp_bytes;
     unsigned threads; /* of all engines together */
     const char *temp_dir, *data_dir, *httpfs_path;
-    int64_t timeout_us; /* default limit, 300 s */
+    int64_t timeout_us;   /* default limit, 300 s */
+    uint64_t window_rows; /* of the first look for the newest rows that meet a condition; 20,000 */
 };
 MUST_CHECK enum err_code query_pool_open(struct lake *lake, const struct query_pool_options *opt,
                                          struct query_pool **out, struct err *err);

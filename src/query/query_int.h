@@ -89,13 +89,15 @@ struct binding {
     uint64_t files, file_bytes;
     uint64_t counted;   /* count(*) without conditions: rows of files and stage that need not be read */
     struct buf skipped; /* keys of damaged files left out, one a line */
+    bool older;         /* rows below the window were left out */
 };
 struct bind_options {
     int64_t from_us, to_us;         /* [from, to): on every stream */
     uint64_t row_after, row_before; /* rows with after < id < before; 0, 0: all */
     slice row_id;                   /* name of the column of the row id in the gate's columns; ptr NULL: none */
     struct counts_bins *bins;       /* NULL, or: what need not be read is counted there, and left out */
-    const char *before, *after;     /* put around the SQL of the gate: "SELECT ... FROM (" and ")"; NULL: nothing */
+    unsigned window; /* 0: all rows; n: only rows from an instant on, so that few files are read; the next n has more */
+    const char *before, *after; /* put around the SQL of the gate: "SELECT ... FROM (" and ")"; NULL: nothing */
 };
 /* Takes the snapshots and writes the SQL. ERR_INVALID: a stream is gone since the gate saw it, in the gate's words. */
 MUST_CHECK enum err_code bind_streams(struct query_pool *pool, struct engine *engine, const struct gate_output *gate,

@@ -82,29 +82,55 @@ static enum err_code fetch(struct attempt *a, struct engine_result *r, struct er
     return ERR_OK;
 }
 
-static enum err_code attempt_run(struct attempt *a, struct err *err)
+/* May the newest rows be looked for in windows (bind.c)? Not where rows of the answer depend on others, and not for long answers, which are kept
+ * until it is known that they are whole. */
+#define WINDOW_LIMIT_MAX 10000u
+
+static bool in_windows(const struct execution *x)
+{
+    const struct gate_output *g = x->gate;
+
+    return g->rows && !g->scan && !g->explain && (g->top_n || g->newest_first) && g->streams_count == 1 &&
+           g->rows_max > 0 && g->limit <= WINDOW_LIMIT_MAX && !x->bind.bins && !x->bind.row_before;
+}
+
+/* *more: the window does not hold the answer; nothing was given to rows(). */
+static enum err_code bound_run(struct attempt *a, bool *more, struct err *err)
 {
     struct execution *x = a->x;
     struct engine_result *result = NULL;
+    const struct engine_query q = {.sql = buf_cstr(&a->binding.sql),
+                                   .timeout_us = pool_time_left(x->running),
+                                   .materialize = a->binding.older,
+                                   .stop = &x->running->stop};
 
-    TRY(bind_streams(x->pool, a->slot->engine, x->gate, &x->bind, &a->binding, err));
-    const struct engine_query q = {
-        .sql = buf_cstr(&a->binding.sql), .timeout_us = pool_time_left(x->running), .stop = &x->running->stop};
     metric_add(x->pool->m_files, (double)a->binding.files);
-    x->files = a->binding.files;
-    x->file_bytes = a->binding.file_bytes;
-    enum err_code rc = damage_verify(x->running, &a->binding, err);
-    if (rc != ERR_OK) {
-        binding_done(&a->binding);
-        return rc;
-    }
-    rc = engine_run(a->slot->engine, &q, &result, err);
-    if (rc == ERR_OK)
-        rc = fetch(a, result, err);
-    else
+    x->files += a->binding.files;
+    x->file_bytes += a->binding.file_bytes;
+    TRY(damage_verify(x->running, &a->binding, err));
+    enum err_code rc = engine_run(a->slot->engine, &q, &result, err);
+    *more = rc == ERR_OK && a->binding.older && engine_result_rows(result) < x->gate->rows_max;
+    if (rc != ERR_OK)
         rc = damage_find(x->running, &a->binding, a->again, rc, err);
+    else if (!*more)
+        rc = fetch(a, result, err);
     engine_result_free(result);
-    binding_done(&a->binding);
+    return rc;
+}
+
+static enum err_code attempt_run(struct attempt *a, struct err *err)
+{
+    struct execution *x = a->x;
+    bool windows = in_windows(x), more = true;
+    enum err_code rc = ERR_OK;
+
+    x->files = x->file_bytes = 0;
+    for (x->bind.window = windows; rc == ERR_OK && more; x->bind.window++) {
+        TRY(bind_streams(x->pool, a->slot->engine, x->gate, &x->bind, &a->binding, err));
+        more = false;
+        rc = bound_run(a, &more, err);
+        binding_done(&a->binding);
+    }
     return words(rc, err);
 }
 

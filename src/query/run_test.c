@@ -26,8 +26,12 @@ static void home_open(struct home *h)
     struct err err = {0};
     const struct lake_options opt = {
         .data_dir = h->dir, .wal_dir = h->wal, .store_dir = h->store, .wal = {.segment_bytes = 1u << 20}};
-    const struct query_pool_options pool = {
-        .engines = 2, .threads = 2, .memory_bytes = UINT64_C(512) << 20, .temp_dir = h->temp, .timeout_us = 30000000};
+    const struct query_pool_options pool = {.engines = 2,
+                                            .threads = 2,
+                                            .memory_bytes = UINT64_C(512) << 20,
+                                            .temp_dir = h->temp,
+                                            .timeout_us = 30000000,
+                                            .window_rows = 2};
 
     if (lake_open(os_real(), &opt, &h->lake, &err) != ERR_OK ||
         query_pool_open(h->lake, &pool, &h->pool, &err) != ERR_OK)
@@ -666,18 +670,69 @@ static void test_top_n_random(void **state)
             flush(&h);
         (void)usleep(1000);
     }
-    for (unsigned limit = 1; limit < 130; limit += 13) {
-        _cleanup_(asked_done) struct asked a = {0}, b = {0};
-        _cleanup_(freep) char *quick =
-            mem_fmt("SELECT p_timestamp, n FROM app ORDER BY p_timestamp DESC, n LIMIT %u", limit);
-        _cleanup_(freep) char *slow = mem_fmt("SELECT p_timestamp, n FROM (SELECT p_timestamp, n FROM app WHERE n >= "
-                                              "0) ORDER BY p_timestamp DESC, n LIMIT %u",
-                                              limit);
-        struct err err = {0};
-        if (ask(&h, quick, "1h", "now", &a, &err) != ERR_OK || ask(&h, slow, "1h", "now", &b, &err) != ERR_OK)
-            fail_msg("%s", err.msg);
-        assert_string_equal(buf_cstr(&a.out), buf_cstr(&b.out));
+    static const char *const forms[] = {
+        "true ORDER BY p_timestamp DESC, n LIMIT %u",
+        "true ORDER BY p_timestamp DESC, n LIMIT %u OFFSET 7",
+        "n % 3 = 1 ORDER BY p_timestamp DESC, n LIMIT %u",
+        "n < 40 ORDER BY p_timestamp DESC, n LIMIT %u OFFSET 5",
+        "n IN (3, 50, 118) ORDER BY p_timestamp DESC, n DESC LIMIT %u",
+        "n < 0 ORDER BY p_timestamp DESC LIMIT %u",
+    };
+    for (unsigned limit = 1; limit < 130; limit += 13)
+        for (size_t f = 0; f < ARRAY_LEN(forms); f++) {
+            _cleanup_(asked_done) struct asked a = {0}, b = {0};
+            _cleanup_(buf_done) struct buf form = BUF_INIT;
+            _cleanup_(freep) char *quick = NULL, *slow = NULL;
+            struct err err = {0};
+            for (const char *c = forms[f]; *c; c++) {
+                if (c[0] == '%' && c[1] == 'u')
+                    buf_fmt(&form, "%u", limit);
+                else
+                    buf_byte(&form, (uint8_t)*c);
+                c += c[0] == '%' && c[1] == 'u';
+            }
+            quick = mem_fmt("SELECT p_timestamp, n FROM app WHERE %s", buf_cstr(&form));
+            slow = mem_fmt("SELECT p_timestamp, n FROM (SELECT DISTINCT p_timestamp, n FROM app) WHERE %s",
+                           buf_cstr(&form));
+            if (ask(&h, quick, "1h", "now", &a, &err) != ERR_OK || ask(&h, slow, "1h", "now", &b, &err) != ERR_OK)
+                fail_msg("%s", err.msg);
+            assert_string_equal(buf_cstr(&a.out), buf_cstr(&b.out));
+        }
+    home_done(&h);
+}
+
+/* The newest rows that meet a condition are in the newest files: the others are not touched, however many there are. */
+static void test_newest_matching(void **state)
+{
+    struct home h;
+    (void)state;
+
+    home_new(&h);
+    for (unsigned i = 0; i < 40; i++) {
+        _cleanup_(freep) char *body =
+            mem_fmt("[{\"n\":%u,\"s\":\"a\"},{\"n\":%u,\"s\":\"%s\"}]", 2 * i, 2 * i + 1, i == 3 ? "rare" : "b");
+        put(&h, "app", body);
+        flush(&h);
+        (void)usleep(2000);
     }
+    assert_in_range(files_of(&h, "SELECT n FROM app WHERE s LIKE 'a%' ORDER BY p_timestamp DESC LIMIT 1", "1h", "now",
+                             "[{\"n\":78.0}]"),
+                    1, 9);
+    assert_in_range(files_of(&h, "SELECT n FROM app WHERE s LIKE 'a%' LIMIT 1", "1h", "now", "[{\"n\":78.0}]"), 1, 9);
+    assert_in_range(files_of(&h, "SELECT n FROM app WHERE s LIKE 'b%' ORDER BY p_timestamp DESC LIMIT 1 OFFSET 1", "1h",
+                             "now", "[{\"n\":77.0}]"),
+                    1, 17);
+    assert_in_range(files_of(&h, "SELECT n FROM app WHERE s LIKE 'rare%' ORDER BY p_timestamp DESC LIMIT 1", "1h",
+                             "now", "[{\"n\":7.0}]"),
+                    40, 60);
+    want(&h, "SELECT n FROM app WHERE s LIKE 'rare%' LIMIT 2", "[{\"n\":7.0}]");
+    want(&h, "SELECT n FROM app WHERE s LIKE 'none%' ORDER BY p_timestamp DESC LIMIT 2", "[]");
+    /* an answer that depends on all rows is not cut to the newest */
+    want(&h, "SELECT count(*) AS c FROM app WHERE s LIKE 'a%' LIMIT 1", "[{\"c\":40}]");
+    want(&h, "SELECT n FROM app WHERE n <= (SELECT min(n) FROM app) ORDER BY p_timestamp DESC LIMIT 1",
+         "[{\"n\":0.0}]");
+    want(&h, "SELECT n FROM app WHERE s LIKE 'a%' ORDER BY n LIMIT 1", "[{\"n\":0.0}]");
+    want(&h, "SELECT n FROM app WHERE s LIKE 'a%' ORDER BY p_timestamp LIMIT 1", "[{\"n\":0.0}]");
     home_done(&h);
 }
 
@@ -944,6 +999,7 @@ int main(void)
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_pruning),
         cmocka_unit_test(test_top_n_random),
+        cmocka_unit_test(test_newest_matching),
         cmocka_unit_test(test_meanwhile),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_any_time),

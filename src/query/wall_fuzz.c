@@ -102,7 +102,7 @@ static void files_untouched(slice statement)
         return;
     const struct inotify_event *e = (const struct inotify_event *)(const void *)events;
     char detail[512];
-    (void)snprintf(detail, sizeof(detail), "mask %x file %s", e->mask, e->len ? e->name : "(watched)");
+    (void)snprintf(detail, sizeof(detail), "mask %x file %.300s", e->mask, e->len ? e->name : "(watched)");
     report("A FILE WAS TOUCHED", statement, detail);
 }
 
