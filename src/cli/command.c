@@ -130,6 +130,15 @@ const struct command commands[] = {
      "a server does in time: it removes garbage and what is left of deleted streams. Stop the\n"
      "server of this folder before --repair.",
      "sluice catalog fsck --data ./data\nsluice catalog fsck --data ./data --repair", fsck_options, run_catalog_fsck},
+    {"store check", NULL, "[STORE]", 0, 1, SCOPE_STORE, "try whether a store keeps what Sluice needs",
+     "Tries a folder or a bucket: exclusive creates under races, reads and lists right after\n"
+     "writes, ranges, uploads in one and in several parts, its clock and its speed. Works\n"
+     "beside a running server, writes below .sluice/probe and removes what it wrote. Exit\n"
+     "code 1 if the store is no good.",
+     "sluice store check ./data/store\n"
+     "AWS_PROFILE=logs sluice store check s3://bucket/prefix --s3-region eu-central-1\n"
+     "sluice store check s3://logs --s3-endpoint http://127.0.0.1:9000 --output json",
+     ls_options, run_store_check},
     {"config check", NULL, "", 0, 0, SCOPE_SERVER, "check the configuration of a server and print it",
      "Reads flags, environment and file as `serve` would and prints each setting, its value and\n"
      "where that comes from. Secrets are not printed. Exit code 2 if something is wrong.",

@@ -25,7 +25,7 @@
 #include <stdio.h>
 
 #include "base/map.h"
-#include "base/ulid.h"
+#include "store/probe.h"
 
 #include "base/banned.h"
 
@@ -707,55 +707,6 @@ static bool leftover_remove(void *arg, const char *name, bool is_dir)
     return true;
 }
 
-static enum err_code probe_expect(enum err_code got, enum err_code want, const char *what, struct err *err)
-{
-    if (got == want)
-        return ERR_OK;
-    return err_set(err, ERR_INVALID, "this file system can not hold a store: %s answered %s", what, err_name(got));
-}
-
-static bool probe_count(void *arg, const struct store_list_item *item)
-{
-    (void)item;
-    ++*(unsigned *)arg;
-    return true;
-}
-
-/* Can only falsify: exclusive create, what a reader sees right after, delete, create again. */
-static enum err_code probe(struct local *l, slice key, struct err *err)
-{
-    struct store *s = &l->base;
-    _cleanup_(buf_done) struct buf got = BUF_INIT;
-    unsigned count = 0;
-
-    TRY(local_create(s, key, slice_lit("first"), err));
-    TRY(probe_expect(local_create(s, key, slice_lit("second"), err), ERR_CONFLICT, "a second create of one key", err));
-    TRY(local_read(s, key, 0, UINT64_MAX, &got, NULL, err));
-    TRY(probe_expect(slice_eq(buf_view(&got), slice_lit("first")) ? ERR_OK : ERR_CORRUPT, ERR_OK, "a read after create",
-                     err));
-    TRY(local_list(s, parent_of(key), slice_lit(""), false, probe_count, &count, err));
-    TRY(probe_expect(count == 1 ? ERR_OK : ERR_CORRUPT, ERR_OK, "a list after create", err));
-    TRY(local_remove(s, key, err));
-    TRY(probe_expect(local_read(s, key, 0, UINT64_MAX, &got, NULL, err), ERR_NOT_FOUND, "a read after remove", err));
-    TRY(local_create(s, key, slice_lit("third"), err));
-    return local_remove(s, key, err);
-}
-
-static enum err_code probe_run(struct local *l, struct err *err)
-{
-    uint8_t r[10];
-    char key[64];
-
-    l->os->ops->random(l->os, r, sizeof(r));
-    struct ulid u = ulid_make(os_wall_us(l->os) / 1000, r);
-    int n = snprintf(key, sizeof(key), ".sluice/probe/%s/x", u.text);
-    enum err_code rc = probe(l, slice_of(key, (size_t)n), err);
-    _cleanup_(freep) char *dir = path_of(l, parent_of(slice_of(key, (size_t)n)));
-    if (rc == ERR_OK)
-        (void)l->os->ops->rmdir(l->os, dir, NULL); /* an empty directory left behind is harmless */
-    return rc;
-}
-
 static enum err_code local_start(struct local *l, struct err *err)
 {
     struct leftover old = {l, os_wall_us(l->os) - LOCAL_TMP_AGE_US};
@@ -771,7 +722,9 @@ static enum err_code local_start(struct local *l, struct err *err)
     if (l->unnamed)
         l->os->ops->close(l->os, f);
     TRY(l->os->ops->list(l->os, tmp, leftover_remove, &old, err));
-    return probe_run(l, err);
+    if (store_probe_quick(l->os, &l->base, err) != ERR_OK)
+        return err_wrap(err, "this file system can not hold a store");
+    return ERR_OK;
 }
 
 static struct local *local_new(struct os *os, const char *dir, const struct store_ops *ops)

@@ -1,0 +1,123 @@
+/* store.c: `sluice store check`, and the one place where the text of a setting becomes a store. */
+#include <inttypes.h>
+
+#include "cli/cli_int.h"
+#include "cli/term.h"
+#include "store/probe.h"
+#include "store/s3.h"
+
+#include "base/banned.h"
+
+static void store_free(struct store *s)
+{
+    if (s)
+        s->ops->free(s);
+}
+DEFINE_CLEANUP(struct store *, store_free)
+
+static enum err_code open_s3(const struct config *c, slice url, struct store **out, struct err *err)
+{
+    const char *access = config_text(c, SET_S3_ACCESS_KEY), *secret = config_text(c, SET_S3_SECRET_KEY);
+    const char *region = config_text(c, SET_S3_REGION), *ca_file = config_text(c, SET_S3_CA_CERT);
+    slice bucket, prefix;
+
+    TRY(s3_url_parse(url, &bucket, &prefix, err));
+    if (!access != !secret)
+        return err_set(err, ERR_INVALID, "s3-access-key and s3-secret-key belong together: set both, or none");
+    const struct aws_key_options keys = {
+        .access_key = access, .secret_key = secret, .region = region, .ca_file = ca_file};
+    _cleanup_(freep) char *bucket_text = mem_str(bucket);
+    _cleanup_(freep) char *prefix_text = mem_str(prefix);
+    const char *temp = getenv("TMPDIR");
+    const struct s3_options opt = {.bucket = bucket_text,
+                                   .prefix = prefix_text,
+                                   .region = region,
+                                   .endpoint = config_text(c, SET_S3_ENDPOINT),
+                                   .path_style = config_number(c, SET_S3_PATH_STYLE) != 0,
+                                   .ca_file = ca_file,
+                                   .temp_dir = temp && *temp ? temp : "/tmp"};
+    return store_s3_open(os_real(), &opt, aws_key_source_new(os_real(), &keys), out, err);
+}
+
+static enum err_code open_any(const struct config *c, const char *place, struct store **out, struct err *err)
+{
+    if (strstr(place, "://"))
+        return open_s3(c, slice_str(place), out, err);
+    return store_local_open(os_real(), place, out, err);
+}
+
+static void tell(const char *what)
+{
+    progress_show("checking: %s", what);
+}
+
+static void print_times(const struct probe_result *r, struct buf *out)
+{
+    buf_fmt(out, "a create takes %.1f ms, a read %.1f ms", (double)r->create_us / 1e3, (double)r->read_us / 1e3);
+    if (r->clock_offset_us)
+        buf_fmt(out, "; the store's clock is %.1f s %s",
+                (double)(r->clock_offset_us < 0 ? -r->clock_offset_us : r->clock_offset_us) / 1e6,
+                r->clock_offset_us < 0 ? "behind" : "ahead");
+}
+
+static void print_text(const char *place, const struct probe_result *r)
+{
+    _cleanup_(buf_done) struct buf times = BUF_INIT;
+
+    for (size_t i = 0; i < r->count; i++) {
+        _cleanup_(buf_done) struct buf problem = BUF_INIT;
+        (void)term_text(&problem, slice_str(r->steps[i].problem), 0);
+        printf("%-4s  %s%s%s\n", r->steps[i].code == ERR_OK ? "ok" : "BAD", r->steps[i].what, problem.len ? ": " : "",
+               buf_cstr(&problem));
+    }
+    print_times(r, &times);
+    printf("%s: %s\n", place, r->good ? buf_cstr(&times) : "can not be shared by several writers as it is");
+}
+
+static void print_json(const char *place, const struct probe_result *r)
+{
+    _cleanup_(buf_done) struct buf out = BUF_INIT;
+
+    buf_str(&out, "{\"store\":");
+    buf_json_str(&out, slice_str(place));
+    buf_fmt(&out,
+            ",\"good\":%s,\"create_us\":%" PRId64 ",\"read_us\":%" PRId64 ",\"clock_offset_us\":%" PRId64
+            ",\"steps\":[",
+            r->good ? "true" : "false", r->create_us, r->read_us, r->clock_offset_us);
+    for (size_t i = 0; i < r->count; i++) {
+        buf_str(&out, i ? ",{\"what\":" : "{\"what\":");
+        buf_json_str(&out, slice_str(r->steps[i].what));
+        buf_fmt(&out, ",\"good\":%s", r->steps[i].code == ERR_OK ? "true" : "false");
+        if (r->steps[i].code != ERR_OK) {
+            buf_str(&out, ",\"problem\":");
+            buf_json_str(&out, slice_str(r->steps[i].problem));
+        }
+        buf_byte(&out, '}');
+    }
+    printf("%s]}\n", buf_cstr(&out));
+}
+
+int run_store_check(struct cli *cli)
+{
+    static const char *const formats[] = {"table", "json"};
+    const char *place = cli->args_count ? cli->args[0] : config_text(&cli->config, SET_STORE);
+    _cleanup_(store_freep) struct store *store = NULL;
+    struct probe_result result;
+    struct err err = {0};
+    size_t format;
+
+    if (!cli_choice(cli, "output", formats, ARRAY_LEN(formats), &format))
+        return EXIT_USAGE;
+    bool text = cli_value(cli, "output") ? format == 0 : term_is(stdout);
+    enum err_code rc = open_any(&cli->config, place, &store, &err);
+    if (rc == ERR_OK)
+        rc = store_probe(os_real(), store, &result, tell, &err);
+    progress_clear();
+    if (rc != ERR_OK)
+        return cli_fail("%s", err.msg);
+    if (text)
+        print_text(place, &result);
+    else
+        print_json(place, &result);
+    return result.good ? EXIT_DONE : EXIT_FAILED;
+}

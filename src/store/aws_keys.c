@@ -1,0 +1,400 @@
+/* aws_keys.c: see aws_keys.h. */
+#include "store/aws_keys.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "base/timetext.h"
+#include "store/exchange.h"
+#include "store/xml.h"
+
+#include "base/banned.h"
+
+#define RENEW_BEFORE_US INT64_C(300000000) /* keys that end sooner are renewed */
+#define RETRY_US INT64_C(10000000) /* a renewal that failed while the old keys still hold is tried again after this */
+#define FILE_BYTES_MAX (1u << 20)
+#define REPLY_BYTES_MAX (256u << 10)
+#define NEVER INT64_MAX
+
+struct aws_key_source {
+    struct os *os;
+    struct aws_key_options opt; /* its strings are ours */
+    struct exchange_pool *pool;
+    struct os_mutex *mu;
+    /* under mu, held over a renewal: the others wait for it */
+    struct buf access, secret, token;
+    int64_t expires_us, retry_us; /* wall clock */
+    bool have;
+};
+
+/* What a source found; moved into the source when whole. */
+struct found {
+    struct buf access, secret, token;
+    int64_t expires_us;
+};
+
+static const char *env_of(const char *name)
+{
+    const char *v = getenv(name);
+    return v && *v ? v : NULL;
+}
+
+static const char *env(const struct aws_key_source *s, const char *name)
+{
+    const char *v = (s->opt.env ? s->opt.env : env_of)(name);
+    return v && *v ? v : NULL;
+}
+
+static char *copy(const char *s)
+{
+    return s ? mem_str(slice_str(s)) : NULL;
+}
+
+struct aws_key_source *aws_key_source_new(struct os *os, const struct aws_key_options *opt)
+{
+    struct aws_key_source *s = mem_zalloc(sizeof(*s));
+    const struct exchange_options exchange = {
+        .ca_file = opt->ca_file, .connect_us_max = 2000000, .stall_us_max = 10000000, .exchange_us_max = 20000000};
+
+    s->os = os;
+    s->opt = *opt;
+    s->opt.access_key = copy(opt->access_key);
+    s->opt.secret_key = copy(opt->secret_key);
+    s->opt.region = copy(opt->region ? opt->region : "us-east-1");
+    s->opt.metadata_endpoint = copy(opt->metadata_endpoint ? opt->metadata_endpoint : "http://169.254.169.254");
+    s->opt.sts_endpoint = copy(opt->sts_endpoint);
+    s->opt.ca_file = NULL;
+    s->pool = exchange_pool_new(&exchange);
+    s->mu = os->ops->mutex_new(os);
+    return s;
+}
+
+static void wipe(struct buf *b)
+{
+    if (b->cap)
+        explicit_bzero(b->ptr, b->cap);
+    buf_done(b);
+}
+
+static void wipe_text(const char *s)
+{
+    if (s)
+        explicit_bzero((char *)(uintptr_t)s, strlen(s));
+    free((char *)(uintptr_t)s);
+}
+
+static void found_done(struct found *f)
+{
+    wipe(&f->access);
+    wipe(&f->secret);
+    wipe(&f->token);
+}
+
+void aws_key_source_free(struct aws_key_source *s)
+{
+    if (!s)
+        return;
+    exchange_pool_free(s->pool);
+    s->os->ops->mutex_free(s->os, s->mu);
+    wipe(&s->access);
+    wipe(&s->secret);
+    wipe(&s->token);
+    wipe_text(s->opt.access_key);
+    wipe_text(s->opt.secret_key);
+    wipe_text(s->opt.region);
+    wipe_text(s->opt.metadata_endpoint);
+    wipe_text(s->opt.sts_endpoint);
+    free(s);
+}
+
+void aws_key_copy_done(struct aws_key_copy *c)
+{
+    wipe(&c->bytes);
+    c->keys = (struct aws_keys){0};
+}
+
+static void put(struct buf *out, slice s)
+{
+    out->len = 0;
+    buf_slice(out, s);
+}
+
+/* ---- given, environment, profile */
+
+static bool from_text(const char *access, const char *secret, const char *token, struct found *out)
+{
+    if (!access || !secret)
+        return false;
+    put(&out->access, slice_str(access));
+    put(&out->secret, slice_str(secret));
+    put(&out->token, slice_str(token ? token : ""));
+    out->expires_us = NEVER;
+    return true;
+}
+
+static slice next_line(slice *rest)
+{
+    const uint8_t *end = rest->len ? memchr(rest->ptr, '\n', rest->len) : NULL;
+    slice line = slice_head(*rest, end ? (size_t)(end - rest->ptr) : rest->len);
+
+    *rest = slice_from(*rest, line.len + 1);
+    return slice_trim(line);
+}
+
+/* [profile] lines of name = value; '#' and ';' begin comments. */
+static bool profile_find(slice text, slice profile, struct found *out)
+{
+    bool here = false;
+
+    while (text.len) {
+        slice line = next_line(&text);
+        if (line.len == 0 || line.ptr[0] == '#' || line.ptr[0] == ';')
+            continue;
+        if (line.ptr[0] == '[') {
+            slice name = slice_trim(slice_of(line.ptr + 1, line.len - (line.len > 1 ? 2 : 1)));
+            here = slice_ends(line, slice_lit("]")) && slice_eq(name, profile);
+            continue;
+        }
+        const uint8_t *eq = memchr(line.ptr, '=', line.len);
+        if (!here || !eq)
+            continue;
+        slice key = slice_trim(slice_head(line, (size_t)(eq - line.ptr)));
+        slice value = slice_trim(slice_from(line, (size_t)(eq - line.ptr) + 1));
+        if (slice_eq_nocase(key, slice_lit("aws_access_key_id")))
+            put(&out->access, value);
+        else if (slice_eq_nocase(key, slice_lit("aws_secret_access_key")))
+            put(&out->secret, value);
+        else if (slice_eq_nocase(key, slice_lit("aws_session_token")))
+            put(&out->token, value);
+    }
+    out->expires_us = NEVER;
+    return out->access.len && out->secret.len;
+}
+
+/* ERR_NOT_FOUND: no such file. */
+static enum err_code from_profile(struct aws_key_source *s, struct found *out, struct err *err)
+{
+    const char *file = env(s, "AWS_SHARED_CREDENTIALS_FILE"), *profile = env(s, "AWS_PROFILE"), *home = env(s, "HOME");
+    _cleanup_(freep) char *path = file ? copy(file) : mem_fmt("%s/.aws/credentials", home ? home : "");
+    uint8_t *bytes = NULL;
+    size_t len = 0;
+
+    TRY(os_read_file(s->os, path, FILE_BYTES_MAX, &bytes, &len, err));
+    bool ok = profile_find(slice_of(bytes, len), slice_str(profile ? profile : "default"), out);
+    explicit_bzero(bytes, len);
+    free(bytes);
+    if (ok)
+        return ERR_OK;
+    if (!profile && !file)
+        return err_set(err, ERR_NOT_FOUND, "%s has no keys in [default]", path);
+    return err_set(err, ERR_INVALID, "%s has no keys in [%s]", path, profile ? profile : "default");
+}
+
+/* ---- asked for over HTTP */
+
+static enum err_code ask(struct aws_key_source *s, const char *method, const char *url,
+                         const struct exchange_header *headers, size_t headers_count, struct buf *reply,
+                         const char *who, struct err *err)
+{
+    struct exchange x = {.method = method,
+                         .url = url,
+                         .headers = headers,
+                         .headers_count = headers_count,
+                         .reply_max = REPLY_BYTES_MAX,
+                         .reply = reply};
+    enum err_code rc = ERR_OK;
+
+    exchange_run(s->pool, &x, 1);
+    if (x.code != ERR_OK)
+        rc = err_set(err, ERR_UNAVAILABLE, "credentials of %s: %s", who, x.problem);
+    else if (x.status != 200)
+        rc = err_set(err, x.status == 429 || x.status >= 500 ? ERR_UNAVAILABLE : ERR_DENIED,
+                     "credentials of %s: it answered %ld", who, x.status);
+    exchange_done(&x);
+    return rc;
+}
+
+static slice member(const json_t *doc, const char *name)
+{
+    const json_t *v = json_object_get(doc, name);
+    return json_is_string(v) ? slice_of(json_string_value(v), json_string_length(v)) : (slice){NULL, 0};
+}
+
+/* {"AccessKeyId", "SecretAccessKey", "Token", "Expiration"} of the container's and of the instance's service. */
+static enum err_code from_document(slice text, struct found *out, const char *who, struct err *err)
+{
+    json_t *doc = json_loadb((const char *)text.ptr, text.len, 0, NULL);
+    slice expires = member(doc, "Expiration");
+
+    put(&out->access, member(doc, "AccessKeyId"));
+    put(&out->secret, member(doc, "SecretAccessKey"));
+    put(&out->token, member(doc, "Token"));
+    bool ok = out->access.len && out->secret.len;
+    if (expires.len)
+        ok = ok && time_parse_rfc3339(expires, true, &out->expires_us);
+    else
+        out->expires_us = NEVER;
+    json_decref(doc);
+    return ok ? ERR_OK : err_set(err, ERR_INVALID, "credentials of %s: its answer holds no keys", who);
+}
+
+static enum err_code from_container(struct aws_key_source *s, struct found *out, struct err *err)
+{
+    const char *full = env(s, "AWS_CONTAINER_CREDENTIALS_FULL_URI");
+    const char *relative = env(s, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+    const char *token = env(s, "AWS_CONTAINER_AUTHORIZATION_TOKEN");
+    const char *token_file = env(s, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+    _cleanup_(freep) char *url = relative ? mem_fmt("http://169.254.170.2%s", relative) : copy(full);
+    _cleanup_(buf_done) struct buf reply = BUF_INIT;
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    struct exchange_header header = {"Authorization", slice_str(token ? token : "")};
+    size_t len = 0;
+
+    if (token_file) {
+        TRY(os_read_file(s->os, token_file, FILE_BYTES_MAX, &bytes, &len, err));
+        header.value = slice_trim(slice_of(bytes, len));
+    }
+    TRY(ask(s, "GET", url, &header, header.value.len != 0, &reply, "the container", err));
+    enum err_code rc = from_document(buf_view(&reply), out, "the container", err);
+    explicit_bzero(reply.ptr, reply.len);
+    return rc;
+}
+
+/* IMDSv2: a session token, then the role's name, then its keys. */
+static enum err_code from_instance(struct aws_key_source *s, struct found *out, struct err *err)
+{
+    static const char who[] = "the instance's role";
+    const char *base = s->opt.metadata_endpoint;
+    const struct exchange_header lifetime = {"X-aws-ec2-metadata-token-ttl-seconds", slice_lit("21600")};
+    _cleanup_(buf_done) struct buf token = BUF_INIT;
+    _cleanup_(buf_done) struct buf role = BUF_INIT;
+    _cleanup_(buf_done) struct buf reply = BUF_INIT;
+    _cleanup_(freep) char *token_url = mem_fmt("%s/latest/api/token", base);
+    _cleanup_(freep) char *role_url = mem_fmt("%s/latest/meta-data/iam/security-credentials/", base);
+
+    TRY(ask(s, "PUT", token_url, &lifetime, 1, &token, who, err));
+    const struct exchange_header session = {"X-aws-ec2-metadata-token", slice_trim(buf_view(&token))};
+    TRY(ask(s, "GET", role_url, &session, 1, &role, who, err));
+    slice rest = buf_view(&role), name = next_line(&rest);
+    _cleanup_(freep) char *keys_url =
+        mem_fmt("%s/latest/meta-data/iam/security-credentials/" SLICE_FMT, base, SLICE_ARG(name));
+    TRY(ask(s, "GET", keys_url, &session, 1, &reply, who, err));
+    enum err_code rc = from_document(buf_view(&reply), out, who, err);
+    explicit_bzero(reply.ptr, reply.len);
+    return rc;
+}
+
+static bool sts_element(void *arg, const struct xml_element *e)
+{
+    struct found *f = arg;
+
+    if (slice_ends(e->path, slice_lit("/Credentials/AccessKeyId")))
+        put(&f->access, e->text);
+    else if (slice_ends(e->path, slice_lit("/Credentials/SecretAccessKey")))
+        put(&f->secret, e->text);
+    else if (slice_ends(e->path, slice_lit("/Credentials/SessionToken")))
+        put(&f->token, e->text);
+    else if (slice_ends(e->path, slice_lit("/Credentials/Expiration")))
+        return time_parse_rfc3339(slice_trim(e->text), true, &f->expires_us);
+    return true;
+}
+
+/* STS AssumeRoleWithWebIdentity, the one request that is not signed. */
+static enum err_code from_web_identity(struct aws_key_source *s, const char *token_file, const char *role,
+                                       struct found *out, struct err *err)
+{
+    static const char who[] = "STS";
+    const char *session = env(s, "AWS_ROLE_SESSION_NAME"), *endpoint = env(s, "AWS_ENDPOINT_URL_STS");
+    _cleanup_(buf_done) struct buf url = BUF_INIT;
+    _cleanup_(buf_done) struct buf reply = BUF_INIT;
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t len = 0;
+
+    TRY(os_read_file(s->os, token_file, FILE_BYTES_MAX, &bytes, &len, err));
+    if (endpoint || s->opt.sts_endpoint)
+        buf_str(&url, endpoint ? endpoint : s->opt.sts_endpoint);
+    else
+        buf_fmt(&url, "https://sts.%s.amazonaws.com", s->opt.region);
+    buf_str(&url, "/?Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=");
+    aws_encode(&url, slice_str(role), false);
+    buf_str(&url, "&RoleSessionName=");
+    aws_encode(&url, slice_str(session ? session : "sluice"), false);
+    buf_str(&url, "&WebIdentityToken=");
+    aws_encode(&url, slice_trim(slice_of(bytes, len)), false);
+    out->expires_us = NEVER;
+    enum err_code rc = ask(s, "GET", buf_cstr(&url), NULL, 0, &reply, who, err);
+    explicit_bzero(url.ptr, url.len);
+    TRY(rc);
+    rc = xml_walk(buf_view(&reply), sts_element, out, err);
+    if (rc == ERR_OK && !(out->access.len && out->secret.len && out->token.len))
+        rc = err_set(err, ERR_INVALID, "credentials of STS: its answer holds no keys");
+    explicit_bzero(reply.ptr, reply.len);
+    return rc;
+}
+
+/* ---- the chain */
+
+static enum err_code look(struct aws_key_source *s, struct found *out, struct err *err)
+{
+    const char *token_file = env(s, "AWS_WEB_IDENTITY_TOKEN_FILE"), *role = env(s, "AWS_ROLE_ARN");
+
+    if (from_text(s->opt.access_key, s->opt.secret_key, NULL, out))
+        return ERR_OK;
+    if (from_text(env(s, "AWS_ACCESS_KEY_ID"), env(s, "AWS_SECRET_ACCESS_KEY"), env(s, "AWS_SESSION_TOKEN"), out))
+        return ERR_OK;
+    if (token_file && role)
+        return from_web_identity(s, token_file, role, out, err);
+    enum err_code rc = from_profile(s, out, err);
+    if (rc != ERR_NOT_FOUND)
+        return rc;
+    if (env(s, "AWS_CONTAINER_CREDENTIALS_FULL_URI") || env(s, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"))
+        return from_container(s, out, err);
+    const char *off = env(s, "AWS_EC2_METADATA_DISABLED");
+    if (!(off && strcmp(off, "true") == 0) && from_instance(s, out, err) == ERR_OK)
+        return ERR_OK;
+    return err_set(
+        err, ERR_DENIED,
+        "no S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (looked in the environment, a web "
+        "identity, ~/.aws/credentials, the container's and the instance's metadata)");
+}
+
+static enum err_code renew(struct aws_key_source *s, int64_t now, struct err *err) /* under mu */
+{
+    _cleanup_(found_done) struct found f = {.expires_us = NEVER};
+
+    s->retry_us = now + RETRY_US;
+    TRY(look(s, &f, err));
+    put(&s->access, buf_view(&f.access));
+    put(&s->secret, buf_view(&f.secret));
+    put(&s->token, buf_view(&f.token));
+    s->expires_us = f.expires_us;
+    s->have = true;
+    return ERR_OK;
+}
+
+enum err_code aws_key_source_get(struct aws_key_source *s, bool refused, struct aws_key_copy *out, struct err *err)
+{
+    int64_t now = os_wall_us(s->os);
+    enum err_code rc = ERR_OK;
+
+    os_lock(s->os, s->mu);
+    bool due = s->have && s->expires_us != NEVER && s->expires_us - RENEW_BEFORE_US < now && now >= s->retry_us;
+    if (!s->have || due || (refused && now >= s->retry_us)) {
+        rc = renew(s, now, err);
+        if (rc != ERR_OK && s->have && s->expires_us > now)
+            rc = ERR_OK; /* the old ones still hold */
+    }
+    if (rc == ERR_OK) {
+        struct buf *b = &out->bytes;
+        *out = (struct aws_key_copy){0};
+        buf_reserve(b, s->access.len + s->secret.len + s->token.len + 1);
+        buf_slice(b, buf_view(&s->access));
+        buf_slice(b, buf_view(&s->secret));
+        buf_slice(b, buf_view(&s->token));
+        out->keys.access_key = slice_of(b->ptr, s->access.len);
+        out->keys.secret_key = slice_of(b->ptr + s->access.len, s->secret.len);
+        out->keys.session_token = slice_of(b->ptr + s->access.len + s->secret.len, s->token.len);
+    }
+    os_unlock(s->os, s->mu);
+    return rc;
+}

@@ -1,0 +1,26 @@
+/* probe.h: does a store keep what the commit protocol asks of it (catalog.md section 3)? A probe can only falsify.
+ *
+ * Its keys begin with .sluice/probe/<ulid>-; it removes what it made. store/local's opening runs the quick part, `sluice store check` all of it. */
+#pragma once
+#include "store/store.h"
+
+struct probe_step {
+    const char *what;   /* "exclusive create under 16 at once" */
+    enum err_code code; /* ERR_OK: as it must be. ERR_CORRUPT: the store is no good for several writers */
+    char problem[400];
+};
+#define PROBE_STEPS_MAX 16
+struct probe_result {
+    struct probe_step steps[PROBE_STEPS_MAX];
+    size_t count;
+    bool good;               /* every step was as it must be */
+    int64_t clock_offset_us; /* the store's clock minus this machine's */
+    int64_t create_us;       /* median time of a small create, and of a read of it */
+    int64_t read_us;
+};
+/* Create, refusal of a second create, read, list and stat right after, remove: one object. */
+MUST_CHECK enum err_code store_probe_quick(struct os *os, struct store *s, struct err *err);
+/* All: also 16 creates at once, pages of a list, ranges, uploads of one and of several parts (17 MiB), removal, the clock. Steps go on after a
+ * failure; ERR_OK says that the probe ran, `good` what it found. `tell` is called before each step; may be NULL. */
+MUST_CHECK enum err_code store_probe(struct os *os, struct store *s, struct probe_result *out,
+                                     void (*tell)(const char *what), struct err *err);
