@@ -22,6 +22,7 @@ enum setting_id {
     SET_S3_SECRET_KEY,
     SET_S3_PATH_STYLE,
     SET_S3_CA_CERT,
+    SET_S3_RETRY,
     SET_ADDR,
     SET_USERNAME,
     SET_PASSWORD,

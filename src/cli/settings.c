@@ -35,6 +35,8 @@ const struct setting settings[SETTINGS_COUNT] = {
                            .help = "The bucket is in the path of URLs; false: in front of the host name"},
     [SET_S3_CA_CERT] = {"s3-ca-cert", NULL, SETTING_PATH, SCOPE_STORE, .auto_text = "those of the system",
                         .help = "PEM file with certificates to trust for the S3 server"},
+    [SET_S3_RETRY] = {"s3-retry", NULL, SETTING_TIME, SCOPE_STORE, .min = SECOND, .max = HOUR, .preset = "30s",
+                      .help = "A request that fails is sent again for this long"},
     [SET_ADDR] = {"addr", "P_ADDR", SETTING_TEXT, SCOPE_SERVER, .preset = "0.0.0.0:8000",
                   .help = "Address and port to listen on; port 0 takes any free one, [::]:8000 is IPv6"},
     [SET_USERNAME] = {"username", "P_USERNAME", SETTING_TEXT, SCOPE_SERVER | SCOPE_CLIENT, .preset = "admin",

@@ -35,6 +35,7 @@ static enum err_code open_s3(const struct config *c, slice url, struct store **o
                                    .endpoint = config_text(c, SET_S3_ENDPOINT),
                                    .path_style = config_number(c, SET_S3_PATH_STYLE) != 0,
                                    .ca_file = ca_file,
+                                   .retry_us_max = (int64_t)config_number(c, SET_S3_RETRY),
                                    .temp_dir = temp && *temp ? temp : "/tmp"};
     return store_s3_open(os_real(), &opt, aws_key_source_new(os_real(), &keys), out, err);
 }

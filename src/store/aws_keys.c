@@ -193,13 +193,14 @@ static enum err_code from_profile(struct aws_key_source *s, struct found *out, s
 /* ---- asked for over HTTP */
 
 static enum err_code ask(struct aws_key_source *s, const char *method, const char *url,
-                         const struct exchange_header *headers, size_t headers_count, struct buf *reply,
-                         const char *who, struct err *err)
+                         const struct exchange_header *header, slice body, struct buf *reply, const char *who,
+                         struct err *err)
 {
     struct exchange x = {.method = method,
                          .url = url,
-                         .headers = headers,
-                         .headers_count = headers_count,
+                         .headers = header,
+                         .headers_count = header != NULL,
+                         .body = body,
                          .reply_max = REPLY_BYTES_MAX,
                          .reply = reply};
     enum err_code rc = ERR_OK;
@@ -254,7 +255,7 @@ static enum err_code from_container(struct aws_key_source *s, struct found *out,
         TRY(os_read_file(s->os, token_file, FILE_BYTES_MAX, &bytes, &len, err));
         header.value = slice_trim(slice_of(bytes, len));
     }
-    TRY(ask(s, "GET", url, &header, header.value.len != 0, &reply, "the container", err));
+    TRY(ask(s, "GET", url, header.value.len ? &header : NULL, slice_lit(""), &reply, "the container", err));
     enum err_code rc = from_document(buf_view(&reply), out, "the container", err);
     explicit_bzero(reply.ptr, reply.len);
     return rc;
@@ -264,7 +265,7 @@ static enum err_code from_container(struct aws_key_source *s, struct found *out,
 static enum err_code from_instance(struct aws_key_source *s, struct found *out, struct err *err)
 {
     static const char who[] = "the instance's role";
-    const char *base = s->opt.metadata_endpoint;
+    const char *named = env(s, "AWS_EC2_METADATA_SERVICE_ENDPOINT"), *base = named ? named : s->opt.metadata_endpoint;
     const struct exchange_header lifetime = {"X-aws-ec2-metadata-token-ttl-seconds", slice_lit("21600")};
     _cleanup_(buf_done) struct buf token = BUF_INIT;
     _cleanup_(buf_done) struct buf role = BUF_INIT;
@@ -272,13 +273,13 @@ static enum err_code from_instance(struct aws_key_source *s, struct found *out, 
     _cleanup_(freep) char *token_url = mem_fmt("%s/latest/api/token", base);
     _cleanup_(freep) char *role_url = mem_fmt("%s/latest/meta-data/iam/security-credentials/", base);
 
-    TRY(ask(s, "PUT", token_url, &lifetime, 1, &token, who, err));
+    TRY(ask(s, "PUT", token_url, &lifetime, slice_lit(""), &token, who, err));
     const struct exchange_header session = {"X-aws-ec2-metadata-token", slice_trim(buf_view(&token))};
-    TRY(ask(s, "GET", role_url, &session, 1, &role, who, err));
+    TRY(ask(s, "GET", role_url, &session, slice_lit(""), &role, who, err));
     slice rest = buf_view(&role), name = next_line(&rest);
     _cleanup_(freep) char *keys_url =
         mem_fmt("%s/latest/meta-data/iam/security-credentials/" SLICE_FMT, base, SLICE_ARG(name));
-    TRY(ask(s, "GET", keys_url, &session, 1, &reply, who, err));
+    TRY(ask(s, "GET", keys_url, &session, slice_lit(""), &reply, who, err));
     enum err_code rc = from_document(buf_view(&reply), out, who, err);
     explicit_bzero(reply.ptr, reply.len);
     return rc;
@@ -305,7 +306,9 @@ static enum err_code from_web_identity(struct aws_key_source *s, const char *tok
 {
     static const char who[] = "STS";
     const char *session = env(s, "AWS_ROLE_SESSION_NAME"), *endpoint = env(s, "AWS_ENDPOINT_URL_STS");
+    const struct exchange_header form = {"Content-Type", slice_lit("application/x-www-form-urlencoded")};
     _cleanup_(buf_done) struct buf url = BUF_INIT;
+    _cleanup_(buf_done) struct buf body = BUF_INIT;
     _cleanup_(buf_done) struct buf reply = BUF_INIT;
     _cleanup_(freep) uint8_t *bytes = NULL;
     size_t len = 0;
@@ -315,15 +318,16 @@ static enum err_code from_web_identity(struct aws_key_source *s, const char *tok
         buf_str(&url, endpoint ? endpoint : s->opt.sts_endpoint);
     else
         buf_fmt(&url, "https://sts.%s.amazonaws.com", s->opt.region);
-    buf_str(&url, "/?Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=");
-    aws_encode(&url, slice_str(role), false);
-    buf_str(&url, "&RoleSessionName=");
-    aws_encode(&url, slice_str(session ? session : "sluice"), false);
-    buf_str(&url, "&WebIdentityToken=");
-    aws_encode(&url, slice_trim(slice_of(bytes, len)), false);
+    buf_byte(&url, '/');
+    buf_str(&body, "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=");
+    aws_encode(&body, slice_str(role), false);
+    buf_str(&body, "&RoleSessionName=");
+    aws_encode(&body, slice_str(session ? session : "sluice"), false);
+    buf_str(&body, "&WebIdentityToken=");
+    aws_encode(&body, slice_trim(slice_of(bytes, len)), false);
     out->expires_us = NEVER;
-    enum err_code rc = ask(s, "GET", buf_cstr(&url), NULL, 0, &reply, who, err);
-    explicit_bzero(url.ptr, url.len);
+    enum err_code rc = ask(s, "POST", buf_cstr(&url), &form, buf_view(&body), &reply, who, err);
+    explicit_bzero(body.ptr, body.len);
     TRY(rc);
     rc = xml_walk(buf_view(&reply), sts_element, out, err);
     if (rc == ERR_OK && !(out->access.len && out->secret.len && out->token.len))

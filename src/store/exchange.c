@@ -157,6 +157,14 @@ static void header_none(struct transfer *t, const char *line) /* "Name:": curl l
     t->headers = list;
 }
 
+static bool has_header(const struct exchange *x, const char *name)
+{
+    for (size_t i = 0; i < x->headers_count; i++)
+        if (slice_eq_nocase(slice_str(x->headers[i].name), slice_str(name)))
+            return true;
+    return false;
+}
+
 static void transfer_begin(struct exchange_pool *p, struct lane *lane, struct transfer *t, struct exchange *x)
 {
     CURL *c = curl_easy_init();
@@ -168,7 +176,8 @@ static void transfer_begin(struct exchange_pool *p, struct lane *lane, struct tr
         header_add(t, x->headers[i].name, x->headers[i].value);
     header_none(t, "Expect:");
     header_none(t, "Accept:");
-    header_none(t, "Content-Type:");
+    if (!has_header(x, "Content-Type"))
+        header_none(t, "Content-Type:");
     (void)curl_easy_setopt(c, CURLOPT_PRIVATE, t);
     (void)curl_easy_setopt(c, CURLOPT_URL, x->url);
     (void)curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");

@@ -1,0 +1,335 @@
+"""Object stores: `sluice store check` against a directory and against S3 servers, one that is good, and a proxy that loses, delays,
+breaks and falsifies what goes through it."""
+import collections
+import contextlib
+import http.client
+import http.server
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import conftest
+
+KEYS = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret"}
+
+
+class Moto:
+    """The S3 server of moto, in memory."""
+
+    def __init__(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = "http://127.0.0.1:%d" % self.port
+        self.process = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.wait()
+
+    def wait(self):
+        end = time.monotonic() + conftest.START_S
+        while time.monotonic() < end:
+            assert self.process.poll() is None, "moto ended"
+            with contextlib.suppress(OSError):
+                self.request("GET", "/")
+                return
+            time.sleep(0.1)
+        pytest.fail("moto does not answer")
+
+    def request(self, method, path):
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=conftest.HTTP_S)
+        c.request(method, path)
+        answer = c.getresponse()
+        body = answer.read()
+        c.close()
+        return answer.status, body
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(conftest.HTTP_S)
+
+
+@pytest.fixture(scope="module")
+def moto():
+    m = Moto()
+    assert m.request("PUT", "/logs")[0] == 200
+    yield m
+    m.close()
+
+
+def sluice(*args, env=None):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "SLUICE_S", "P_"))}
+    done = subprocess.run([conftest.binary(), *args], capture_output=True, text=True, timeout=300,
+                          env={**clean, "HOME": "/nonexistent", "AWS_EC2_METADATA_DISABLED": "true", **(env or {})})
+    return done
+
+
+def check(endpoint, store="s3://logs/some/prefix", env=None, more=()):
+    done = sluice("store", "check", store, "--s3-endpoint", endpoint, "--output", "json", *more, env=KEYS if env is None else env)
+    return done, (json.loads(done.stdout) if done.stdout else None)
+
+
+def bad_steps(report):
+    return {s["what"]: s["problem"] for s in report["steps"] if not s["good"]}
+
+
+# ---- a proxy with faults
+
+class Proxy(http.server.ThreadingHTTPServer):
+    """Between Sluice and an S3 server. `fault(method, path, headers, number)` names what is done to a request, or None.
+
+    Writes go through one at a time: moto looks and then writes, so that of 16 creates at once two may win, which `store check` finds."""
+
+    daemon_threads = True
+
+    def __init__(self, to, fault):
+        self.to, self.fault, self.done, self.number, self.lock = to, fault, collections.Counter(), 0, threading.Lock()
+        self.writing = threading.Lock()
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = "http://127.0.0.1:%d" % self.server_address[1]
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def handle_error(self, request, client_address):
+        pass  # broken connections are what it is for
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def answer(self, status, headers, body, cut=None):
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                self.send_header(name, value)
+        size = dict((n.lower(), v) for n, v in headers).get("content-length", "0") if self.command == "HEAD" else str(len(body))
+        self.send_header("Content-Length", size)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body if cut is None else body[:cut])
+
+    def forward(self, body, drop=()):
+        c = http.client.HTTPConnection("127.0.0.1", self.server.to, timeout=conftest.HTTP_S)
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in drop}
+        with self.server.writing if self.command in ("PUT", "POST") else contextlib.nullcontext():
+            c.request(self.command, self.path, body, headers)
+            r = c.getresponse()
+            data = r.read()
+        c.close()
+        return r.status, r.getheaders(), data
+
+    def handle_any(self):
+        server = self.server
+        with server.lock:
+            server.number += 1
+            fault = server.fault(self.command, self.path, self.headers, server.number)
+            server.done[fault] += 1
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if fault in ("reset", "refuse"):  # before it did anything
+            self.close_connection = True
+            return
+        if fault and fault.isdigit():
+            code = {"409": "ConditionalRequestConflict", "503": "SlowDown", "429": "TooManyRequests", "500": "InternalError"}[fault]
+            extra = [("Retry-After", "0")] if fault == "503" else []
+            self.answer(int(fault), extra, b"<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>so</Message></Error>" % code.encode())
+            return
+        status, headers, data = self.forward(body, ("if-none-match",) if fault == "overwrite" else ())
+        if fault == "lose":  # done, and nobody is told
+            self.close_connection = True
+            return
+        if fault == "stall":
+            time.sleep(0.3)
+        if fault == "truncate" and data:
+            self.answer(status, headers, data, cut=len(data) // 2)
+            self.close_connection = True
+            return
+        if fault == "falsify" and data and status in (200, 206):
+            data = bytes([data[0] ^ 1]) + data[1:]
+        if fault == "skew":
+            headers = [("Date", "Fri, 01 Jan 2027 00:00:00 GMT") if n.lower() == "date" else (n, v) for n, v in headers]
+        self.answer(status, headers, data)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
+
+
+@contextlib.contextmanager
+def proxy(to, fault):
+    p = Proxy(to, fault)
+    try:
+        yield p
+    finally:
+        p.shutdown()
+        p.server_close()
+
+
+# ---- tests
+
+def left_over(moto):
+    status, body = moto.request("GET", "/logs?list-type=2")
+    assert status == 200
+    return body.count(b"<Key>")
+
+
+def test_folder(tmp_path):
+    done = sluice("store", "check", str(tmp_path / "store"), "--output", "json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0 and report["good"] and len(report["steps"]) >= 8, done
+    assert not [p for p in (tmp_path / "store").rglob("*") if p.is_file()]
+
+
+def test_s3(moto):
+    with proxy(moto.port, lambda method, path, headers, number: None) as p:
+        done, report = check(p.url)
+    assert done.returncode == 0 and report["good"], done
+    assert left_over(moto) == 0
+
+
+@pytest.mark.parametrize("faults", [["503", "500", "429", "409"], ["lose", "reset"], ["truncate", "stall"]])
+def test_faults_are_ridden_out(moto, faults):
+    """Reads, lists and removals are repeated; an upload whose reply is lost finds its own nonce."""
+    rng = random.Random(7)
+
+    def fault(method, path, headers, number):
+        create = method == "PUT" and "x-amz-meta-sluice-nonce" not in headers and "partNumber" not in path
+        return None if create or rng.random() < 0.6 else rng.choice(faults)
+
+    with proxy(moto.port, fault) as p:
+        done, report = check(p.url)
+        assert done.returncode == 0 and report["good"], (done, p.done)
+        for name in faults:
+            assert p.done[name] > 0
+    assert left_over(moto) == 0
+
+
+def test_undecided_creates_are_no_verdict(moto):
+    """A lost reply of a create proves nothing against a store: the race step stays good, others say that they could not ask."""
+    with proxy(moto.port, lambda method, path, headers, number: "lose" if method == "PUT" and "race-" in path else None) as p:
+        done, report = check(p.url)
+        assert p.done["lose"] >= 16
+        assert report["good"], done
+
+
+def test_store_that_overwrites_is_found_out(moto):
+    with proxy(moto.port, lambda method, path, headers, number: "overwrite") as p:
+        done, report = check(p.url)
+    assert done.returncode == 1 and not report["good"]
+    bad = bad_steps(report)
+    assert any("16 creates" in what for what in bad) and any("upload" in what for what in bad), bad
+    assert left_over(moto) == 0
+
+
+def test_falsified_bytes_are_found_out(moto):
+    with proxy(moto.port, lambda method, path, headers, number: "falsify" if method == "GET" and "list-type" not in path else None) as p:
+        done, report = check(p.url)
+    assert done.returncode == 1 and not (report and report["good"]), done
+
+
+def test_clock(moto):
+    with proxy(moto.port, lambda method, path, headers, number: "skew") as p:
+        done, report = check(p.url)
+    assert done.returncode == 0 and abs(report["clock_offset_us"]) > 86400e6, done
+
+
+def test_what_is_wrong_is_said(moto):
+    for store, endpoint, env, text in [
+            ("s3://nope", moto.url, KEYS, "NoSuchBucket"),
+            ("s3://logs", "http://127.0.0.1:1", KEYS, "onnect"),
+            ("s3://logs", moto.url, {}, "no S3 credentials"),
+            ("s3://x", moto.url, KEYS, "no name of a bucket"),
+            ("s3://logs", "ftp://127.0.0.1", KEYS, "no endpoint"),
+            ("http://logs", moto.url, KEYS, "no address of a bucket"),
+            ("s3://logs/a/../b", moto.url, KEYS, "can not begin keys")]:
+        done, _ = check(endpoint, store, env=env, more=("--s3-retry", "1s"))
+        assert done.returncode == 1 and text in done.stderr, (store, done)
+        assert KEYS["AWS_SECRET_ACCESS_KEY"] not in done.stderr + done.stdout
+
+
+# ---- where keys come from: each is seen in what reaches the server
+
+class Seen(Proxy):
+    def __init__(self, to):
+        self.authorizations, self.tokens = set(), set()
+        super().__init__(to, self.look)
+
+    def look(self, method, path, headers, number):
+        self.authorizations.add(headers["authorization"].split("Credential=")[1].split("/")[0])
+        self.tokens.add(headers.get("x-amz-security-token"))
+
+
+def keys_seen(moto, env):
+    seen = Seen(moto.port)
+    try:
+        done, _ = check(seen.url, "s3://nope", env=env)  # one request is enough
+        assert "NoSuchBucket" in done.stderr, done
+        return seen.authorizations, seen.tokens
+    finally:
+        seen.shutdown()
+        seen.server_close()
+
+
+def test_keys_of_a_profile(moto, tmp_path):
+    file = tmp_path / "credentials"
+    file.write_text("# c\n[default]\naws_access_key_id = one\naws_secret_access_key=s\n\n[logs]\naws_access_key_id=two\n"
+                    "aws_secret_access_key = t\naws_session_token = u\n")
+    assert keys_seen(moto, {"AWS_SHARED_CREDENTIALS_FILE": str(file)}) == ({"one"}, {None})
+    assert keys_seen(moto, {"AWS_SHARED_CREDENTIALS_FILE": str(file), "AWS_PROFILE": "logs"}) == ({"two"}, {"u"})
+
+
+def test_keys_of_a_web_identity(moto, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("a.b.c\n")
+    keys, tokens = keys_seen(moto, {"AWS_WEB_IDENTITY_TOKEN_FILE": str(token), "AWS_ENDPOINT_URL_STS": moto.url,
+                                    "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/logs"})
+    assert len(keys) == 1 and None not in tokens
+
+
+class Metadata(http.server.BaseHTTPRequestHandler):
+    """IMDSv2 of an instance, and the endpoint of a container; keys that soon expire are renewed."""
+
+    def log_message(self, *args):
+        pass
+
+    def say(self, text, status=200):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def do_PUT(self):
+        self.say("imds-session")
+
+    def do_GET(self):
+        keys = {"AccessKeyId": "role-key", "SecretAccessKey": "s", "Token": "role-token", "Expiration": "2999-01-01T00:00:00Z"}
+        if self.path == "/container":
+            ok = self.headers.get("Authorization") == "Bearer x"
+            self.say(json.dumps({**keys, "AccessKeyId": "container-key"}) if ok else "no", 200 if ok else 401)
+        elif self.headers.get("X-aws-ec2-metadata-token") != "imds-session":
+            self.say("", 401)
+        elif self.path.endswith("/security-credentials/"):
+            self.say("the-role")
+        else:
+            assert self.path.endswith("/the-role")
+            self.say(json.dumps(keys))
+
+
+@pytest.fixture
+def metadata():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield "http://127.0.0.1:%d" % server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def test_keys_of_a_role(moto, metadata):
+    env = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata, "AWS_EC2_METADATA_DISABLED": "false"}
+    assert keys_seen(moto, env) == ({"role-key"}, {"role-token"})
+    env = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": metadata + "/container", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "Bearer x"}
+    assert keys_seen(moto, env) == ({"container-key"}, {"role-token"})
