@@ -2,9 +2,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/mutant.h"
 #include "base/ulid.h"
 #include "catalog/catalog_int.h"
-#include "base/mutant.h"
 
 #include "base/banned.h"
 

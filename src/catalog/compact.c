@@ -7,8 +7,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "catalog/edit.h"
 #include "base/mutant.h"
+#include "catalog/edit.h"
 
 #include "base/banned.h"
 

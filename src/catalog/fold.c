@@ -4,8 +4,8 @@
 #include <inttypes.h>
 
 #include "base/hash.h"
-#include "catalog/catalog_int.h"
 #include "base/mutant.h"
+#include "catalog/catalog_int.h"
 
 #include "base/banned.h"
 

@@ -6,8 +6,8 @@
  * moved, what was read is thrown away and everything is looked at again (R11). */
 #include <inttypes.h>
 
-#include "catalog/catalog_int.h"
 #include "base/mutant.h"
+#include "catalog/catalog_int.h"
 
 #include "base/banned.h"
 

@@ -7,8 +7,8 @@
  * the DEAD head itself goes a week later (the exception to R5). */
 #include <inttypes.h>
 
-#include "catalog/catalog_int.h"
 #include "base/mutant.h"
+#include "catalog/catalog_int.h"
 
 #include "base/banned.h"
 

@@ -8,8 +8,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "catalog/catalog_int.h"
 #include "base/mutant.h"
+#include "catalog/catalog_int.h"
 
 #include "base/banned.h"
 

@@ -27,10 +27,12 @@ const struct setting settings[SETTINGS_COUNT] = {
                        .help = "Region of the bucket"},
     [SET_S3_ACCESS_KEY] = {"s3-access-key", "P_S3_ACCESS_KEY", SETTING_TEXT, SCOPE_STORE,
                            .auto_text = "as other tools find it",
-                           .help = "Access key; without one: AWS_ACCESS_KEY_ID, a web identity, ~/.aws/credentials, the "
-                                   "container's or the instance's role, in this order"},
-    [SET_S3_SECRET_KEY] = {"s3-secret-key", "P_S3_SECRET_KEY", SETTING_TEXT, SCOPE_STORE, .auto_text = "see s3-access-key",
-                           .secret = true, .help = "Secret key that goes with it. Prefer the environment to a flag"},
+                           .help =
+                               "Access key; without one: AWS_ACCESS_KEY_ID, a web identity, ~/.aws/credentials, the "
+                               "container's or the instance's role, in this order"},
+    [SET_S3_SECRET_KEY] = {"s3-secret-key", "P_S3_SECRET_KEY", SETTING_TEXT, SCOPE_STORE,
+                           .auto_text = "see s3-access-key", .secret = true,
+                           .help = "Secret key that goes with it. Prefer the environment to a flag"},
     [SET_S3_PATH_STYLE] = {"s3-path-style", "P_S3_PATH_STYLE", SETTING_BOOL, SCOPE_STORE, .preset = "true",
                            .help = "The bucket is in the path of URLs; false: in front of the host name"},
     [SET_S3_CA_CERT] = {"s3-ca-cert", NULL, SETTING_PATH, SCOPE_STORE, .auto_text = "those of the system",
