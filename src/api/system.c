@@ -196,6 +196,23 @@ static void print_process(struct api *api, struct buf *out)
     buf_fmt(out, "process_threads %llu\n", entries_of("/proc/self/task"));
 }
 
+static bool count_damaged(void *arg, slice name, const char *why)
+{
+    (void)name, (void)why;
+    ++*(unsigned *)arg;
+    return true;
+}
+
+static void print_damaged(struct api *api, struct buf *out)
+{
+    unsigned n = 0;
+
+    catalog_list_damaged(lake_catalog(api->lake), count_damaged, &n);
+    family(out, "sluice_damaged_streams", "gauge",
+           "streams out of service, as an object of theirs cannot be read; the log and pmeta say which");
+    buf_fmt(out, "sluice_damaged_streams %u\n", n);
+}
+
 static void print_wal(struct api *api, struct buf *out)
 {
     struct wal_stat s;
@@ -229,6 +246,7 @@ void handle_metrics(struct request *r)
 
     print_streams(r, out);
     print_wal(r->api, out);
+    print_damaged(r->api, out);
     print_process(r->api, out);
     metrics_print(out);
     r->answer.status = 200;

@@ -58,6 +58,7 @@ static void stream_free(struct stream *s)
     free(s->unfolded);
     stream_version_unref(s->version);
     head_unref(s->head);
+    free(s->damage);
     free(s->name);
     free(s);
 }
@@ -140,7 +141,7 @@ void stream_rebuild(struct catalog *cat, struct stream *s)
 {
     const struct lane *own = cat->session.lane;
 
-    if (s->dead || !s->head)
+    if (s->dead || !s->head || s->damage)
         return;
     s->held = false;
     if (own && lane_busy(cat, own)) {
@@ -191,7 +192,8 @@ void stream_install(struct catalog *cat, struct stream *s, struct head *h)
     struct head *old = NULL;
 
     os_lock(cat->os, cat->mu);
-    if (!s->head || s->head->slot < h->slot) {
+    char *damage = move_ptr(s->damage);
+    if (!s->head || s->head->slot < h->slot || damage) {
         old = s->head;
         s->head = h;
         h = NULL;
@@ -203,6 +205,9 @@ void stream_install(struct catalog *cat, struct stream *s, struct head *h)
     os_unlock(cat->os, cat->mu);
     head_unref(old);
     head_unref(h);
+    if (damage && cat->on_damage)
+        cat->on_damage(cat->damage_arg, slice_str(s->name), DAMAGE_OVER, damage);
+    free(damage);
 }
 
 enum err_code stream_reload(struct catalog *cat, struct stream *s, struct err *err)
@@ -215,14 +220,15 @@ enum err_code stream_reload(struct catalog *cat, struct stream *s, struct err *e
     seq_head(&seq, slice_str(s->name), &s->sid);
     os_lock(cat->os, cat->mu);
     old = s->head ? head_ref(s->head) : NULL;
+    bool damaged = s->damage != NULL;
     os_unlock(cat->os, cat->mu);
     TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_HEAD, &slot, err));
     if (slot.seq == SLOT_NONE) {
-        if (old) /* a head was there: only a sweep of a dead incarnation removes them all (R5) */
+        if (old && !damaged) /* a head was there: only a sweep of a dead incarnation removes them all (R5) */
             stream_forget(cat, s);
         return err_set(err, ERR_NOT_FOUND, "%s has no head", s->name);
     }
-    if (old && old->slot == slot.seq)
+    if (old && old->slot == slot.seq && !damaged)
         return ERR_OK;
     enum err_code rc = head_decode(&slot, old, &h, err);
     if (rc != ERR_OK) {
@@ -246,6 +252,9 @@ enum err_code head_update(struct catalog *cat, struct stream *s, head_edit_fn ed
         _cleanup_(head_unrefp) struct head *old = NULL, *next = NULL;
         _cleanup_(buf_done) struct buf body = BUF_INIT;
         bool changed = false;
+        rc = stream_check(cat, s, err);
+        if (rc != ERR_OK)
+            break;
         os_lock(cat->os, cat->mu);
         old = s->head && !s->head->dead ? head_ref(s->head) : NULL;
         os_unlock(cat->os, cat->mu);
@@ -266,14 +275,21 @@ enum err_code head_update(struct catalog *cat, struct stream *s, head_edit_fn ed
                            .body = buf_view(&body)};
         seq_nonce(&cat->io, &a.nonce);
         next->nonce = a.nonce;
-        rc = seq_append(&cat->io, &a, err);
-        if (rc == ERR_OK)
+        struct err why = {0};
+        rc = seq_append(&cat->io, &a, &why); /* ERR_CORRUPT: what stands there is no head */
+        if (rc == ERR_OK) {
             stream_install(cat, s, move_ptr(next));
-        if (rc != ERR_CONFLICT)
             break;
-        rc = stream_reload(cat, s, err);
-        if (rc != ERR_OK)
+        }
+        if (rc == ERR_CONFLICT)
+            rc = stream_reload(cat, s, &why);
+        if (is_damage(rc)) /* the loop's beginning says it */
+            stream_quarantine(cat, s, &why);
+        else if (rc != ERR_OK) {
+            if (err)
+                *err = why;
             break;
+        }
     }
     gate_leave(cat, buf_view(&seq));
     return rc;
@@ -362,8 +378,15 @@ static struct stream *stream_intern(struct catalog *cat, struct stream *s)
     struct stream *have = map_get(&cat->by_sid, sid_slice(&s->sid)),
                   *older = map_get(&cat->by_name, slice_str(s->name));
     if (have) {
-        have->refs++;
-    } else if (s->head && !s->head->dead && (!older || older->name_slot < s->name_slot)) {
+        have->refs += have != s; /* else the caller's */
+        if (have == s && !s->dead && older != s && (!older || older->name_slot < s->name_slot)) {
+            /* it waited for its name to be readable, or its head */
+            if (older)
+                forget(cat, older);
+            map_put(&cat->by_name, slice_str(s->name), s);
+        }
+        s = have == s ? NULL : s;
+    } else if ((s->damage || (s->head && !s->head->dead)) && (!older || older->name_slot < s->name_slot)) {
         stream_rebuild(cat, s);
         map_put(&cat->by_sid, sid_slice(&s->sid), s);
         if (older)
@@ -379,52 +402,120 @@ static struct stream *stream_intern(struct catalog *cat, struct stream *s)
     return have;
 }
 
-/* The stream of a LIVE name slot, with its tail head; helps where head 0 is missing. *out NULL: its head is DEAD, or its name
- * went on meanwhile. */
+/* Whether anything but heads stands below an incarnation: then its head 0 is not missing because its creator died. */
+static bool not_head(void *arg, const struct store_list_item *item)
+{
+    bool *any = arg;
+
+    *any |= !slice_ends(item->key, slice_lit("/_head/"));
+    return !*any;
+}
+
+static enum err_code head_help(struct catalog *cat, slice name, const struct slot *slot, struct stream *s,
+                               struct err *err)
+{
+    _cleanup_(head_unrefp) struct head *first = NULL;
+    _cleanup_(buf_done) struct buf dir = BUF_INIT;
+    bool known, any = false;
+
+    stream_dir_put(&dir, name, &s->sid);
+    TRY(cat->store->ops->list(cat->store, buf_view(&dir), slice_lit(""), true, not_head, &any, err));
+    if (any)
+        return err_set(err, ERR_CORRUPT, "%s_head/ is empty, but there are files beside it", buf_cstr(&dir));
+    enum err_code rc = head_first(name, slot, &s->sid, &first, err);
+    if (rc != ERR_OK) {
+        (void)err_wrap(err, ".sluice/names/ of %s, slot %" PRIu64, s->name, slot->seq);
+        return rc;
+    }
+    TRY(head_create(cat, first, &known, err));
+    if (!known)
+        return stream_reload(cat, s, err);
+    stream_install(cat, s, move_ptr(first));
+    return ERR_OK;
+}
+
+/* The stream of a LIVE name slot, with its tail head, or out of service; helps where head 0 is missing. *out NULL: its head is DEAD, or
+ * its name went on meanwhile. */
 static enum err_code stream_load(struct catalog *cat, slice name, const struct slot *slot, const struct sid *sid,
                                  struct stream **out, struct err *err)
 {
-    struct stream *have = stream_get(cat, sid);
-    _cleanup_(head_unrefp) struct head *first = NULL;
-    bool known;
+    struct stream *s = stream_get(cat, sid);
+    struct err why = {0};
 
-    if (have) {
-        *out = have;
+    if (s && !stream_damaged(cat, s)) {
+        *out = s;
         return ERR_OK;
     }
-    struct stream *s = stream_new(name, sid);
+    bool fresh = !s;
+    if (fresh)
+        s = stream_new(name, sid);
+    os_lock(cat->os, cat->mu);
     s->name_slot = slot->seq;
-    enum err_code rc = stream_reload(cat, s, err);
-    if (rc == ERR_NOT_FOUND) {
-        rc = head_first(name, slot, sid, &first, err);
-        if (rc == ERR_OK)
-            rc = head_create(cat, first, &known, err);
-        if (rc == ERR_OK && known)
-            s->head = move_ptr(first);
-        else if (rc == ERR_OK)
-            rc = stream_reload(cat, s, err);
+    os_unlock(cat->os, cat->mu);
+    enum err_code rc = stream_reload(cat, s, &why);
+    if (rc == ERR_NOT_FOUND)
+        rc = head_help(cat, name, slot, s, &why);
+    if (is_damage(rc)) {
+        stream_quarantine(cat, s, &why);
+        rc = ERR_OK;
     }
     if (rc != ERR_OK) {
-        stream_free(s);
+        stream_unref(cat, s);
+        if (err)
+            *err = why;
         return rc;
     }
-    stream_version_unref(move_ptr(s->version)); /* interned below, with what the lanes hold */
+    if (fresh)
+        stream_version_unref(move_ptr(s->version)); /* interned below, with what the lanes hold */
     *out = stream_intern(cat, s);
     return ERR_OK;
 }
 
-/* Reads the name's tail; LIVE: loads the stream. *out NULL: the name is free. */
-static enum err_code name_pull(struct catalog *cat, slice name, struct name_state *state, struct stream **out,
-                               struct err *err)
+/* Reads the name's tail; LIVE: loads the stream. *out NULL: the name is free. ERR_CORRUPT: out of service, and noted. */
+enum err_code name_pull(struct catalog *cat, slice name, struct name_state *state, struct stream **out, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
     _cleanup_(slot_done) struct slot slot = {0};
+    struct err why = {0};
 
     *out = NULL;
     seq_name(&seq, name);
-    TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_NAME, &slot, err));
-    TRY(name_state_get(&slot, state, err));
+    enum err_code rc = seq_read_tail(&cat->io, buf_view(&seq), SLOT_NAME, &slot, &why);
+    if (rc == ERR_OK) {
+        rc = name_state_get(&slot, state, &why);
+        if (rc != ERR_OK)
+            (void)err_wrap(&why, "%s%020" PRIu64, buf_cstr(&seq), slot.seq);
+    }
+    if (is_damage(rc)) {
+        name_quarantine(cat, name, &why);
+        return catalog_check(cat, name, err);
+    }
+    if (rc != ERR_OK) {
+        if (err)
+            *err = why;
+        return rc;
+    }
+    name_good(cat, name);
     return state->live ? stream_load(cat, name, &slot, &state->sid, out, err) : ERR_OK;
+}
+
+/* Of a record whose name cannot be read: its entries wait with it. */
+static struct stream *stream_waiting(struct catalog *cat, slice name, const struct sid *sid)
+{
+    struct stream *s = stream_new(name, sid);
+
+    s->damage = mem_str(slice_lit("its name cannot be read"));
+    os_lock(cat->os, cat->mu);
+    struct stream *have = map_get(&cat->by_sid, sid_slice(sid));
+    if (!have) {
+        map_put(&cat->by_sid, sid_slice(&s->sid), s);
+        have = move_ptr(s);
+    }
+    have->refs++;
+    os_unlock(cat->os, cat->mu);
+    if (s)
+        stream_free(s);
+    return have;
 }
 
 enum err_code stream_of_record(struct catalog *cat, slice name, const struct sid *sid, struct stream **out,
@@ -435,7 +526,12 @@ enum err_code stream_of_record(struct catalog *cat, slice name, const struct sid
     *out = stream_get(cat, sid);
     if (*out || name.len == 0)
         return ERR_OK;
-    TRY(name_pull(cat, name, &state, out, err));
+    enum err_code rc = name_pull(cat, name, &state, out, err);
+    if (rc == ERR_CORRUPT && name_bad(cat, name)) {
+        *out = stream_waiting(cat, name, sid);
+        return ERR_OK;
+    }
+    TRY(rc);
     if (*out && memcmp((*out)->sid.text, sid->text, 26) != 0) {
         stream_unref(cat, *out);
         *out = NULL;
@@ -473,13 +569,16 @@ enum err_code catalog_resolve(struct catalog *cat, slice name, struct stream_ver
     }
     if (stream_name_check(name, NULL) != ERR_OK)
         return err_set(err, ERR_NOT_FOUND, "Stream not found: " SLICE_FMT, SLICE_ARG(name));
+    TRY(catalog_check(cat, name, err)); /* not with IO for each request: a fold looks again */
     seq_name(&seq, name);
     gate_enter(cat, buf_view(&seq));
     enum err_code rc = name_pull(cat, name, &state, &s, err);
     gate_leave(cat, buf_view(&seq));
     TRY(rc);
     v = s ? version_of(cat, s) : NULL;
+    rc = s ? stream_check(cat, s, err) : ERR_OK;
     stream_unref(cat, s);
+    TRY(rc);
     if (!v)
         return err_set(err, ERR_NOT_FOUND, "Stream not found: " SLICE_FMT, SLICE_ARG(name));
     *out = v;
@@ -504,7 +603,12 @@ enum err_code catalog_snapshot(struct catalog *cat, const struct sid *sid,
         if (pin)
             pin(arg, v);
     }
+    if (s)
+        s->refs++;
     os_unlock(cat->os, cat->mu);
+    enum err_code rc = s && !v ? stream_check(cat, s, err) : ERR_OK;
+    stream_unref(cat, s);
+    TRY(rc);
     if (!v)
         return err_set(err, ERR_NOT_FOUND, "no stream %s", sid->text);
     *out = v;
@@ -653,13 +757,16 @@ enum err_code catalog_create(struct catalog *cat, slice name, const struct strea
 
     if (!v) {
         TRY(stream_name_check(name, err));
+        TRY(catalog_check(cat, name, err));
         seq_name(&seq, name);
         gate_enter(cat, buf_view(&seq));
         enum err_code rc = create_in_gate(cat, buf_view(&seq), name, config, schema, &created, &s, err);
         gate_leave(cat, buf_view(&seq));
         TRY(rc);
         v = s ? version_of(cat, s) : NULL;
+        rc = s ? stream_check(cat, s, err) : ERR_OK;
         stream_unref(cat, s);
+        TRY(rc);
     }
     if (!v)
         return err_set(err, ERR_UNAVAILABLE, "stream " SLICE_FMT " was deleted meanwhile", SLICE_ARG(name));
@@ -874,8 +981,12 @@ static enum err_code cluster_open(struct catalog *cat, uint32_t shards, struct e
         _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
         seq_cluster(&seq);
         TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_CLUSTER, &slot, err));
-        if (slot.seq != SLOT_NONE)
-            return cluster_read(cat, &slot, err);
+        if (slot.seq != SLOT_NONE) {
+            enum err_code rc = cluster_read(cat, &slot, err);
+            if (rc != ERR_OK)
+                (void)err_wrap(err, "%s%020" PRIu64, buf_cstr(&seq), slot.seq);
+            return rc;
+        }
         cluster_body(cat, shards, &body);
         struct append a = {.seq = buf_view(&seq),
                            .kind = APPEND_NAME,
@@ -946,6 +1057,8 @@ static enum err_code names_load(struct catalog *cat, struct err *err)
         struct stream *s = NULL;
         if (rc == ERR_OK && name_decode(slice_str(scan.tails[i]), &name)) {
             rc = name_pull(cat, buf_view(&name), &state, &s, err);
+            if (rc == ERR_CORRUPT && name_bad(cat, buf_view(&name)))
+                rc = ERR_OK; /* out of service: the others are not */
             stream_unref(cat, s);
         }
         free(scan.tails[i]);
@@ -985,7 +1098,16 @@ enum err_code catalog_open(struct os *os, struct store *store, const struct cata
     cat->fence_us = opt->fence_us;
     (void)snprintf(cat->node_id, sizeof(cat->node_id), "%s", opt->node_id ? opt->node_id : "");
     cat->endpoint = mem_str(slice_str(opt->endpoint));
+    cat->on_damage = opt->on_damage;
+    cat->damage_arg = opt->damage_arg;
     enum err_code rc = load_all(cat, opt, err);
+    if (rc == ERR_CORRUPT && err) {
+        const struct err why = *err;
+        (void)err_set(err, rc,
+                      "%s; this object is about all streams: put it back from a copy of the store, as "
+                      "docs/operations.md says under \"Damaged objects\"",
+                      why.msg);
+    }
     if (rc != ERR_OK) {
         catalog_close(cat);
         return rc;
@@ -1005,6 +1127,7 @@ void catalog_close(struct catalog *cat)
     map_done(&cat->by_sid);
     map_done(&cat->by_name);
     map_done(&cat->gates);
+    quarantine_done(cat);
     for (size_t i = 0; i < cat->lanes_count; i++)
         free(cat->lanes[i]);
     free(cat->lanes);

@@ -16,12 +16,24 @@ struct catalog;
 struct sid {
     char text[27]; /* ULID, lower case */
 };
+/* DAMAGE  An object of one stream that cannot be read (its name, its tail head) takes that stream out of service, and nothing else: calls
+ * for it answer ERR_CORRUPT and name the object, its records wait in their lanes (the checkpoint of its shard stays below them), and
+ * each fold looks again, so that a restored object ends it. A damaged manifest takes only the files it names out of reach. What belongs
+ * to all streams (lane records, checkpoints, the cluster slot) stops the call instead. Each finding is told once. */
+enum catalog_damage {
+    DAMAGE_STREAM, /* out of service */
+    DAMAGE_PART,   /* some of its files, or a round of maintenance, are out of reach */
+    DAMAGE_OVER,   /* it is in service again */
+};
+typedef void (*catalog_damage_fn)(void *arg, slice stream, enum catalog_damage kind, const char *why);
 struct catalog_options {
     uint32_t shards;               /* 4; fixed in .sluice/cluster by the first start */
     int64_t snapshot_retention_us; /* 1 h: superseded versions stay readable */
     int64_t fence_us;              /* T_fence; 0 with no other node registered */
     const char *node_id;           /* ULID from the data directory */
     const char *endpoint;
+    catalog_damage_fn on_damage; /* may be NULL; called without a lock, also from catalog_open() */
+    void *damage_arg;
 };
 MUST_CHECK enum err_code catalog_open(struct os *os, struct store *store, const struct catalog_options *opt,
                                       struct catalog **out, struct err *err);
@@ -61,7 +73,7 @@ const struct stream_stats *stream_version_stats(const struct stream_version *v);
 void stream_version_day(const struct stream_version *v, slice day, uint64_t out[3]);
 
 MUST_CHECK enum err_code stream_name_check(slice name, struct err *err); /* contract 3.1 */
-/* Cached; a miss pulls. ERR_NOT_FOUND. */
+/* Cached; a miss pulls. ERR_NOT_FOUND; ERR_CORRUPT: out of service (DAMAGE). */
 MUST_CHECK enum err_code catalog_resolve(struct catalog *cat, slice name, struct stream_version **out, struct err *err);
 MUST_CHECK enum err_code catalog_by_sid(struct catalog *cat, const struct sid *sid, struct stream_version **out,
                                         struct err *err);
@@ -79,6 +91,10 @@ MUST_CHECK enum err_code catalog_evolve(struct catalog *cat, const struct sid *s
 /* Names of live streams, sorted; fn returns false to stop. */
 MUST_CHECK enum err_code catalog_list(struct catalog *cat, bool (*fn)(void *arg, struct stream_version *v), void *arg,
                                       struct err *err);
+/* ERR_CORRUPT and why, if the stream of this name is out of service. Without IO. */
+MUST_CHECK enum err_code catalog_check(struct catalog *cat, slice name, struct err *err);
+/* Streams out of service, sorted by name; fn returns false to stop. */
+void catalog_list_damaged(struct catalog *cat, bool (*fn)(void *arg, slice name, const char *why), void *arg);
 
 /* ---- commits: one lane, one session */
 struct catalog_file {
@@ -133,6 +149,9 @@ struct plan {
     struct plan_file *files; /* newest first (by tmax) */
     size_t count;
     uint64_t total; /* files before pruning */
+    struct plan_file
+        *lost; /* manifests in the time range that cannot be read: key, rows; their files are not in the plan */
+    size_t lost_count;
 };
 MUST_CHECK enum err_code stream_version_plan(struct stream_version *v, int64_t tmin_us, int64_t tmax_us,
                                              const struct plan_range *ranges, size_t ranges_count, struct plan *out,

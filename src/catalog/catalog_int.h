@@ -3,6 +3,7 @@
  *   catalog.c  open, close, the tables of streams; create, drop, configure, evolve
  *   view.c     stream_version: what a snapshot sees; plan.c: which files of it
  *   session.c  our lane: OPEN, DATA, SEAL          lanes.c  reading lanes of everybody, checkpoints
+ *   damage.c   streams out of service
  *   fold.c     lane records into heads              gc.c, reconcile.c, compact.c, expire.c, report.c, inspect.c  maintenance
  *
  * IN MEMORY  A stream has its newest known head and the entries of lane records that this head does not cover (`unfolded`); a version
@@ -39,6 +40,7 @@ struct stream {
     size_t unfolded_count, unfolded_cap;
     struct stream_version *version; /* NULL once dead */
     bool held, dead;
+    char *damage;          /* why it is out of service (no version then), or NULL; head may be NULL */
     uint64_t compact_slot; /* compaction found nothing to gain in this head */
     int64_t compact_after_us;
 };
@@ -83,6 +85,10 @@ struct catalog {
     struct map gates;   /* names of sections entered */
     struct map by_name; /* -> struct stream; live ones */
     struct map by_sid;
+    struct map bad_names; /* -> struct bad_name: their slot cannot be read */
+    struct map told;      /* damage that was reported; key and value are its text */
+    catalog_damage_fn on_damage;
+    void *damage_arg;
     struct lane **lanes;
     size_t lanes_count, lanes_cap;
     struct session session;
@@ -133,6 +139,32 @@ MUST_CHECK enum err_code nodes_others(struct catalog *cat, size_t *out,
                                       struct err *err); /* registered nodes but for us */
 /* Appends the DEAD head of an incarnation that is dead by name. */
 MUST_CHECK enum err_code head_kill(struct catalog *cat, struct stream *s, struct err *err);
+
+/* The tail of a name, and its stream if it is LIVE: damage.c looks again with it. */
+MUST_CHECK enum err_code name_pull(struct catalog *cat, slice name, struct name_state *state, struct stream **out,
+                                   struct err *err);
+
+/* ---- damage.c */
+/* Is this what reading one object answers when the object, not the store, is at fault? */
+static inline bool is_damage(enum err_code rc)
+{
+    return rc == ERR_CORRUPT || rc == ERR_INVALID;
+}
+void stream_quarantine(struct catalog *cat, struct stream *s, const struct err *why);
+bool stream_damaged(struct catalog *cat, const struct stream *s);
+/* ERR_CORRUPT and why, if it is out of service. */
+MUST_CHECK enum err_code stream_check(struct catalog *cat, const struct stream *s, struct err *err);
+void name_quarantine(struct catalog *cat, slice name, const struct err *why);
+bool name_bad(struct catalog *cat, slice name);
+void name_good(struct catalog *cat, slice name);
+/* Part of a stream is out of reach: told once. */
+void damage_note(struct catalog *cat, slice stream, const char *why);
+/* manifest_load() of a head; *whole false: it is damaged or missing, and noted. */
+MUST_CHECK enum err_code manifest_try(struct catalog *cat, const struct head *h, struct manifest *m,
+                                      const struct slm **out, bool *whole, struct err *err);
+/* Looks again at all that is out of service. */
+void damage_retry(struct catalog *cat);
+void quarantine_done(struct catalog *cat);
 
 /* ---- versions (view.c) */
 struct stream_version {

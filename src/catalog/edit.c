@@ -5,7 +5,6 @@
 struct removal {
     struct catalog *cat;
     struct head *h;
-    slice dir;
     int64_t from_us, to_us;
     file_match_fn match;
     void *arg;
@@ -38,12 +37,13 @@ static enum err_code remove_in_manifest(const struct removal *r, struct manifest
     struct entry_list kept = {0};
     size_t before = r->removed->count;
     const struct slm *m;
+    bool whole;
 
     *touched = false;
     if (ref->tmax_us < r->from_us || ref->tmin_us > r->to_us)
         return ERR_OK;
-    TRY(manifest_load(r->cat->store, r->dir, ref, &m, err));
-    for (uint32_t i = 0; i < m->count; i++) {
+    TRY(manifest_try(r->cat, r->h, ref, &m, &whole, err));
+    for (uint32_t i = 0; whole && i < m->count; i++) {
         struct entry *e = slm_entry(m, i);
         entry_list_add(goes(r, e) ? r->removed : &kept, e);
     }
@@ -57,13 +57,10 @@ static enum err_code remove_in_manifest(const struct removal *r, struct manifest
 enum err_code head_remove(struct catalog *cat, struct head *h, int64_t from_us, int64_t to_us, file_match_fn match,
                           void *arg, struct entry_list *removed, struct err *err)
 {
-    _cleanup_(buf_done) struct buf dir = BUF_INIT;
-    struct removal r = {cat, h, {0}, from_us, to_us, match, arg, removed};
+    struct removal r = {cat, h, from_us, to_us, match, arg, removed};
     size_t kept = 0;
     enum err_code rc = ERR_OK;
 
-    stream_dir_put(&dir, h->name, &h->sid);
-    r.dir = buf_view(&dir);
     remove_inline(&r);
     for (size_t i = 0; i < h->manifests_count; i++) {
         bool touched = false;
@@ -81,15 +78,14 @@ enum err_code head_remove(struct catalog *cat, struct head *h, int64_t from_us, 
 enum err_code head_each(struct catalog *cat, struct head *h,
                         enum err_code (*fn)(void *arg, struct entry *e, struct err *err), void *arg, struct err *err)
 {
-    _cleanup_(buf_done) struct buf dir = BUF_INIT;
     const struct slm *m;
+    bool whole;
 
-    stream_dir_put(&dir, h->name, &h->sid);
     for (size_t i = 0; i < h->files.count; i++)
         TRY(fn(arg, h->files.items[i], err));
     for (size_t i = 0; i < h->manifests_count; i++) {
-        TRY(manifest_load(cat->store, buf_view(&dir), h->manifests[i], &m, err));
-        for (uint32_t k = 0; k < m->count; k++) {
+        TRY(manifest_try(cat, h, h->manifests[i], &m, &whole, err));
+        for (uint32_t k = 0; whole && k < m->count; k++) {
             _cleanup_(entry_unrefp) struct entry *e = slm_entry(m, k);
             TRY(fn(arg, e, err));
         }

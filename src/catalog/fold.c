@@ -33,16 +33,20 @@ static enum err_code take_small(struct spill *s, struct err *err)
         small += h->manifests[i]->count < MANIFEST_SMALL_MAX;
     if (small < MANIFEST_MERGE_MIN)
         return ERR_OK;
-    for (size_t i = 0; i < h->manifests_count; i++) /* all are readable before one leaves the head */
+    for (size_t i = 0; i < h->manifests_count; i++) { /* none leaves the head before all that are whole were read */
+        bool whole;
         if (h->manifests[i]->count < MANIFEST_SMALL_MAX)
-            TRY(manifest_load(s->cat->store, s->dir, h->manifests[i], &m, err));
+            TRY(manifest_try(s->cat, h, h->manifests[i], &m, &whole, err));
+    }
     for (size_t i = 0; i < h->manifests_count; i++) {
         struct manifest *ref = h->manifests[i];
-        if (ref->count >= MANIFEST_SMALL_MAX || total + ref->count > MANIFEST_FILES_MAX) {
+        bool whole = false;
+        if (ref->count < MANIFEST_SMALL_MAX && total + ref->count <= MANIFEST_FILES_MAX)
+            TRY(manifest_try(s->cat, h, ref, &m, &whole, err));
+        if (!whole) {
             h->manifests[kept++] = ref;
             continue;
         }
-        TRY(manifest_load(s->cat->store, s->dir, ref, &m, err));
         for (uint32_t r = 0; r < m->count; r++)
             entry_list_add(&s->all, slm_entry(m, r));
         total += ref->count;
@@ -166,12 +170,13 @@ static enum err_code fold_stream(struct catalog *cat, struct stream *s, struct c
     struct folding f = {cat, 0};
 
     os_lock(cat->os, cat->mu);
-    bool dirty = s->unfolded_count > 0 && !s->dead;
+    bool dirty = s->unfolded_count > 0 && !s->dead && !s->damage;
     os_unlock(cat->os, cat->mu);
     if (!dirty)
         return ERR_OK;
     enum err_code rc = head_update(cat, s, edit_fold, &f, err);
-    if (rc == ERR_NOT_FOUND) /* deleted: its entries are dropped */
+    if (rc == ERR_NOT_FOUND ||
+        (rc == ERR_CORRUPT && stream_damaged(cat, s))) /* deleted: its entries are dropped; or they wait */
         return ERR_OK;
     if (rc == ERR_OK && f.records) {
         out->folded_records += f.records;
@@ -202,6 +207,38 @@ static void positions_now(struct catalog *cat, struct positions *p)
         q->slot = cat->lanes[i]->pos;
     }
     os_unlock(cat->os, cat->mu);
+}
+
+/* Entries that are in no head yet hold the checkpoint back: those of streams out of service. */
+static void positions_limit(struct catalog *cat, uint32_t shard, struct stream **all, size_t count, struct positions *p)
+{
+    os_lock(cat->os, cat->mu);
+    for (size_t i = 0; i < count; i++) {
+        const struct stream *s = all[i];
+        if (s->dead || sid_shard(&s->sid, cat->shards_count) != shard)
+            continue;
+        for (size_t k = 0; k < s->unfolded_count; k++) {
+            const struct unfolded *u = &s->unfolded[k];
+            slice lane = slice_str(u->lane->name);
+            if (s->head && head_covers(s->head, lane, u->slot))
+                continue;
+            for (size_t j = p->count; j-- > 0;) {
+                if (!slice_eq(slice_str(p->items[j].lane), lane) || p->items[j].slot < u->slot)
+                    continue;
+                if (u->slot > 0)
+                    p->items[j].slot = u->slot - 1;
+                else /* nothing of this lane */
+                    p->items[j] = p->items[--p->count];
+            }
+        }
+    }
+    os_unlock(cat->os, cat->mu);
+}
+
+static void positions_copy(const struct positions *from, struct positions *to)
+{
+    for (size_t i = 0; i < from->count; i++)
+        *ARRAY_PUSH(to->items, to->count, to->cap) = from->items[i];
 }
 
 static bool positions_new(const struct shard *s, const struct positions *p)
@@ -276,7 +313,14 @@ static enum err_code fold_shard(struct catalog *cat, uint32_t shard, struct stre
     for (size_t i = 0; i < count; i++)
         if (sid_shard(&all[i]->sid, cat->shards_count) == shard)
             TRY(fold_stream(cat, all[i], out, err));
-    return MUTANT(7) ? ERR_OK : checkpoint_append(cat, shard, p, lost, err);
+    if (MUTANT(7))
+        return ERR_OK;
+    struct positions done = {0};
+    positions_copy(p, &done);
+    positions_limit(cat, shard, all, count, &done);
+    enum err_code rc = checkpoint_append(cat, shard, &done, lost, err);
+    free(done.items);
+    return rc;
 }
 
 static enum err_code fold_round(struct catalog *cat, bool *again, struct catalog_work *out, struct err *err)
@@ -307,6 +351,7 @@ enum err_code catalog_fold(struct catalog *cat, struct catalog_work *out, struct
     enum err_code rc = ERR_OK;
 
     gate_enter(cat, slice_lit("fold"));
+    damage_retry(cat);
     for (int tries = 0; rc == ERR_OK && again && tries < FOLD_TRIES_MAX; tries++)
         rc = fold_round(cat, &again, out, err);
     gate_leave(cat, slice_lit("fold"));

@@ -271,9 +271,14 @@ static enum err_code streams_gc(struct catalog *cat, int64_t now_us, struct cata
         from++;
     for (size_t i = 0; i < n && rc == ERR_OK && looked < GC_OBJECTS_MAX; i++) {
         struct stream *s = all[(from + i) % n];
-        rc = stream_gc(cat, s, now_us, &looked, out, err);
-        if (rc == ERR_NOT_FOUND) /* swept meanwhile */
+        struct err why = {0};
+        rc = stream_damaged(cat, s) ? ERR_OK : stream_gc(cat, s, now_us, &looked, out, &why);
+        if (is_damage(rc)) /* what cannot be read may name anything: nothing of this stream is deleted */
+            damage_note(cat, slice_str(s->name), why.msg);
+        if (rc == ERR_NOT_FOUND || is_damage(rc)) /* swept meanwhile */
             rc = ERR_OK;
+        else if (rc != ERR_OK && err)
+            *err = why;
         cat->gc_after = s->sid;
     }
     streams_release(cat, all, n);

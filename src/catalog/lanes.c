@@ -81,7 +81,10 @@ static enum err_code record_read(struct catalog *cat, struct lane *lane, slice s
     if (*end)
         return ERR_OK;
     TRY(rc);
-    return record_get(cat, &s, ARRAY_PUSH(out->items, out->count, out->cap), err);
+    rc = record_get(cat, &s, ARRAY_PUSH(out->items, out->count, out->cap), err);
+    if (rc != ERR_OK)
+        (void)err_wrap(err, SLICE_FMT "%020" PRIu64, SLICE_ARG(seq), slot);
+    return rc;
 }
 
 /* Until a slot is missing, or is ours in flight. */
@@ -108,7 +111,7 @@ void records_apply(struct catalog *cat, struct lane *lane, const struct records 
         lane->pos = rec->slot;
         for (size_t k = 0; k < rec->count; k++) {
             struct stream *s = rec->files[k].stream;
-            if (s && !s->dead && !head_covers(s->head, slice_str(lane->name), rec->slot))
+            if (s && !s->dead && (!s->head || !head_covers(s->head, slice_str(lane->name), rec->slot)))
                 *ARRAY_PUSH(s->unfolded, s->unfolded_count, s->unfolded_cap) =
                     (struct unfolded){lane, rec->slot, entry_ref(rec->files[k].entry)};
         }
@@ -201,7 +204,10 @@ enum err_code shard_refresh(struct catalog *cat, uint32_t shard, bool *moved, st
         return ERR_OK;
     TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_CHECKPOINT, &slot, err));
     *moved = cat->heads_stale = true;
-    return shard_read(cat, s, &slot, err);
+    enum err_code rc = shard_read(cat, s, &slot, err);
+    if (rc != ERR_OK)
+        (void)err_wrap(err, "%s%020" PRIu64, buf_cstr(&seq), slot.seq);
+    return rc;
 }
 
 /* What all shards have folded of a lane; SLOT_NONE: not even its first record. */
@@ -244,9 +250,16 @@ enum err_code heads_reload(struct catalog *cat, struct err *err)
     enum err_code rc = ERR_OK;
 
     for (size_t i = 0; i < n && rc == ERR_OK; i++) {
-        rc = stream_reload(cat, all[i], err);
-        if (rc == ERR_NOT_FOUND)
+        struct err why = {0};
+        if (stream_damaged(cat, all[i])) /* each fold looks again (damage_retry) */
+            continue;
+        rc = stream_reload(cat, all[i], &why);
+        if (is_damage(rc))
+            stream_quarantine(cat, all[i], &why);
+        if (is_damage(rc) || rc == ERR_NOT_FOUND)
             rc = ERR_OK;
+        else if (rc != ERR_OK && err)
+            *err = why;
     }
     streams_release(cat, all, n);
     cat->heads_stale &= rc != ERR_OK;

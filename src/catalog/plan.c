@@ -195,8 +195,25 @@ static void put_file(struct plan *out, const struct pick *p, slice dir, struct b
     f->key = arena_copy(&out->arena, buf_view(key));
 }
 
+/* The caller decides what an answer without those files is worth. */
+static void plan_lost(struct plan *out, const struct manifest *ref, slice dir, size_t most)
+{
+    _cleanup_(buf_done) struct buf key = BUF_INIT;
+
+    if (!out->lost)
+        out->lost = arena_alloc(&out->arena, most * sizeof(*out->lost));
+    buf_slice(&key, dir);
+    buf_slice(&key, ref->path);
+    out->lost[out->lost_count++] = (struct plan_file){.key = arena_copy(&out->arena, buf_view(&key)),
+                                                      .rows = ref->rows,
+                                                      .bytes = ref->bytes_len,
+                                                      .tmin_us = ref->tmin_us,
+                                                      .tmax_us = ref->tmax_us,
+                                                      .crc32c = ref->crc32c};
+}
+
 static enum err_code pick_all(struct stream_version *v, const struct want *w, slice dir, struct picks *p,
-                              struct err *err)
+                              struct plan *out, struct err *err)
 {
     const struct slm *m;
 
@@ -204,7 +221,12 @@ static enum err_code pick_all(struct stream_version *v, const struct want *w, sl
         struct manifest *ref = v->head->manifests[i];
         if (ref->tmax_us < w->a || ref->tmin_us > w->b)
             continue;
-        TRY(manifest_load(v->store, dir, ref, &m, err));
+        enum err_code rc = manifest_load(v->store, dir, ref, &m, err);
+        if (is_damage(rc) || rc == ERR_NOT_FOUND || rc == ERR_IO) {
+            plan_lost(out, ref, dir, v->head->manifests_count);
+            continue;
+        }
+        TRY(rc);
         pick_manifest(p, m, w);
     }
     pick_entries(p, &v->head->files, w);
@@ -224,7 +246,7 @@ enum err_code stream_version_plan(struct stream_version *v, int64_t tmin_us, int
     if (tmax_us == INT64_MIN || w.a > w.b)
         return ERR_OK;
     stream_dir_put(&dir, v->head->name, &v->head->sid);
-    enum err_code rc = pick_all(v, &w, buf_view(&dir), &p, err);
+    enum err_code rc = pick_all(v, &w, buf_view(&dir), &p, out, err);
     if (rc == ERR_OK) {
         merge_runs(&p);
         out->files = arena_alloc(&out->arena, (p.count + 1) * sizeof(*out->files));

@@ -142,6 +142,26 @@ static enum err_code sweep_pass(struct sweeping *s, bool heads, int64_t now_us, 
     return ERR_OK;
 }
 
+/* The tail head cannot be read, and its stream is dead by name: a DEAD head goes above it. */
+static enum err_code head_bury(struct catalog *cat, slice name, const struct sid *sid, struct err *err)
+{
+    _cleanup_(head_unrefp) struct head *h = head_new(name, sid);
+    _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
+    struct append a = {.kind = APPEND_OTHER, .type = SLOT_HEAD};
+
+    seq_head(&seq, name, sid);
+    a.seq = buf_view(&seq);
+    TRY(seq_find_tail(&cat->io, a.seq, SLOT_NONE, &a.tail.slot, err));
+    seq_nonce(&cat->io, &a.nonce);
+    h->dead = true;
+    h->schema = schema_empty();
+    h->slot = a.tail.slot + 1;
+    head_encode(h, &body);
+    a.body = buf_view(&body);
+    enum err_code rc = seq_append(&cat->io, &a, err);
+    return rc == ERR_CONFLICT ? ERR_UNAVAILABLE : rc; /* the next sweep looks again */
+}
+
 /* The head of a dead incarnation says so: fences whoever still works on it. */
 static enum err_code fence_head(struct catalog *cat, slice name, const struct sid *sid, struct err *err)
 {
@@ -159,6 +179,8 @@ static enum err_code fence_head(struct catalog *cat, slice name, const struct si
     rc = stream_reload(cat, s, err);
     if (rc == ERR_OK)
         rc = head_kill(cat, s, err);
+    else if (is_damage(rc))
+        rc = head_bury(cat, name, sid, err);
     stream_unref(cat, s);
     return rc == ERR_NOT_FOUND ? ERR_OK
                                : rc; /* no head: nobody can append one but head 0, and the next sweep meets that */
@@ -219,9 +241,17 @@ enum err_code catalog_reconcile(struct catalog *cat, struct catalog_work *out, s
         struct sid sid;
         if (!incarnation_parse(prefix, &name, &sid))
             continue; /* not of our layout */
-        TRY(incarnation_fate(cat, buf_view(&name), &sid, &fate, err));
-        if (fate == FATE_DEAD)
-            TRY(sweep(cat, prefix, buf_view(&name), &sid, now_us, out, err));
+        struct err why = {0};
+        enum err_code rc = incarnation_fate(cat, buf_view(&name), &sid, &fate, &why);
+        if (rc == ERR_OK && fate == FATE_DEAD)
+            rc = sweep(cat, prefix, buf_view(&name), &sid, now_us, out, &why);
+        if (is_damage(rc)) { /* whose it is cannot be told: nothing of it is deleted, the others are not kept waiting */
+            damage_note(cat, buf_view(&name), why.msg);
+            continue;
+        }
+        if (rc != ERR_OK && err)
+            *err = why;
+        TRY(rc);
     }
     return ERR_OK;
 }

@@ -114,15 +114,22 @@ static enum err_code report_dir(struct reporting *r, slice prefix, struct buf *j
     struct storage_report one = {0};
     const char *state = "unknown";
     struct sid sid;
-    enum err_code rc;
+    enum err_code rc = ERR_OK;
 
     bool ours = incarnation_parse(prefix, &name, &sid);
     enum name_fate fate = FATE_UNKNOWN;
     if (ours)
-        TRY(incarnation_fate(r->cat, buf_view(&name), &sid, &fate, err));
-    if (fate == FATE_LIVE) {
+        rc = incarnation_fate(r->cat, buf_view(&name), &sid, &fate, err);
+    if (rc == ERR_OK && fate == FATE_LIVE) {
         state = "live";
         rc = report_live(r->cat, buf_view(&name), &sid, &one, err);
+    }
+    if (is_damage(rc)) { /* which of its files are reachable cannot be told */
+        state = "damaged";
+        one = (struct storage_report){0};
+        rc = store->ops->list(store, prefix, slice_lit(""), false, unknown_item, &one, err);
+    } else if (rc != ERR_OK || fate == FATE_LIVE) {
+        /* counted, or the store is away */
     } else if (fate == FATE_DEAD) {
         state = "dead";
         rc = store->ops->list(store, prefix, slice_lit(""), false, garbage_item, &one, err);

@@ -53,9 +53,18 @@ static enum err_code open_reader(const struct cli *cli, struct store **out, stru
     return store_local_open_reader(os_real(), dir, out, err);
 }
 
+static void tell_damage(void *arg, slice stream, enum catalog_damage kind, const char *why)
+{
+    (void)arg;
+    if (kind != DAMAGE_OVER)
+        (void)cli_fail("stream " SLICE_FMT "%s: %s", SLICE_ARG(stream),
+                       kind == DAMAGE_STREAM ? " is out of service" : "", why);
+}
+
 static enum err_code open_catalog(struct store *store, struct catalog **out, struct err *err)
 {
-    const struct catalog_options opt = {.shards = 4, .snapshot_retention_us = INT64_C(3600000000), .endpoint = ""};
+    const struct catalog_options opt = {
+        .shards = 4, .snapshot_retention_us = INT64_C(3600000000), .endpoint = "", .on_damage = tell_damage};
     return catalog_open(os_real(), store, &opt, out, err);
 }
 

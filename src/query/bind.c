@@ -311,6 +311,27 @@ static void window_cut(struct relation *r, const struct gate_output *gate)
     r->b->older = true;
 }
 
+static void skip(struct relation *r, slice key)
+{
+    buf_slice(&r->b->skipped, key);
+    buf_byte(&r->b->skipped, '\n');
+    metric_add(r->b->pool->m_files_skipped, 1);
+}
+
+/* A manifest that cannot be read costs the first query that needs it, as a damaged file does; later ones do without its files. One that is
+ * missing may have been merged into another since the snapshot: the next snapshot knows. */
+static enum err_code drop_lost(struct relation *r, struct err *err)
+{
+    const struct plan *plan = &r->stream->plan;
+
+    for (size_t i = 0; i < plan->lost_count; i++) {
+        if (!damage_known(r->b->pool, plan->lost[i].key))
+            return damage_manifest(r->b->pool, stream_version_name(r->stream->snap.version), &plan->lost[i], err);
+        skip(r, plan->lost[i].key);
+    }
+    return ERR_OK;
+}
+
 static void drop_damaged(struct relation *r)
 {
     struct plan *plan = &r->stream->plan;
@@ -318,9 +339,7 @@ static void drop_damaged(struct relation *r)
 
     for (size_t i = 0; i < plan->count; i++) {
         if (damage_known(r->b->pool, plan->files[i].key)) {
-            buf_slice(&r->b->skipped, plan->files[i].key);
-            buf_byte(&r->b->skipped, '\n');
-            metric_add(r->b->pool->m_files_skipped, 1);
+            skip(r, plan->files[i].key);
         } else {
             plan->files[n++] = plan->files[i];
         }
@@ -383,6 +402,7 @@ static enum err_code files_choose(struct relation *r, const struct gate_output *
     size_t n = ranges_make(r, &ranges);
     if (!r->no_files && r->from_us < r->to_us)
         TRY(stream_version_plan(s->snap.version, r->from_us, r->to_us, ranges, n, &s->plan, err));
+    TRY(drop_lost(r, err));
     drop_damaged(r);
     if (counts_whole(gate))
         count_whole(r);

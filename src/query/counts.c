@@ -539,8 +539,13 @@ static enum err_code count(struct counts *c, slice body, bool (*may_read)(void *
     if (may_read && !may_read(arg, c->stream))
         return err_set(err, ERR_INVALID, "Error: User does not have access to stream- " SLICE_FMT,
                        SLICE_ARG(slice_head(c->stream, 300)));
-    if (!lookup_stream(&lookup, c->stream, &c->arena, &c->columns, &c->columns_count))
+    if (!lookup_stream(&lookup, c->stream, &c->arena, &c->columns, &c->columns_count)) {
+        if (lookup.fault.code != ERR_OK) {
+            *err = lookup.fault;
+            return err->code;
+        }
         return err_set(err, ERR_INVALID, "Error: Stream not found: " SLICE_FMT, SLICE_ARG(slice_head(c->stream, 300)));
+    }
     TRY(c->conditions ? count_groups(c, err) : count_bins(c, err));
     print_skipped(c);
     return ERR_OK;

@@ -89,6 +89,14 @@ static void damage_add(struct query_pool *pool, slice stream, const struct plan_
     lake_event(pool->lake, "quarantine", stream, f->rows, "file " SLICE_FMT ": %s", SLICE_ARG(f->key), why);
 }
 
+enum err_code damage_manifest(struct query_pool *pool, slice stream, const struct plan_file *m, struct err *err)
+{
+    damage_add(pool, stream, m, "this list of files is damaged or missing, the files that it names cannot be found");
+    return err_set(err, ERR_CORRUPT,
+                   "file " SLICE_FMT ", a list of files, is damaged; later queries leave its files out and say so",
+                   SLICE_ARG(m->key));
+}
+
 enum file_state { FILE_WHOLE, FILE_DAMAGED, FILE_MISSING, FILE_UNREADABLE };
 
 static enum file_state file_check(struct query_pool *pool, const struct plan_file *f)

@@ -116,6 +116,7 @@ struct lookup { /* of the gate, over the lake's streams */
     slice only;       /* ptr NULL, or the one stream that may be named */
     slice row_id;     /* ptr NULL, or the name of the row id as a further column */
     char denied[128]; /* out: the first stream that may not be read */
+    struct err fault; /* out: of the first stream that is there, but not to be read now */
 };
 bool lookup_stream(void *arg, slice stream, struct arena *arena, struct gate_column **columns, size_t *count);
 typedef enum err_code (*rows_fn)(void *arg, const struct engine_field *fields, uint32_t fields_count,
@@ -141,6 +142,9 @@ void explain_clean(slice text, struct buf *out);
 /* ---- damage.c: files that turned out damaged */
 void damage_done(struct query_pool *pool);
 bool damage_known(struct query_pool *pool, slice key);
+/* A manifest that a plan could not read: ERR_CORRUPT with its name, and noted. */
+MUST_CHECK enum err_code damage_manifest(struct query_pool *pool, slice stream, const struct plan_file *m,
+                                         struct err *err);
 /* Checks the files of a binding that no query has read yet. ERR_CORRUPT: one is damaged, and named. */
 MUST_CHECK enum err_code damage_verify(const struct running *r, struct binding *b, struct err *err);
 /* An execution failed with `rc`: looks for a damaged or missing file among those of the binding. ERR_CORRUPT with the file named, ERR_NOT_FOUND: a file

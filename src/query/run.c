@@ -25,8 +25,13 @@ bool lookup_stream(void *arg, slice stream, struct arena *arena, struct gate_col
                            SLICE_ARG(slice_head(stream, sizeof(l->denied) - 1)));
         return false;
     }
-    if (lake_stream(l->pool->lake, stream, &version, &schema, NULL) != ERR_OK)
+    struct err err = {0};
+    enum err_code rc = lake_stream(l->pool->lake, stream, &version, &schema, &err);
+    if (rc != ERR_OK) {
+        if (rc != ERR_NOT_FOUND && l->fault.code == ERR_OK)
+            l->fault = err;
         return false;
+    }
     uint32_t n = schema_count(schema);
     *columns = arena_alloc(arena, (n + 1) * sizeof(**columns));
     *count = 0;
@@ -249,7 +254,9 @@ static enum err_code answer_run(struct answer *a, struct err *err)
     enum err_code rc = pool_gate(a->pool, req->sql, &env, &gate, err);
     if (rc != ERR_OK && lookup.denied[0])
         return err_set(err, ERR_INVALID, "Error: User does not have access to stream- %s", lookup.denied);
-    TRY(rc);
+    if (rc != ERR_OK && lookup.fault.code != ERR_OK)
+        *err = lookup.fault;
+    TRY(rc == ERR_OK ? rc : err->code);
     a->writer_options = (struct writer_options){.format = req->format,
                                                 .fields = req->fields,
                                                 .send_null = req->send_null,

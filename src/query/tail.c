@@ -109,8 +109,13 @@ static enum err_code tail_run(struct tail *t, slice where, uint64_t after, uint6
     _cleanup_(gate_done) struct gate_output gate = {0};
     _cleanup_(buf_done) struct buf sql = BUF_INIT;
 
-    if (!lookup_stream(&lookup, t->stream, &t->arena, &t->columns, &t->columns_count))
+    if (!lookup_stream(&lookup, t->stream, &t->arena, &t->columns, &t->columns_count)) {
+        if (lookup.fault.code != ERR_OK) {
+            *err = lookup.fault;
+            return err->code;
+        }
         return err_set(err, ERR_NOT_FOUND, "Stream not found: " SLICE_FMT, SLICE_ARG(slice_head(t->stream, 300)));
+    }
     qsort(t->columns, t->columns_count, sizeof(*t->columns), by_name);
     lookup.only = t->stream;
     lookup.row_id = t->row_id = row_id_name(t);

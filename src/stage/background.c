@@ -124,7 +124,9 @@ static void bad_file(void *arg, slice key, const char *why)
 
 static enum err_code round_fold(struct lake *lake, struct catalog_work *w, struct err *err)
 {
-    return catalog_fold(lake->cat, w, err);
+    enum err_code rc = catalog_fold(lake->cat, w, err);
+    lake_unpark(lake); /* streams that the fold found readable again */
+    return rc;
 }
 static enum err_code round_expire(struct lake *lake, struct catalog_work *w, struct err *err)
 {

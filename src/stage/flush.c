@@ -234,6 +234,8 @@ struct round { /* one DATA record */
     struct stage_stream **streams;
     size_t streams_count, streams_cap;
     struct batch_list dropped;
+    struct sid *out; /* streams that turned out to be out of service: their rows are parked */
+    size_t out_count, out_cap;
 };
 
 /* A long one is cut, and told from others by its hash: file systems take 255 bytes in a path element. */
@@ -349,6 +351,10 @@ static enum err_code write_stream(struct round *r, struct stage_stream *stream, 
         stage_forget(r->lake, stream);
         return ERR_OK;
     }
+    if (rc == ERR_CORRUPT) {
+        *ARRAY_PUSH(r->out, r->out_count, r->out_cap) = stream->sid;
+        return ERR_OK;
+    }
     TRY(rc);
     raw_left = sheets.raw_bytes;
     rows_left = sheets.rows;
@@ -385,6 +391,7 @@ static void round_done(struct round *r)
     for (size_t i = 0; i < r->streams_count; i++)
         stage_stream_unref(r->streams[i]);
     free(r->streams);
+    free(r->out);
     free(r->files);
     free(r->keys);
     arena_done(&r->arena);
@@ -460,11 +467,52 @@ static void take_back(struct round *r)
         (void)r->lake->store->ops->remove(r->lake->store, r->keys[i], NULL); /* else the reconciler finds it */
 }
 
+static bool is_out(const struct round *r, const struct sid *sid)
+{
+    for (size_t i = 0; i < r->out_count; i++)
+        if (memcmp(r->out[i].text, sid->text, 26) == 0)
+            return true;
+    return false;
+}
+
+static enum err_code park_one(void *arg, struct wal_pos pos, slice body, struct err *err)
+{
+    struct round *r = arg;
+    _cleanup_(arena_done) struct arena arena = ARENA_INIT;
+    struct parked from;
+    struct record rec;
+    slice rest, one;
+
+    if (park_record(body, &from, &rest)) {
+        while (is_out(r, &from.sid) && park_next(&rest, &one))
+            TRY(park_add(r->lake, pos.segment, &from.sid, one, err));
+        return ERR_OK;
+    }
+    TRY(record_decode(body, &arena, &rec, err));
+    return is_out(r, &rec.sid) ? park_add(r->lake, pos.segment, &rec.sid, body, err) : ERR_OK;
+}
+
+/* What the stage would let go of with this commit and no file has, from the WAL. */
+static enum err_code park_rows(struct round *r, struct err *err)
+{
+    for (size_t i = 0; i < r->out_count; i++)
+        park_forget(r->lake, &r->out[i], r->from, r->upto);
+    for (uint64_t segment = r->from; r->out_count && segment <= r->upto; segment++) {
+        enum err_code rc = wal_read(r->lake->wal, segment, park_one, r, err);
+        if (rc != ERR_OK && rc != ERR_NOT_FOUND) /* numbers without records */
+            return rc;
+    }
+    TRY(park_write(r->lake, err));
+    return park_clean(r->lake, r->upto, err);
+}
+
 /* ERR_CONFLICT: fenced; the next round goes on behind r->committed. */
 static enum err_code write_and_commit(struct round *r, struct err *err)
 {
     enum err_code rc = write_all(r, err);
 
+    if (rc == ERR_OK)
+        rc = park_rows(r, err);
     if (rc != ERR_OK) {
         take_back(r);
         return rc == ERR_CONFLICT ? ERR_IO : rc;
@@ -535,6 +583,7 @@ static enum err_code flush_round(struct lake *lake, uint64_t upto, struct err *e
     os_lock(lake->os, lake->mu);
     lake->committed = MAX(lake->committed, r.committed);
     os_unlock(lake->os, lake->mu);
+    park_forget(lake, NULL, 0, lake->committed);
     wal_release(lake->wal, lake->committed);
     sweep_streams(lake, &r);
     metric_add(lake->m_flushes, rc == ERR_OK);

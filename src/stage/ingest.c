@@ -166,6 +166,13 @@ static enum err_code find_target(struct lake *lake, const struct lake_ingest *re
 
     if (rc == ERR_NOT_FOUND && req->create)
         rc = create_once(lake, req, out, err);
+    if (rc == ERR_OK && atomic_load_explicit(&(*out)->out, memory_order_relaxed))
+        rc = catalog_check(lake->cat, req->stream, err);
+    if (rc == ERR_CORRUPT) { /* the rows are good, and can be taken once the stream is: clients are to keep them */
+        if (err)
+            err->code = ERR_UNAVAILABLE;
+        return ERR_UNAVAILABLE;
+    }
     TRY(rc);
     os_lock(lake->os, (*out)->mu);
     bool internal = (*out)->config.internal;
@@ -441,22 +448,14 @@ static enum err_code replay_make_room(struct lake *lake, struct wal_pos pos, str
     return flush_segments(lake, pos.segment - 1, err);
 }
 
-enum err_code lake_replay_record(void *arg, struct wal_pos pos, slice body, struct err *err)
+enum err_code lake_replay_rows(struct lake *lake, struct stage_stream *s, struct wal_pos pos, slice record,
+                               struct err *err)
 {
-    struct lake *lake = arg;
-    _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
     _cleanup_(arena_done) struct arena arena = ARENA_INIT;
     struct record r;
 
-    TRY(replay_make_room(lake, pos, err));
-    TRY(record_decode(body, &arena, &r, err));
-    enum err_code rc = stage_find_sid(lake, r.name, &r.sid, &s, err);
-    if (rc == ERR_NOT_FOUND) { /* dropped after it was accepted: catalog.md section 7 */
-        lake_event(lake, "loss", r.name, 1, "request of a stream that was deleted after it was accepted");
-        return ERR_OK;
-    }
-    TRY(rc);
-    rc = replay_into(s, pos, &r, err);
+    TRY(record_decode(record, &arena, &r, err));
+    enum err_code rc = replay_into(s, pos, &r, err);
     if (rc == ERR_INVALID || rc == ERR_LIMIT) {
         /* It was accepted once; say so loudly, keep the others. The segment stays readable until its commit. */
         log_error("stage", "WAL segment %llu offset %llu: stream %s: a request that was accepted cannot be decoded: %s",
@@ -465,4 +464,37 @@ enum err_code lake_replay_record(void *arg, struct wal_pos pos, slice body, stru
         return ERR_OK;
     }
     return rc;
+}
+
+static enum err_code replay_one(struct lake *lake, struct wal_pos pos, slice body, struct err *err)
+{
+    _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
+    _cleanup_(arena_done) struct arena arena = ARENA_INIT;
+    struct record r;
+
+    TRY(record_decode(body, &arena, &r, err));
+    enum err_code rc = stage_find_sid(lake, r.name, &r.sid, &s, err);
+    if (rc == ERR_NOT_FOUND) { /* dropped after it was accepted: catalog.md section 7 */
+        lake_event(lake, "loss", r.name, 1, "request of a stream that was deleted after it was accepted");
+        return ERR_OK;
+    }
+    if (rc == ERR_CORRUPT) /* out of service: they wait beside the WAL */
+        return park_add(lake, pos.segment, &r.sid, body, err);
+    TRY(rc);
+    return lake_replay_rows(lake, s, pos, body, err);
+}
+
+enum err_code lake_replay_record(void *arg, struct wal_pos pos, slice body, struct err *err)
+{
+    struct lake *lake = arg;
+    struct parked from;
+    slice rest, one;
+
+    TRY(replay_make_room(lake, pos, err));
+    if (!park_record(body, &from, &rest))
+        return replay_one(lake, pos, body, err);
+    park_done_note(lake, &from, pos.segment);
+    while (park_next(&rest, &one))
+        TRY(replay_one(lake, pos, one, err));
+    return ERR_OK;
 }

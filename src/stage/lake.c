@@ -106,7 +106,10 @@ static enum err_code recover(struct lake *lake, struct err *err)
     memcpy(id.session, h->session, sizeof(id.session));
     TRY(catalog_session_open(lake->cat, &id, lake_save_identity, lake, &lake->committed, err));
     int64_t start = os_mono_us(lake->os);
+    TRY(park_open(lake, err));
     TRY(wal_start(lake->wal, MUTANT(21) ? 0 : lake->committed, lake_replay_record, lake, &cut, err));
+    lake->flush_asked = lake->park.count > 0; /* until then they are nowhere but in the WAL */
+    lake_unpark(lake);
     double rows = metric_value(lake->m_replayed);
     if (rows > 0 || cut)
         log_info("stage", "recovered %.0f rows from the WAL in %lld ms; %llu bytes of an unfinished write were cut",
@@ -117,10 +120,48 @@ static enum err_code recover(struct lake *lake, struct err *err)
     return ERR_OK;
 }
 
+static void mark_out(struct lake *lake, slice stream, bool out)
+{
+    os_lock(lake->os, lake->mu);
+    struct stage_stream *s = map_get(&lake->by_name, stream);
+    if (s)
+        atomic_store(&s->out, out);
+    os_unlock(lake->os, lake->mu);
+}
+
+static void on_damage(void *arg, slice stream, enum catalog_damage kind, const char *why)
+{
+    struct lake *lake = arg;
+
+    switch (kind) {
+    case DAMAGE_STREAM:
+        log_error("catalog", "stream " SLICE_FMT " is out of service until this object is put back: %s",
+                  SLICE_ARG(stream), why);
+        lake_event(lake, "quarantine", stream, 0, "out of service: %s", why);
+        mark_out(lake, stream, true);
+        break;
+    case DAMAGE_PART:
+        log_error("catalog", "stream " SLICE_FMT ": a damaged object keeps files out of reach: %s", SLICE_ARG(stream),
+                  why);
+        lake_event(lake, "quarantine", stream, 0, "%s", why);
+        break;
+    case DAMAGE_OVER:
+        log_info("catalog", "stream " SLICE_FMT " is in service again; it was out of service for: %s",
+                 SLICE_ARG(stream), why);
+        lake_event(lake, "in_service", stream, 0, "%s", why);
+        mark_out(lake, stream, false);
+        break;
+    }
+}
+
 static enum err_code open_rooms(struct lake *lake, struct err *err)
 {
-    struct catalog_options copt = {
-        .shards = 4, .snapshot_retention_us = 3600000000, .node_id = lake->node_id, .endpoint = ""};
+    struct catalog_options copt = {.shards = 4,
+                                   .snapshot_retention_us = 3600000000,
+                                   .node_id = lake->node_id,
+                                   .endpoint = "",
+                                   .on_damage = on_damage,
+                                   .damage_arg = lake};
     _cleanup_(freep) char *temp = mem_fmt("%s/tmp", lake->opt.data_dir);
 
     TRY(lock_data(lake, err));
@@ -190,6 +231,9 @@ static void free_tables(struct lake *lake)
     for (size_t i = 0; i < lake->decoders_count; i++)
         decoder_free(lake->decoders[i]);
     free(lake->decoders);
+    park_forget(lake, NULL, 0, UINT64_MAX);
+    free(lake->park.items);
+    free(lake->park_done);
     free(lake->segments);
 }
 
@@ -267,10 +311,12 @@ enum err_code lake_drop(struct lake *lake, slice name, struct err *err)
 {
     _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
 
-    TRY(stage_find(lake, name, &s, err));
+    enum err_code rc = stage_find(lake, name, &s, err);
+    if (rc != ERR_OK && rc != ERR_CORRUPT) /* out of service is no reason to keep it */
+        return rc;
     os_lock(lake->os, lake->create_mu);
-    enum err_code rc = catalog_drop(lake->cat, name, err);
-    if (rc == ERR_OK)
+    rc = catalog_drop(lake->cat, name, err);
+    if (rc == ERR_OK && s)
         stage_forget(lake, s);
     os_unlock(lake->os, lake->create_mu);
     return rc;

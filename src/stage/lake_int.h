@@ -11,6 +11,7 @@
 
 #include "base/map.h"
 #include "base/metrics.h"
+#include "base/ulid.h"
 #include "stage/lake.h"
 
 #define ROW_ID_SEGMENT_SHIFT 28 /* row id = WAL segment << 28 | ordinal of the row in (stream, segment) */
@@ -51,6 +52,7 @@ struct stage_stream { /* one incarnation */
     uint64_t next_row_id;                        /* under mu: first id that was not given yet */
     struct tail_waiter *waiters;                 /* under mu */
     _Atomic bool dead;                           /* dropped; set once */
+    _Atomic bool out;                            /* out of service, as the catalog says: takes no rows */
 };
 struct segment_use { /* under lake.mu */
     uint64_t segment;
@@ -63,6 +65,18 @@ struct object_waiter { /* ack=object: answered when its segment is committed */
     lake_done_fn done;
     void *arg;
     struct lake_ingested result;
+};
+struct parked { /* park.c: a file of rows of a stream out of service */
+    struct sid sid;
+    uint64_t segment; /* whose records they were */
+    uint32_t part;
+    uint64_t into; /* segment with the record that brought them back */
+    struct buf body;
+};
+struct park { /* on their way to files */
+    struct parked *items;
+    size_t count, cap;
+    uint64_t bytes;
 };
 struct lake_event_row {
     char *line; /* JSON without count */
@@ -97,6 +111,10 @@ struct lake {
     uint64_t committed;        /* under flush_mu: highest WAL segment in the catalog */
     char file_stem[80];        /* under flush_mu: what names of files begin with until the next commit */
     uint64_t file_number;      /* under flush_mu: of the next file with that stem */
+    struct park park;          /* under flush_mu, or before the start ends */
+    struct parked *park_done;  /* the same: files that went back and are to be removed */
+    size_t park_done_count, park_done_cap;
+    bool parked; /* there are such files */
     struct os_mutex *
         create_mu; /* one create, drop or configuration at a time, so that no create is answered between a DEAD slot and
                                          stage_forget(); held across the catalog's IO, outermost */
@@ -167,6 +185,23 @@ struct pending { /* a request between its WAL append and its acknowledgement */
 struct decoder *lake_decoder_take(struct lake *lake);
 void lake_decoder_give(struct lake *lake, struct decoder *d);
 enum err_code lake_replay_record(void *arg, struct wal_pos pos, slice body, struct err *err); /* wal_replay_fn */
+
+/* The rows of a record with a stream that was found. Under the stream's ingest_mu, or before requests are taken. */
+MUST_CHECK enum err_code lake_replay_rows(struct lake *lake, struct stage_stream *s, struct wal_pos pos, slice record,
+                                          struct err *err);
+
+/* park.c */
+MUST_CHECK enum err_code park_open(struct lake *lake, struct err *err); /* before the replay */
+MUST_CHECK enum err_code park_add(struct lake *lake, uint64_t segment, const struct sid *sid, slice record,
+                                  struct err *err);
+MUST_CHECK enum err_code park_write(struct lake *lake, struct err *err); /* before a commit */
+void park_forget(struct lake *lake, const struct sid *sid, uint64_t from, uint64_t upto);
+/* A WAL record that brings a file back: which, and its records, one by one with park_next(). */
+bool park_record(slice bytes, struct parked *from, slice *body);
+bool park_next(slice *body, slice *record);
+void park_done_note(struct lake *lake, const struct parked *p, uint64_t into);
+MUST_CHECK enum err_code park_clean(struct lake *lake, uint64_t upto, struct err *err); /* before a commit of `upto` */
+void lake_unpark(struct lake *lake); /* what can go back, goes back; logs */
 
 /* flush.c */
 /* Commits WAL segments (lake->committed, upto]; rows of them must all be published. Under flush_mu. */

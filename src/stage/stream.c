@@ -137,7 +137,10 @@ enum err_code stage_find_sid(struct lake *lake, slice name, const struct sid *si
         struct stage_stream *s = stage_lookup(lake, name, &forgotten);
         if (!s || memcmp(s->sid.text, sid->text, 26) != 0) {
             stage_stream_unref(s);
-            TRY(catalog_by_sid(lake->cat, sid, &v, err));
+            enum err_code rc = catalog_by_sid(lake->cat, sid, &v, err);
+            if (rc == ERR_NOT_FOUND && catalog_check(lake->cat, name, err) == ERR_CORRUPT)
+                rc = ERR_CORRUPT; /* whether this incarnation lives cannot be told */
+            TRY(rc);
             s = stage_intern(lake, v, forgotten);
         }
         if (s) {

@@ -146,6 +146,37 @@ static enum err_code replay_segment(struct replay *r, uint64_t number, const str
     return ERR_OK;
 }
 
+enum err_code wal_read(struct wal *w, uint64_t segment, wal_replay_fn fn, void *arg, struct err *err)
+{
+    _cleanup_(freep) char *path = wal_segment_path(w, segment), *after = NULL;
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    uint8_t head[WAL_SEGMENT_HEAD];
+    struct wal_segment_head next = {0};
+    uint64_t follower = 0, end, cut;
+    struct os_file *f;
+    size_t len;
+    bool live = false;
+
+    os_lock(w->os, w->mu);
+    for (size_t i = 0; i < w->live_count; i++) {
+        live |= w->live[i].number == segment;
+        if (live && !follower && w->live[i].number > segment)
+            follower = w->live[i].number;
+    }
+    os_unlock(w->os, w->mu);
+    if (!live)
+        return err_set(err, ERR_NOT_FOUND, "no live WAL segment %llu", (unsigned long long)segment);
+    after = wal_segment_path(w, follower);
+    if (follower && w->os->ops->open(w->os, after, OS_READ, &f, NULL) == ERR_OK) { /* it says where this one ends */
+        enum err_code rc = w->os->ops->pread(w->os, f, head, sizeof(head), 0, &len, NULL);
+        w->os->ops->close(w->os, f);
+        if (rc != ERR_OK || !wal_segment_head_get(slice_of(head, len), &next) || next.prev_number != segment)
+            next.prev_end = 0;
+    }
+    TRY(os_read_file(w->os, path, SIZE_MAX - 1, &bytes, &len, err));
+    return wal_segment_replay(slice_of(bytes, len), segment, next.prev_end, fn, arg, &end, &cut, err);
+}
+
 /* A file without a valid header was begun and not synced; unless a record in it says otherwise, as the header is synced first. */
 static enum err_code check_begun(struct wal *w, const char *path, uint64_t number, struct err *err)
 {

@@ -67,6 +67,8 @@ MUST_CHECK enum err_code wal_append(struct wal *wal, const struct os_iov *iov, i
                                     wal_done_fn done, void *arg, struct wal_pos *out, struct err *err);
 /* Ends the current segment (if it has records) and returns its number, or 0; later appends go to the next. */
 uint64_t wal_seal(struct wal *wal);
+/* The records of a live segment again, from its file; all of it must have been answered. ERR_NOT_FOUND: no such segment. */
+MUST_CHECK enum err_code wal_read(struct wal *wal, uint64_t segment, wal_replay_fn fn, void *arg, struct err *err);
 /* Segments <= `upto` are committed elsewhere: recycle them. */
 void wal_release(struct wal *wal, uint64_t upto);
 struct wal_stat {
