@@ -11,16 +11,20 @@
 
 #define ENGINES_MAX 2
 #define ENGINE_MEMORY (UINT64_C(768) << 20)
-#define ROW_GROUP_ROWS 122880
 #define READ_DIRS_MAX 6
-/* A flush tries a dictionary for every column, also for those without repetition, and with as many slots as the engine takes by itself that is a
- * quarter of its CPU. Columns of more distinct values are stored plain (and no larger) until a merge gives them dictionaries,
- * with the bloom filters that come with those. */
-#define DICTIONARY_SLOTS_FLUSH 4096
-#define DICTIONARY_SLOTS_MERGE (ROW_GROUP_ROWS / 5)
 #define DICTIONARY_BYTES (32u << 20) /* of all columns of a row group together */
 #define DICTIONARY_SLOT_BYTES 43     /* 1 MiB has a fifth of a row group of them, the engine's own measure */
 #define FD_PATH "/proc/self/fd/"
+
+struct layout {                /* of a file */
+    uint32_t group_rows;       /* of a row group */
+    uint32_t dictionary_slots; /* a column of more distinct values is stored plain */
+};
+/* The engine tries a dictionary for each column, also for those without repetition, and with as many slots as it takes by itself (a
+ * fifth of the rows) that is a quarter of a flush's CPU. With fewer, files are no larger, but columns such as trace ids lack the
+ * dictionary and its bloom filter until a merge rewrites them. Smaller row groups take a third of the memory, stay in the caches while they
+ * are encoded, and let several threads read one file. */
+static const struct layout flush_layout = {40960, 4096}, merge_layout = {122880, 24576};
 
 struct segment_writer {
     char *temp_dir;
@@ -190,9 +194,9 @@ static enum err_code check_ids(const struct schema *schema, const bool *used, st
 
 /* The engine takes memory for a column's dictionary before it sees a row: slots for a fifth of the row group's rows, and a page of
  * 1 MiB. Where columns are many that is more than its memory limit, so they share what DICTIONARY_BYTES gives. */
-static void dictionary_sql(uint64_t rows, uint64_t slots_max, uint32_t columns, struct buf *sql)
+static void dictionary_sql(const struct layout *layout, uint64_t rows, uint32_t columns, struct buf *sql)
 {
-    uint64_t share = DICTIONARY_BYTES / columns, slots = MIN(MIN(rows, ROW_GROUP_ROWS) / 5, slots_max);
+    uint64_t share = DICTIONARY_BYTES / columns, slots = MIN(rows / 5, layout->dictionary_slots);
 
     if (share < 1u << 20) {
         slots = MIN(slots, share / DICTIONARY_SLOT_BYTES);
@@ -202,8 +206,8 @@ static void dictionary_sql(uint64_t rows, uint64_t slots_max, uint32_t columns, 
 }
 
 /* COPY (SELECT c<field> AS name, ..., row_id AS _row_id FROM `from`) TO fd; column c<i> is field i. */
-static void copy_sql(const struct schema *schema, const bool *used, const char *from, uint64_t rows, uint64_t slots_max,
-                     int fd, struct buf *sql)
+static void copy_sql(const struct schema *schema, const bool *used, const struct layout *layout, const char *from,
+                     uint64_t rows, int fd, struct buf *sql)
 {
     _cleanup_(names_done) struct names names = {0};
     struct buf ids = BUF_INIT;
@@ -230,9 +234,9 @@ static void copy_sql(const struct schema *schema, const bool *used, const char *
     buf_fmt(sql,
             "row_id AS " ROW_ID_NAME " FROM %s) TO '" FD_PATH
             "%d' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
-            "PARQUET_VERSION v2, ROW_GROUP_SIZE %d, USE_TMP_FILE false, KV_METADATA {'sluice.order': 'newest_first'}, ",
-            from, fd, ROW_GROUP_ROWS);
-    dictionary_sql(rows, slots_max, columns, sql);
+            "PARQUET_VERSION v2, ROW_GROUP_SIZE %u, USE_TMP_FILE false, KV_METADATA {'sluice.order': 'newest_first'}, ",
+            from, fd, layout->group_rows);
+    dictionary_sql(layout, rows, columns, sql);
     buf_str(sql, "FIELD_IDS {");
     buf_slice(sql, buf_view(&ids));
     buf_fmt(sql, "%s: %u})", ROW_ID_NAME, ROW_ID_FIELD_ID);
@@ -333,7 +337,7 @@ enum err_code segment_write(struct segment_writer *w, const struct schema *schem
     TRY(lease_begin(w, &lease, err));
     uint64_t id = engine_source_add(lease.engine, &source);
     (void)snprintf(from, sizeof(from), "sluice_rows(%llu)", (unsigned long long)id);
-    copy_sql(schema, used, from, total_rows(parts, parts_count), DICTIONARY_SLOTS_FLUSH, fd, &sql);
+    copy_sql(schema, used, &flush_layout, from, total_rows(parts, parts_count), fd, &sql);
     enum err_code rc = run(lease.engine, &sql, take_count, &written, err);
     engine_source_del(lease.engine, id);
     TRY(rc);
@@ -483,7 +487,7 @@ static enum err_code merge(struct engine *e, const struct schema *schema, const 
     read_sql(schema, used, &from);
     buf_str(&from, " ORDER BY c0 DESC, row_id DESC");
     sql.len = 0;
-    copy_sql(schema, used, buf_cstr(&from), rows, DICTIONARY_SLOTS_MERGE, fd, &sql);
+    copy_sql(schema, used, &merge_layout, buf_cstr(&from), rows, fd, &sql);
     TRY(run(e, &sql, NULL, NULL, err));
     TRY(summarize(e, schema, used, fd, stats, err));
     if (stats->rows != rows)

@@ -4,6 +4,8 @@
 
 #include "segment/segment_int.h"
 
+#define TEXTS_AHEAD 12
+
 uint32_t segment_stat_fields(const struct schema *schema, const bool *used, uint32_t out[SEGMENT_STATS_COLUMNS_MAX])
 {
     uint32_t n = 0;
@@ -90,19 +92,35 @@ static uint64_t text_key(const struct text *t)
     return be64toh(key);
 }
 
-/* As segment_order_text() says, but most texts lie between what was seen already and the four bytes in place tell it. */
+/* Surely no new minimum or maximum. */
+static bool within(const struct range *r, const struct text *t)
+{
+    uint32_t prefix;
+
+    memcpy(&prefix, t->inlined, 4);
+    prefix = be32toh(prefix);
+    return r->any && prefix > r->min >> 32 && prefix < r->max >> 32;
+}
+
+/* As segment_order_text() says, but most texts lie between what was seen already and the four bytes in place tell it. The others are
+ * anywhere in memory, and are asked for some rows ahead. */
 static void range_of_texts(const struct column *c, const uint32_t *sel, uint32_t n, struct range *r)
 {
+    const struct text *texts = c->values;
+
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t row = sel ? sel[i] : i, prefix;
-        const struct text *t = (const struct text *)c->values + row;
+        uint32_t row = sel ? sel[i] : i;
+        const struct text *t = &texts[row];
+        if (i + TEXTS_AHEAD < n) {
+            const struct text *ahead = &texts[sel ? sel[i + TEXTS_AHEAD] : i + TEXTS_AHEAD];
+            if (ahead->len > 12 && !within(r, ahead))
+                __builtin_prefetch(ahead->far.ptr);
+        }
         if (!c->valid[row]) {
             r->nulls++;
             continue;
         }
-        memcpy(&prefix, t->inlined, 4);
-        prefix = be32toh(prefix);
-        if (r->any && prefix > r->min >> 32 && prefix < r->max >> 32)
+        if (within(r, t))
             continue;
         uint64_t key = text_key(t);
         range_add(r, key, key + (t->len > 8 && key != UINT64_MAX));
