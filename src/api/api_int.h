@@ -98,7 +98,7 @@ struct api {
     uint16_t port;
     bool tls;
     char *cert, *key;
-    struct work_queue workers, queries, tails;
+    struct work_queue workers, creates, queries, tails;
     _Atomic unsigned ingests; /* between lake_ingest() and its acknowledgement */
     int64_t started_wall_us;
     atomic_bool draining;

@@ -13,6 +13,8 @@
 #define COMPRESS_BYTES_MIN 200
 #define HEADER_BYTES_MAX (32u << 10) /* libmicrohttpd clears as much for each request */
 #define WORKER_THREADS 4
+#define CREATE_THREADS \
+    32 /* first requests of streams: they wait for the disk a dozen times, and together as long as one */
 #define OBJECT_ACK_GRACE_MS 2000 /* how long a stop waits for the store on behalf of ack=object */
 #define QUERY_THREADS 32
 #define QUERY_GRACE_US 5000000 /* for running queries to end at a stop; then they are cancelled */
@@ -441,11 +443,10 @@ static enum MHD_Result send_answer(struct request *r)
 static enum MHD_Result dispatch(struct request *r)
 {
     enum handler_kind kind = r->route->kind;
-    bool ingest = r->route->body == BODY_EVENTS;
+    bool ingest = r->route->body == BODY_EVENTS, unknown = ingest && !lake_knows(r->api->lake, ingest_stream(r));
 
     r->handled = true;
-    if (ingest && (r->body.len > INLINE_BODY_BYTES_MAX || request_header(r, "Content-Encoding").ptr ||
-                   !lake_knows(r->api->lake, ingest_stream(r)))) /* it may have to be made, which is IO */
+    if (unknown || (ingest && (r->body.len > INLINE_BODY_BYTES_MAX || request_header(r, "Content-Encoding").ptr)))
         kind = HANDLER_WORKER;
     if (kind == HANDLER_INLINE && !ingest) {
         request_run(r);
@@ -456,9 +457,10 @@ static enum MHD_Result dispatch(struct request *r)
         request_run(r); /* its acknowledgement resumes the connection, maybe before this returns */
         return MHD_YES;
     }
-    struct work_queue *queue = kind == HANDLER_QUERY  ? &r->api->queries
-                               : kind == HANDLER_TAIL ? &r->api->tails
-                                                      : &r->api->workers;
+    struct work_queue *queue = unknown                 ? &r->api->creates
+                               : kind == HANDLER_QUERY ? &r->api->queries
+                               : kind == HANDLER_TAIL  ? &r->api->tails
+                                                       : &r->api->workers;
     if (!work_push(queue, r)) {
         answer_text(r, 503, "too many requests wait: retry later");
         r->answer.retry_after = "1";
@@ -669,6 +671,8 @@ enum err_code api_open(struct lake *lake, struct query_pool *pool, const struct 
     if (rc == ERR_OK)
         rc = work_start(&api->workers, WORKER_THREADS, 10000, err);
     if (rc == ERR_OK)
+        rc = work_start(&api->creates, CREATE_THREADS, 10000, err);
+    if (rc == ERR_OK)
         rc = work_start(&api->queries, QUERY_THREADS, 1000, err);
     if (rc == ERR_OK)
         rc = work_start(&api->tails, TAIL_THREADS, 0, err);
@@ -701,6 +705,7 @@ void api_close(struct api *api)
     if (api->pool)
         query_pool_stop(api->pool, QUERY_GRACE_US);
     work_stop(&api->queries);
+    work_stop(&api->creates);
     work_stop(&api->workers);
     /* The WAL answers within its sync, but a store that is away never; a suspended connection must not meet the stop. */
     for (unsigned ms = 0; atomic_load(&api->ingests); ms++) {

@@ -199,6 +199,12 @@ static enum err_code fault_sync_dir(struct os *os, const char *path, struct err 
     return inner(os)->ops->sync_dir(inner(os), path, err);
 }
 
+static enum err_code fault_sync_fs(struct os *os, struct os_file *f, struct err *err)
+{
+    TRY(trip(os, CALL_SYNC, "syncfs", err));
+    return inner(os)->ops->sync_fs(inner(os), f, err);
+}
+
 static enum err_code fault_lock_file(struct os *os, struct os_file *f, struct err *err)
 {
     TRY(trip(os, CALL_PLAIN, "flock", err));
@@ -305,6 +311,7 @@ struct os *os_fault_new(struct os *in)
         .rmdir = fault_rmdir,
         .list = fault_list,
         .sync_dir = fault_sync_dir,
+        .sync_fs = fault_sync_fs,
         .lock_file = fault_lock_file,
         .disk_free = fault_disk_free,
         .wall_us = fault_wall_us,

@@ -63,6 +63,9 @@ struct os_ops {
     enum err_code (*list)(struct os *os, const char *path, bool (*fn)(void *arg, const char *name, bool is_dir),
                           void *arg, struct err *err);
     enum err_code (*sync_dir)(struct os *os, const char *path, struct err *err);
+    /* Everything written and named so far on the file system of `f`, as sync() and sync_dir() of all of it would. An error of any write since
+     * `f` was opened is reported, once. NULL in the simulator: sync one by one. */
+    enum err_code (*sync_fs)(struct os *os, struct os_file *f, struct err *err);
     enum err_code (*lock_file)(struct os *os, struct os_file *f,
                                struct err *err); /* flock, exclusive, no wait: ERR_CONFLICT */
     enum err_code (*disk_free)(struct os *os, const char *path, uint64_t *free_bytes, uint64_t *total_bytes,

@@ -280,6 +280,12 @@ static enum err_code real_sync_dir(struct os *os, const char *path, struct err *
     return e ? fail(err, e, "fsync of directory", path) : ERR_OK;
 }
 
+static enum err_code real_sync_fs(struct os *os, struct os_file *f, struct err *err)
+{
+    (void)os;
+    return RETRY(syncfs(f->fd)) < 0 ? fail(err, errno, "syncfs", NULL) : ERR_OK;
+}
+
 static enum err_code real_lock_file(struct os *os, struct os_file *f, struct err *err)
 {
     (void)os;
@@ -481,6 +487,7 @@ struct os *os_real(void)
         .rmdir = real_rmdir,
         .list = real_list,
         .sync_dir = real_sync_dir,
+        .sync_fs = real_sync_fs,
         .lock_file = real_lock_file,
         .disk_free = real_disk_free,
         .wall_us = real_wall_us,

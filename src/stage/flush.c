@@ -15,6 +15,7 @@
 #define FILES_WITH_COLUMN_STATS_MAX 2000 /* above it DATA keeps only p_timestamp's, to stay below its size limit */
 #define ROUND_FILES_MAX SEGMENT_KEYS_MAX /* of one DATA */
 #define STREAM_FILES_MAX 256             /* of one stream in one round, before its custom partition is ignored */
+#define MANY_KEYS 1000                   /* streams of one flush, before it waits for more rows than usual */
 #define PATH_VALUE_MAX 100               /* bytes of a partition's name or value in a path, escaped */
 
 /* ---- rows of one stream -> the files they belong to */
@@ -622,6 +623,7 @@ enum err_code lake_flush(struct lake *lake, struct err *err)
 
     os_lock(lake->os, lake->flush_mu);
     os_lock(lake->os, lake->mu); /* append() holds it too: every record is before or after the seal, and counted */
+    atomic_store(&lake->room_bytes, MAX(lake->opt.stage_bytes_slow, 2 * lake_flush_bytes(lake)));
     lake->open_since_us = 0;
     lake->open_bytes = lake->open_keys = 0;
     lake->flush_asked = false;
@@ -648,6 +650,15 @@ enum err_code lake_flush(struct lake *lake, struct err *err)
 
 /* ---- when */
 
+/* Each file costs milliseconds, however small. Where thousands of streams get some rows each, more is taken in before they are written, within a
+ * quarter of what the stage may hold. */
+uint64_t lake_flush_bytes(const struct lake *lake)
+{
+    uint64_t many = MIN(lake->open_keys * SMALL_KEY_BYTES, lake->opt.stage_bytes_max / 4);
+
+    return MAX(lake->opt.flush_bytes, lake->open_keys > MANY_KEYS ? many : 0);
+}
+
 static bool flush_due(struct lake *lake, int64_t *wait_us) /* under lake.mu */
 {
     if (lake->flush_asked)
@@ -657,8 +668,7 @@ static bool flush_due(struct lake *lake, int64_t *wait_us) /* under lake.mu */
         return false;
     }
     int64_t age = os_mono_us(lake->os) - lake->open_since_us;
-    bool small =
-        lake->open_keys && lake->open_bytes / lake->open_keys < 4 * 65536; /* columns shrink about 4x as Parquet */
+    bool small = lake->open_keys && lake->open_bytes / lake->open_keys < SMALL_KEY_BYTES;
     int64_t limit = small ? lake->opt.flush_idle_us : lake->opt.flush_age_us;
     *wait_us = MIN(limit - age, INT64_C(1000000));
     return age >= limit;

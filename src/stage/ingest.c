@@ -122,11 +122,12 @@ static void wait_room(struct lake *lake, int64_t wait_us_max)
 {
     int64_t until, left;
 
-    if (wait_us_max == 0 || atomic_load(&lake->stage_bytes) <= lake->opt.stage_bytes_slow)
+    if (wait_us_max == 0 || atomic_load(&lake->stage_bytes) <= atomic_load(&lake->room_bytes))
         return;
     until = os_mono_us(lake->os) + wait_us_max;
     os_lock(lake->os, lake->mu);
-    while (!lake->stopping && !lake->flush_failing && atomic_load(&lake->stage_bytes) > lake->opt.stage_bytes_slow &&
+    while (!lake->stopping && !lake->flush_failing &&
+           atomic_load(&lake->stage_bytes) > atomic_load(&lake->room_bytes) &&
            (left = until - os_mono_us(lake->os)) > 0)
         (void)lake->os->ops->cond_wait(lake->os, lake->idle, lake->mu, left);
     os_unlock(lake->os, lake->mu);
@@ -147,7 +148,7 @@ static enum err_code create_once(struct lake *lake, const struct lake_ingest *re
     struct stream_config config = req->config ? *req->config : (struct stream_config){0};
 
     TRY(stream_name_check(req->stream, err));
-    os_lock(lake->os, lake->create_mu);
+    os_lock(lake->os, lake_name_mu(lake, req->stream));
     enum err_code rc = stage_find(lake, req->stream, out, err);
     if (rc == ERR_NOT_FOUND) {
         config.internal |= req->internal;
@@ -155,7 +156,7 @@ static enum err_code create_once(struct lake *lake, const struct lake_ingest *re
         if (rc == ERR_OK || rc == ERR_CONFLICT)
             rc = stage_find(lake, req->stream, out, err);
     }
-    os_unlock(lake->os, lake->create_mu);
+    os_unlock(lake->os, lake_name_mu(lake, req->stream));
     return rc;
 }
 

@@ -181,9 +181,11 @@ enum err_code lake_open(struct os *os, const struct lake_options *opt, struct la
     lake->os = os;
     lake->opt = *opt;
     defaults(&lake->opt);
+    atomic_init(&lake->room_bytes, lake->opt.stage_bytes_slow);
     lake->mu = os->ops->mutex_new(os);
     lake->flush_mu = os->ops->mutex_new(os);
-    lake->create_mu = os->ops->mutex_new(os);
+    for (size_t i = 0; i < NAME_LOCKS; i++)
+        lake->name_mu[i] = os->ops->mutex_new(os);
     lake->event_mu = os->ops->mutex_new(os);
     lake->idle = os->ops->cond_new(os);
     metrics_register(lake);
@@ -270,7 +272,8 @@ void lake_close(struct lake *lake)
     os->ops->close(os, lake->lock);
     os->ops->mutex_free(os, lake->mu);
     os->ops->mutex_free(os, lake->flush_mu);
-    os->ops->mutex_free(os, lake->create_mu);
+    for (size_t i = 0; i < NAME_LOCKS; i++)
+        os->ops->mutex_free(os, lake->name_mu[i]);
     os->ops->mutex_free(os, lake->event_mu);
     os->ops->cond_free(os, lake->idle);
     free(lake);
@@ -301,9 +304,9 @@ enum err_code lake_create(struct lake *lake, slice name, const struct stream_con
     _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
 
     TRY(stream_name_check(name, err));
-    os_lock(lake->os, lake->create_mu);
+    os_lock(lake->os, lake_name_mu(lake, name));
     enum err_code rc = catalog_create(lake->cat, name, config, schema, &v, err);
-    os_unlock(lake->os, lake->create_mu);
+    os_unlock(lake->os, lake_name_mu(lake, name));
     return rc;
 }
 
@@ -314,11 +317,11 @@ enum err_code lake_drop(struct lake *lake, slice name, struct err *err)
     enum err_code rc = stage_find(lake, name, &s, err);
     if (rc != ERR_OK && rc != ERR_CORRUPT) /* out of service is no reason to keep it */
         return rc;
-    os_lock(lake->os, lake->create_mu);
+    os_lock(lake->os, lake_name_mu(lake, name));
     rc = catalog_drop(lake->cat, name, err);
     if (rc == ERR_OK && s)
         stage_forget(lake, s);
-    os_unlock(lake->os, lake->create_mu);
+    os_unlock(lake->os, lake_name_mu(lake, name));
     return rc;
 }
 
@@ -327,11 +330,11 @@ enum err_code lake_configure(struct lake *lake, slice name, const struct stream_
     _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
 
     TRY(stage_find(lake, name, &s, err));
-    os_lock(lake->os, lake->create_mu); /* or the stage could keep what the catalog has replaced */
+    os_lock(lake->os, lake_name_mu(lake, name)); /* or the stage could keep what the catalog has replaced */
     enum err_code rc = catalog_configure(lake->cat, &s->sid, config, err);
     if (rc == ERR_OK)
         stage_set_config(s, config);
-    os_unlock(lake->os, lake->create_mu);
+    os_unlock(lake->os, lake_name_mu(lake, name));
     return rc;
 }
 

@@ -17,6 +17,9 @@
 #define ROW_ID_SEGMENT_SHIFT 28 /* row id = WAL segment << 28 | ordinal of the row in (stream, segment) */
 #define SMALL_BATCH_ROWS 64     /* requests up to this size are copied into the stream's open block */
 #define OPEN_BLOCK_ROWS_MAX 4096
+#define NAME_LOCKS 64
+/* Columns shrink about 4x as Parquet: files of less than a quarter of this are called small, and a flush of many of them may wait for more rows. */
+#define SMALL_KEY_BYTES (4u * 65536)
 #define SEGMENT_KEYS_MAX 16384 /* distinct (stream, hour, partition) of one segment: one DATA record must hold them */
 
 struct stage_group { /* rows of one stream from one WAL segment, oldest block first */
@@ -100,6 +103,7 @@ struct lake {
     size_t segments_count, segments_cap;
     int64_t open_since_us; /* monotonic: first row of what is not flushed; 0: none */
     uint64_t open_bytes, open_keys;
+    _Atomic uint64_t room_bytes; /* staged beyond it, large requests wait: about twice what a flush takes */
     struct object_waiter *object_waiters;
     bool flush_asked, stopping;
     bool flush_failing;        /* the last flush did: nobody waits for room */
@@ -115,9 +119,9 @@ struct lake {
     struct parked *park_done;  /* the same: files that went back and are to be removed */
     size_t park_done_count, park_done_cap;
     bool parked; /* there are such files */
-    struct os_mutex *
-        create_mu; /* one create, drop or configuration at a time, so that no create is answered between a DEAD slot and
-                                         stage_forget(); held across the catalog's IO, outermost */
+    /* By hash of the name (lake_name_mu): one create, drop or configuration of a name at a time, so that no create is answered between a
+     * DEAD slot and stage_forget(); held across the catalog's IO, outermost. */
+    struct os_mutex *name_mu[NAME_LOCKS];
     _Atomic uint64_t stage_rows, stage_bytes;
 
     struct os_mutex *event_mu;
@@ -129,6 +133,7 @@ struct lake {
 };
 
 /* stream.c */
+struct os_mutex *lake_name_mu(struct lake *lake, slice name);
 struct stage_stream *stage_stream_ref(struct stage_stream *s);
 void stage_stream_unref(struct stage_stream *s);
 DEFINE_CLEANUP(struct stage_stream *, stage_stream_unref)
@@ -209,6 +214,7 @@ MUST_CHECK enum err_code flush_segments(struct lake *lake, uint64_t upto, struct
 MUST_CHECK enum err_code lake_save_identity(void *arg, const struct lane_identity *id, struct err *err);
 /* ack=object: answers those whose segment is committed; all of them, with `failed`, if it is given. */
 void lake_answer_object_waiters(struct lake *lake, const struct err *failed);
+uint64_t lake_flush_bytes(const struct lake *lake); /* under lake.mu: how much may be open before a flush */
 void lake_flush_thread(void *arg);
 void lake_maintenance_thread(void *arg);
 void lake_event_thread(void *arg);

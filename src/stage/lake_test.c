@@ -422,6 +422,53 @@ static void test_configure_together(void **state)
     home_done(&h);
 }
 
+/* Each thread drops and makes its own stream again and again, and all of them fight for one more. */
+struct maker {
+    struct lake *lake;
+    char name[16];
+};
+
+static void *make_often(void *arg)
+{
+    struct maker *m = arg;
+
+    for (unsigned i = 0; i < 4; i++) {
+        must_put(m->lake, m->name, "{\"n\":1}");
+        must_put(m->lake, m->name, "{\"n\":2}");
+        check_rows(m->lake, m->name, 2, 0);
+        assert_int_equal(lake_drop(m->lake, slice_str(m->name), NULL), ERR_OK);
+        must_put(m->lake, "shared", "{\"n\":1}");
+    }
+    must_put(m->lake, m->name, "{\"n\":3}");
+    return NULL;
+}
+
+static void test_create_together(void **state)
+{
+    struct home h;
+    struct maker makers[8];
+    pthread_t threads[ARRAY_LEN(makers)];
+    (void)state;
+
+    home_new(&h);
+    struct lake *lake = open_lake(&h);
+    for (size_t i = 0; i < ARRAY_LEN(makers); i++) {
+        makers[i].lake = lake;
+        (void)snprintf(makers[i].name, sizeof(makers[i].name), "own%zu", i);
+        assert_int_equal(pthread_create(&threads[i], NULL, make_often, &makers[i]), 0);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(makers); i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    must_flush(lake);
+    lake_close(lake);
+    lake = open_lake(&h);
+    check_rows(lake, "shared", 0, 4 * ARRAY_LEN(makers));
+    for (size_t i = 0; i < ARRAY_LEN(makers); i++)
+        check_rows(lake, makers[i].name, 0, 1);
+    lake_close(lake);
+    home_done(&h);
+}
+
 static void *flush_often(void *arg)
 {
     struct racing *r = arg;
@@ -608,6 +655,7 @@ int main(void)
         cmocka_unit_test(test_partition_set_after_acceptance),
         cmocka_unit_test(test_partition_values),
         cmocka_unit_test(test_configure_together),
+        cmocka_unit_test(test_create_together),
         cmocka_unit_test(test_ids_survive_growth),
         cmocka_unit_test(test_failed_flush_leaves_no_files),
         cmocka_unit_test(test_failed_commit_keeps_rows_and_files),

@@ -1,9 +1,16 @@
 /* stream.c: the stage of one stream incarnation: its rows in memory by WAL segment, its schema, its followers. */
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mutant.h"
 #include "stage/lake_int.h"
 
 /* ---- life */
+
+/* Different names may share a lock; a create takes tens of milliseconds of syncs, and many are made at once after a deployment. */
+struct os_mutex *lake_name_mu(struct lake *lake, slice name)
+{
+    return lake->name_mu[hash64(name, 0) % NAME_LOCKS];
+}
 
 static void group_done(struct stage_group *g)
 {
@@ -278,7 +285,7 @@ void stage_publish(struct stage_stream *s, uint64_t segment, struct batch *batch
         lake->open_since_us = os_mono_us(lake->os);
     lake->open_bytes += grown;
     lake->open_keys += before == 0;
-    bool ask = lake->open_bytes > lake->opt.flush_bytes || lake->open_keys > SEGMENT_KEYS_MAX;
+    bool ask = lake->open_bytes > lake_flush_bytes(lake) || lake->open_keys > SEGMENT_KEYS_MAX;
     if (ask && !lake->flush_asked) {
         lake->flush_asked = true;
         lake->os->ops->cond_broadcast(lake->os, lake->idle);

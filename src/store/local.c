@@ -34,6 +34,7 @@
 #define LOCAL_LINK_US_MAX 60000000  /* a file older than this at its link would lie about its age (modified_us) */
 #define LOCAL_TMP_AGE_US 3600000000 /* left-over named temporary files go after this */
 #define LOCAL_READ_BYTES_MAX (1u << 30)
+#define SYNC_EACH_MAX 64u /* files of a group that are synced one by one; beyond, the whole file system is */
 #define TMP_DIR ".sluice/tmp"
 
 struct dir {          /* what we know of one directory; all under mu */
@@ -53,10 +54,12 @@ struct local {
     struct os *os;
     char *root;
     bool unnamed;          /* O_TMPFILE works */
+    struct os_file *any;   /* a file on the file system, open all the time for sync_fs(); NULL: there is no such call */
     _Atomic bool poisoned; /* a directory sync failed after a link */
     struct os_mutex *mu;
-    struct map dirs;        /* under mu: path -> struct dir */
-    struct upload *uploads; /* under mu */
+    struct map dirs;         /* under mu: path -> struct dir */
+    uint64_t dirs_forgotten; /* under mu: how often notes were dropped */
+    struct upload *uploads;  /* under mu */
 };
 
 static struct local *local_of(struct store *s)
@@ -111,6 +114,7 @@ static void dirs_forget(struct local *l)
     }
     map_done(&l->dirs);
     l->dirs = kept;
+    l->dirs_forgotten++;
 }
 
 /* Under mu. */
@@ -162,6 +166,7 @@ static enum err_code dir_ensure(struct local *l, slice dir, struct err *err)
 {
     os_lock(l->os, l->mu);
     bool known = dir_note(l, dir)->in_parent;
+    uint64_t forgotten = l->dirs_forgotten;
     os_unlock(l->os, l->mu);
     if (known)
         return ERR_OK;
@@ -171,9 +176,13 @@ static enum err_code dir_ensure(struct local *l, slice dir, struct err *err)
     enum err_code rc = l->os->ops->mkdir(l->os, path, err);
     if (rc != ERR_OK && rc != ERR_CONFLICT)
         return rc;
+    bool made = rc == ERR_OK;
     TRY(dir_sync(l, parent, err));
     os_lock(l->os, l->mu);
-    dir_note(l, dir)->in_parent = true;
+    struct dir *d = dir_note(l, dir);
+    d->in_parent = true;
+    if (made && d->links == 0 && l->dirs_forgotten == forgotten)
+        d->synced = true; /* it was empty, and nobody has begun a link into it since: no name in it to make durable */
     os_unlock(l->os, l->mu);
     return ERR_OK;
 }
@@ -364,7 +373,8 @@ static int by_dir(const void *a, const void *b)
     return slice_cmp(parent_of(*(const slice *)a), parent_of(*(const slice *)b));
 }
 
-/* One pass: every file, then every directory once. A failure says nothing about any of them: upload again, other names. */
+/* One pass: every file, then every directory once. A failure says nothing about any of them: upload again, other names. A flush of
+ * thousands of streams would wait for the disk as many times: there, one call for all that is on the file system is the shorter way. */
 static enum err_code local_sync_group(struct store *s, const slice *keys, size_t count, struct err *err)
 {
     struct local *l = local_of(s);
@@ -372,6 +382,8 @@ static enum err_code local_sync_group(struct store *s, const slice *keys, size_t
 
     if (count == 0)
         return ERR_OK;
+    if (count > SYNC_EACH_MAX && l->any)
+        return l->os->ops->sync_fs(l->os, l->any, err);
     memcpy(order, keys, count * sizeof(*keys));
     qsort(order, count, sizeof(*order), by_dir);
     for (size_t i = 0; i < count; i++)
@@ -632,6 +644,7 @@ static void local_free(struct store *s)
     for (size_t i = 0; (e = map_next(&l->dirs, &i));)
         free(e->value);
     map_done(&l->dirs);
+    l->os->ops->close(l->os, l->any);
     l->os->ops->mutex_free(l->os, l->mu);
     free(l->root);
     free(l);
@@ -719,7 +732,9 @@ static enum err_code local_start(struct local *l, struct err *err)
     if (rc != ERR_OK && rc != ERR_IO)
         return rc;
     l->unnamed = rc == ERR_OK;
-    if (l->unnamed)
+    if (l->unnamed && l->os->ops->sync_fs)
+        l->any = f;
+    else if (l->unnamed)
         l->os->ops->close(l->os, f);
     TRY(l->os->ops->list(l->os, tmp, leftover_remove, &old, err));
     if (store_probe_quick(l->os, &l->base, err) != ERR_OK)
