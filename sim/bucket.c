@@ -283,6 +283,18 @@ static void on_data(struct bucket *b, struct lane_model *l, struct record_model 
     }
 }
 
+/* A log that was forked from another begins above its base. */
+static void on_open(struct bucket *b, const struct slot *s)
+{
+    slice id = {0};
+    uint64_t base = 0;
+
+    if (!json_get_text(s->body, "wal", &id) || !json_get_u64(s->body, "base", &base))
+        return;
+    struct wal_model *w = wal_model(b, id);
+    w->committed = w->committed ? w->committed : base;
+}
+
 static void on_lane(struct bucket *b, slice lane, const struct slot *s, slice key)
 {
     struct lane_model *l = lane_model(b, lane);
@@ -295,6 +307,8 @@ static void on_lane(struct bucket *b, slice lane, const struct slot *s, slice ke
     struct record_model *r = &l->records[s->seq];
     r->present = true;
     (void)json_get_text(s->body, "type", &type);
+    if (slice_eq(type, slice_lit("open")))
+        on_open(b, s);
     if (slice_eq(type, slice_lit("data")))
         on_data(b, l, r, s, key);
     carried_check(b, l, s, key);

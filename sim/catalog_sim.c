@@ -547,6 +547,7 @@ bool proc_open(struct proc *p, struct err *err)
     if (rc != ERR_OK)
         return false;
     struct lane_identity header = p->disk->header;
+    header.upto = p->disk->count;
     rc = catalog_session_open(p->cat, &header, persist, p, &p->committed, err);
     check_rc(p, "session", rc, err);
     if (rc != ERR_OK)

@@ -71,6 +71,15 @@ static void put_row(struct sheet *s, const struct schema *schema, const struct b
     *ARRAY_PUSH(s->rows, s->count, s->cap) = r;
 }
 
+static bool has_id(const struct schema *schema, const struct batch_view *v, const struct column *c)
+{
+    bool used = false;
+
+    for (uint32_t row = 0; row < v->rows && !used; row++)
+        used = c->valid[row];
+    return !used || c->field >= FIELD_ROW_ID || schema_field(schema, c->field)->id;
+}
+
 enum err_code segment_write(struct segment_writer *w, const struct schema *schema, const struct segment_part *parts,
                             uint32_t parts_count, int fd, struct segment_stats *out, struct err *err)
 {
@@ -80,11 +89,11 @@ enum err_code segment_write(struct segment_writer *w, const struct schema *schem
     w->files++;
     for (uint32_t i = 0; i < parts_count; i++) {
         const struct batch_view *v = &parts[i].view;
-        for (uint32_t k = 0; k < v->columns_count; k++) {
-            uint32_t field = v->columns[k]->field;
-            WORLD_CHECK(world_current(), field >= FIELD_ROW_ID || schema_field(schema, field)->id, "L3",
-                        "field %u of a file that is being written has no id", field);
-        }
+        for (uint32_t k = 0; k < v->columns_count; k++)
+            if (!has_id(schema, v, v->columns[k])) { /* as the real one does */
+                free(s.rows);
+                return err_set(err, ERR_INVALID, "column %u has no field id", v->columns[k]->field);
+            }
         for (uint32_t k = 0; k < (parts[i].sel ? parts[i].sel_count : v->rows); k++)
             put_row(&s, schema, v, parts[i].sel ? parts[i].sel[k] : v->rows - 1 - k);
     }

@@ -108,7 +108,7 @@ static bool is_due(const struct lake_proc *p, const struct request *r, uint64_t 
 {
     if (r->may_be_lost || expired(p->lw, r))
         return false;
-    if (p->lw->cloned && !p->lw->quiet && r->proc != p)
+    if (p->lw->cloned && !p->lw->last && r->proc != p)
         return false;
     return (r->fate == REQUEST_ACKED && r->answered < t0) ||
            (r->seen_at && r->seen_at < t0 && (r->ack != ACK_RELAXED || r->proc == p));
@@ -127,7 +127,9 @@ static void row_seen(struct lake_proc *p, uint64_t id, const char *sid, const ch
         r->mask = 0;
     }
     unsigned bit = 1u << (id - r->first);
-    WORLD_CHECK(lw->world, !(r->mask & bit), "I10", "%s shows row %" PRIu64 " twice", where, id);
+    /* What two copies of a disk have in common one of them commits; the other one may find out later. */
+    WORLD_CHECK(lw->world, !(r->mask & bit) || (lw->cloned && !lw->last && r->proc != p), "I10",
+                "%s shows row %" PRIu64 " twice", where, id);
     WORLD_CHECK(lw->world, !strcmp(r->sid, sid), "I10", "%s %s shows row %" PRIu64 " of %s", where, sid, id, r->sid);
     r->mask |= bit;
 }
@@ -363,6 +365,8 @@ static void drop(struct lake_proc *p, unsigned name)
         expect(p, "drop", rc, &err);
         return;
     }
+    if (!attached(p))
+        return; /* who has the disk now learns of it some time later, and takes rows until then */
     uint64_t now = ++lw->clock;
     if (rc == ERR_NOT_FOUND) {
         lw->drops[at].returned = 0; /* no effect; what it did not find was gone before */
@@ -710,15 +714,54 @@ static void node_event(struct lake_world *lw, struct lake_node *n)
     }
 }
 
+static void crashed(struct sim_node *n, bool kill)
+{
+    struct lake_node *node = n->user;
+
+    node->power_cut |= !kill;
+    if (!kill && node->lw->store)
+        sim_store_crashed(node->lw->store, n);
+}
+
+static struct lake_node *add_node(struct lake_world *lw, bool owner)
+{
+    struct lake_node *n = mem_zalloc(sizeof(*n));
+
+    *n = (struct lake_node){.lw = lw, .node = world_node(lw->world), .owner = owner};
+    n->node->user = n;
+    n->node->on_crash = crashed;
+    lw->nodes[lw->nodes_count++] = n;
+    return n;
+}
+
+/* A machine that is off is copied, and both are used. */
+static void disk_clone(struct lake_world *lw, struct lake_node *n)
+{
+    struct lake_node *twin = add_node(lw, true);
+
+    sim_disk_power_cut(n->node->disk); /* what was not on the platter is in no copy */
+    twin->node->disk = sim_disk_clone(n->node->disk);
+    n->power_cut = twin->power_cut = true;
+    lw->cloned = true;
+    world_trace(lw->world, "the disk of node%u is copied to node%u", n->node->id, twin->node->id);
+}
+
 static void step_node(struct lake_world *lw, struct lake_node *n)
 {
     struct rng *r = world_rng(lw->world);
     struct lake_proc *p = n->proc;
 
     if (!n->node->up) {
+        if (lw->clones && !lw->cloned && n->node->boots > 1 && rng_chance(r, 400))
+            disk_clone(lw, n);
         if (n->owner && rng_chance(r, 800)) {
             faults_set(lw, n->node->disk);
             (void)proc_start(n, proc_main);
+            if (lw->cloned &&
+                rng_chance(r, 500)) { /* in the middle of its recovery: what does the other copy do meanwhile? */
+                n->node->pause_in = 1 + rng_below(r, 250);
+                n->node->pause_us = lw->pace_us * (int64_t)rng_below(r, 20);
+            }
         }
     } else if (p->stop || p->gave_up || !n->owner) {
         p->stop = true;
@@ -898,26 +941,6 @@ static void janitor(void *arg)
     p->ok = true;
 }
 
-static void crashed(struct sim_node *n, bool kill)
-{
-    struct lake_node *node = n->user;
-
-    node->power_cut |= !kill;
-    if (!kill && node->lw->store)
-        sim_store_crashed(node->lw->store, n);
-}
-
-static struct lake_node *add_node(struct lake_world *lw, bool owner)
-{
-    struct lake_node *n = mem_zalloc(sizeof(*n));
-
-    *n = (struct lake_node){.lw = lw, .node = world_node(lw->world), .owner = owner};
-    n->node->user = n;
-    n->node->on_crash = crashed;
-    lw->nodes[lw->nodes_count++] = n;
-    return n;
-}
-
 static void store_knobs(struct lake_world *lw)
 {
     struct rng *r = world_rng(lw->world);
@@ -937,6 +960,8 @@ static void store_knobs(struct lake_world *lw)
     if (rng_chance(r, 400))
         f->refused = (unsigned)rng_below(r, 40);
     f->volatile_uploads = rng_chance(r, 500);
+    if (lw->clones && rng_chance(r, 700)) /* flushes fail, so that several segments wait when the disk is copied */
+        f->refused = 100 + (unsigned)rng_below(r, 150);
 }
 
 static void knobs(struct lake_world *lw)
@@ -947,13 +972,14 @@ static void knobs(struct lake_world *lw)
     if (rng_chance(r, 700)) {
         lw->store = sim_store_new(lw->world);
         lw->bucket = bucket_new(lw->world, lw->store);
+        lw->clones = rng_chance(r, 250);
         store_knobs(lw);
-        lw->moves = rng_chance(r, 400);
+        lw->moves = !lw->clones && rng_chance(r, 400);
         lw->retention = rng_chance(r, 200);
     }
     lw->background = rng_chance(r, 400);
     lw->pace_us = paces[rng_below(r, ARRAY_LEN(paces))];
-    lw->drops_permille = rng_chance(r, 600) ? (unsigned)rng_below(r, 80) : 0;
+    lw->drops_permille = !lw->clones && rng_chance(r, 600) ? (unsigned)rng_below(r, 80) : 0;
     int64_t pace_us = lw->pace_us;
     lw->opt = (struct lake_options){
         .data_dir = "data",
@@ -964,7 +990,7 @@ static void knobs(struct lake_world *lw)
                 .disk_bytes_max = 512 << 10,
                 .disk_free_bytes_min = 64 << 10},
         .stage_bytes_max = 4 << 20,
-        .flush_bytes = 1024ull << rng_below(r, 8),
+        .flush_bytes = 1024ull << rng_below(r, lw->clones ? 3 : 8),
         .flush_age_us = pace_us,
         .flush_idle_us = pace_us * (int64_t)(1 + rng_below(r, 6)),
         .fold_interval_us = pace_us * 8,
@@ -991,6 +1017,7 @@ static void supervise(void *arg)
     for (unsigned k = 0; k < lw->nodes_count; k++)
         if (lw->nodes[k]->owner)
             run_last(lw->nodes[k], last_main, "the last flush");
+    lw->last = true;
     if (lw->store)
         run_last(add_node(lw, false), janitor, "cleaning up");
 }

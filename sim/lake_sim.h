@@ -22,10 +22,11 @@ struct lake_world {
     size_t drops_count, drops_cap;
     struct gone *gone;
     size_t gone_count, gone_cap;
-    uint64_t clock; /* counts what happens, for "before" and "after" */
-    uint64_t sets;  /* of rows that were seen together */
-    bool cloned;    /* a disk has a twin */
-    bool quiet;     /* no faults any more: every call must succeed */
+    uint64_t clock;      /* counts what happens, for "before" and "after" */
+    uint64_t sets;       /* of rows that were seen together */
+    bool clones, cloned; /* a disk may get a twin; it has one */
+    bool last;           /* everything is committed */
+    bool quiet;          /* no faults any more: every call must succeed */
     bool background, retention, moves;
     unsigned drops_permille; /* of client operations */
     int64_t pace_us;

@@ -20,7 +20,7 @@
 
 #include "base/banned.h"
 
-#define MUTANTS 24
+#define MUTANTS 26
 
 struct options {
     const char *workload; /* NULL: all */

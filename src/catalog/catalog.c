@@ -1139,6 +1139,7 @@ void catalog_close(struct catalog *cat)
     free(cat->shards);
     free(cat->session.carried.items);
     buf_done(&cat->session.old_stem);
+    free(cat->session.mine);
     cat->os->ops->cond_free(cat->os, cat->cond);
     cat->os->ops->mutex_free(cat->os, cat->mu);
     free(cat->endpoint);

@@ -107,6 +107,9 @@ struct catalog_file {
 };
 struct lane_identity { /* from and for the WAL header: the caller writes it back when *changed (R4) */
     char wal_id[33], lane[24], session[33];
+    uint64_t base; /* segments of wal_id begin above it */
+    uint64_t upto; /* at open: the last segment that the log holds */
+    bool cloned;   /* out: see catalog_session_fork() */
 };
 /* R3: OPENs the lane named in `id` first; else takes one. `id` is updated after OPEN is committed. *committed: highest segment of this
  * wal id that is committed. `header` is called to persist `id` before the first DATA (R4). */
@@ -114,6 +117,15 @@ MUST_CHECK enum err_code catalog_session_open(struct catalog *cat, struct lane_i
                                               enum err_code (*header)(void *arg, const struct lane_identity *id,
                                                                       struct err *err),
                                               void *arg, uint64_t *committed, struct err *err);
+/* CLONED DISKS (catalog.md section 5)  When the lane was opened by a session that `id` does not know, another process has a copy of this
+ * log (or this one crashed between OPEN and header: nobody can tell). id->cloned is set then, and headers are written with an empty
+ * session until the caller has committed all segments up to id->upto and calls this: what comes above `base` has a new wal id.
+ * The other process finds out when its next DATA is lost: an OPEN of its own wal id stands there and says up to which segment the log of
+ * its author goes. Those segments are its author's from then on; *committed of catalog_commit() moves over them, and the rest goes on
+ * under a new wal id. So a copy of a machine that was off loses nothing and doubles nothing. A copy of a running machine's disk, when both go
+ * on, loses what the original took after the copy into the segment that was open then. */
+MUST_CHECK enum err_code catalog_session_fork(struct catalog *cat, uint64_t base, struct err *err);
+bool catalog_forked(struct catalog *cat); /* since the last call, by the other way: rows up to *committed are another process's */
 /* Where the next DATA would stand; names of its files need it: "<lane>-<slot>-<session8>". */
 void catalog_next_file_stem(struct catalog *cat, struct buf *out);
 slice catalog_stream_dir(struct catalog *cat, slice name, const struct sid *sid,

@@ -62,6 +62,10 @@ struct session { /* changed only inside the gate "session", and under mu */
     struct carried_list carried; /* of the tail */
     uint64_t committed;          /* highest segment of wal_id known to be committed */
     char wal_id[33];
+    uint64_t base, upto; /* of lane_identity */
+    bool cloned, forked;
+    struct nonce *mine; /* every session of this process */
+    size_t mine_count, mine_cap;
     enum err_code (*header)(void *arg, const struct lane_identity *id, struct err *err);
     void *header_arg;
     struct buf old_stem; /* mutant 16 only */
@@ -213,7 +217,8 @@ MUST_CHECK enum err_code shard_refresh(struct catalog *cat, uint32_t shard, bool
 bool lane_busy(const struct catalog *cat, const struct lane *lane);
 uint64_t shard_pos(const struct shard *s, slice lane);
 bool carried_get(const struct slot *s, slice wal_id, uint64_t *segment);
-void session_note_foreign(struct catalog *cat, const struct slot *s); /* a record above our tail in our lane */
+/* An OPEN of our own WAL by another process: a copy of our disk. *upto: the last segment that it has. Under mu, or in the gate. */
+bool session_is_twin(const struct catalog *cat, const struct slot *s, uint64_t *upto);
 
 /* ---- fold.c: moves inline entries into manifests when there are too many; before the head's append. */
 MUST_CHECK enum err_code head_spill(struct catalog *cat, struct head *h, struct err *err);

@@ -4,6 +4,10 @@
  *   open --DATA lost--> OPEN elsewhere, the caller uploads again under new names (ERR_CONFLICT)
  *   open --DATA without an answer for good (ERR_IO)--> undecided: the next commit OPENs the SAME lane first, as a recovery would (R3),
  *        and learns from the chain whether the record is in it
+ * A CLONED DISK is seen from two sides (catalog.h). Who opens a lane under a session it does not know commits what its log holds and
+ * then goes on under a new wal id (catalog_session_fork). Who is fenced by an OPEN of its own wal id leaves that OPEN's author all segments
+ * that the author has, and goes on under a new wal id at once (twin_look); who finds a copy does the same, so that of
+ * two each segment has one owner.
  * R4: the header is written after OPEN is committed and before the first DATA. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -80,6 +84,7 @@ struct taking {
     struct nonce session;
     struct seq_tail tail; /* out: our OPEN */
     struct carried_list carried;
+    char before[33]; /* out: whose session it was; "" nobody's */
 };
 
 static void open_body(struct catalog *cat, const struct taking *t, const struct carried_list *carried, struct buf *out)
@@ -90,6 +95,8 @@ static void open_body(struct catalog *cat, const struct taking *t, const struct 
     jobject_text(&o, "node_id", slice_str(cat->node_id));
     jobject_text(&o, "endpoint", slice_str(cat->endpoint));
     jobject_text(&o, "wal", slice_str(cat->session.wal_id));
+    jobject_int(&o, "base", (int64_t)cat->session.base);
+    jobject_int(&o, "upto", (int64_t)cat->session.upto);
     jobject_end(&o, out);
 }
 
@@ -109,7 +116,12 @@ static enum err_code take_once(struct catalog *cat, struct taking *t, struct err
     t->carried.count = 0;
     if (tail.seq != SLOT_NONE)
         carried_read(&t->carried, &tail);
-    if (cat->session.committed) /* the next OPEN carries what this session knows */
+    t->before[0] = 0;
+    if (tail.seq != SLOT_NONE && json_get_text(tail.body, "session", &type) && type.len < sizeof(t->before)) {
+        memcpy(t->before, type.ptr, type.len);
+        t->before[type.len] = 0;
+    }
+    if (cat->session.committed > cat->session.base) /* the next OPEN carries what this session knows */
         carried_raise(&t->carried, slice_str(cat->session.wal_id), cat->session.committed);
     open_body(cat, t, &t->carried, &body);
     a.seq = buf_view(&seq);
@@ -127,6 +139,10 @@ static enum err_code header_write(struct catalog *cat, slice lane, const struct 
     memcpy(id.wal_id, cat->session.wal_id, sizeof(id.wal_id));
     memcpy(id.lane, lane.ptr, MIN(lane.len, sizeof(id.lane) - 1));
     nonce_hex(session, id.session);
+    if (cat->session.cloned)
+        id.session[0] = 0; /* the next start must see that it is one, too */
+    id.base = cat->session.base;
+    id.upto = cat->session.upto;
     return cat->session.header ? cat->session.header(cat->session.header_arg, &id, err) : ERR_OK;
 }
 
@@ -136,6 +152,9 @@ static enum err_code lane_take(struct catalog *cat, struct taking *t, struct err
 
     do {
         seq_nonce(&cat->io, &t->session);
+        os_lock(cat->os, cat->mu);
+        *ARRAY_PUSH(cat->session.mine, cat->session.mine_count, cat->session.mine_cap) = t->session;
+        os_unlock(cat->os, cat->mu);
         if (MUTANT(5))
             TRY(header_write(cat, t->lane, &t->session, err));
         rc = take_once(cat, t, err);
@@ -233,7 +252,7 @@ static enum err_code session_begin(struct catalog *cat, struct taking *t, struct
         free(s->carried.items);
         s->carried = t->carried;
         t->carried = (struct carried_list){0};
-        s->committed = c ? c->segment : s->committed;
+        s->committed = c ? MAX(c->segment, s->base) : s->committed;
         if (old)
             records_apply(cat, old->lane, &old->read);
         records_apply(cat, now.lane, &now.read);
@@ -271,6 +290,8 @@ static enum err_code open_in_gate(struct catalog *cat, struct lane_identity *id,
         rc = take_any(cat, slice_str(id->lane), &t, lane, err);
     }
     t.lane = slice_str(lane);
+    cat->session.cloned =
+        rc == ERR_OK && id->lane[0] && t.before[0] && strcmp(t.before, id->session) != 0 && !MUTANT(25);
     if (rc == ERR_OK)
         rc = header_write(cat, t.lane, &t.session, err);
     if (rc == ERR_OK)
@@ -278,6 +299,7 @@ static enum err_code open_in_gate(struct catalog *cat, struct lane_identity *id,
     if (rc == ERR_OK) {
         memcpy(id->lane, lane, sizeof(id->lane));
         nonce_hex(&t.session, id->session);
+        id->cloned = cat->session.cloned;
         *committed = cat->session.committed;
     }
     free(t.carried.items);
@@ -292,12 +314,105 @@ enum err_code catalog_session_open(struct catalog *cat, struct lane_identity *id
     os_lock(cat->os, cat->mu);
     cat->session.header = header;
     cat->session.header_arg = arg;
-    cat->session.committed = 0;
+    cat->session.committed = cat->session.base = id->base;
+    cat->session.upto = id->upto;
     memcpy(cat->session.wal_id, id->wal_id, sizeof(cat->session.wal_id));
     os_unlock(cat->os, cat->mu);
     enum err_code rc = open_in_gate(cat, id, committed, err);
     gate_leave(cat, GATE);
     return rc;
+}
+
+/* ---- a copy of our disk */
+
+static void wal_id_renew(struct catalog *cat, uint64_t base)
+{
+    struct session *s = &cat->session;
+    struct nonce id;
+    char hex[33];
+
+    seq_nonce(&cat->io, &id);
+    nonce_hex(&id, hex);
+    os_lock(cat->os, cat->mu);
+    memcpy(s->wal_id, hex, sizeof(hex));
+    s->base = s->committed = base; /* what the lane carries of the old id above that is another's */
+    s->cloned = false;
+    os_unlock(cat->os, cat->mu);
+}
+
+static enum err_code reopen_here(struct catalog *cat, void (*visible)(void *arg), void *arg, struct err *err);
+
+enum err_code catalog_session_fork(struct catalog *cat, uint64_t base, struct err *err)
+{
+    gate_enter(cat, GATE);
+    wal_id_renew(cat, base);
+    enum err_code rc = reopen_here(cat, NULL, NULL, err);
+    gate_leave(cat, GATE);
+    return rc;
+}
+
+bool catalog_forked(struct catalog *cat)
+{
+    os_lock(cat->os, cat->mu);
+    bool forked = cat->session.forked;
+    cat->session.forked = false;
+    os_unlock(cat->os, cat->mu);
+    return forked;
+}
+
+bool session_is_twin(const struct catalog *cat, const struct slot *slot, uint64_t *upto)
+{
+    const struct session *s = &cat->session;
+    slice type, wal, session;
+    uint64_t carried = 0;
+    char hex[33];
+
+    if (!json_get_text(slot->body, "type", &type) || !slice_eq(type, slice_lit("open")) ||
+        !json_get_text(slot->body, "wal", &wal) || !slice_eq(wal, slice_str(s->wal_id)) ||
+        !json_get_text(slot->body, "session", &session) || !json_get_u64(slot->body, "upto", upto))
+        return false;
+    for (size_t i = 0; i < s->mine_count; i++) {
+        nonce_hex(&s->mine[i], hex);
+        if (slice_eq(session, slice_str(hex)))
+            return false;
+    }
+    if (carried_get(slot, wal, &carried)) /* ours, committed before */
+        *upto = MAX(*upto, carried);
+    return true;
+}
+
+/* Who has opened our lane above our tail under our own wal id? A process whose disk went to another machine may do so too, once, as it does
+ * not know yet: only who has written its header after that, and so its DATA, is believed to have the log. One whose OPEN was collected is
+ * not seen: it would take an hour's sleep. */
+enum twin { TWIN_NONE, TWIN_UNPROVEN, TWIN_PROVEN };
+
+static enum err_code twin_look(struct catalog *cat, uint64_t tail, enum twin *out, uint64_t *upto, struct err *err)
+{
+    struct session *s = &cat->session;
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    char twin[33] = "";
+
+    *out = TWIN_NONE;
+    seq_lane(&seq, slice_str(s->lane->name));
+    for (uint64_t at = s->tail.slot + 1; tail != SLOT_NONE && at <= tail && *out != TWIN_PROVEN; at++) {
+        _cleanup_(slot_done) struct slot record = {0};
+        slice type, session;
+        enum err_code rc = seq_read(&cat->io, buf_view(&seq), SLOT_LANE, at, &record, err);
+        if (rc == ERR_NOT_FOUND)
+            continue;
+        TRY(rc);
+        if (!json_get_text(record.body, "type", &type) || !json_get_text(record.body, "session", &session) ||
+            session.len >= sizeof(twin))
+            continue;
+        if (session_is_twin(cat, &record, upto)) {
+            *out = TWIN_UNPROVEN;
+            memcpy(twin, session.ptr, session.len);
+            twin[session.len] = 0;
+        } else if (*out == TWIN_UNPROVEN && slice_eq(type, slice_lit("data")) && slice_eq(session, slice_str(twin))) {
+            *out = TWIN_PROVEN;
+        }
+    }
+    return ERR_OK;
 }
 
 void catalog_next_file_stem(struct catalog *cat, struct buf *out)
@@ -444,6 +559,7 @@ static enum err_code fenced(struct catalog *cat, struct after_reopen *r, struct 
     _cleanup_(slot_done) struct slot tail = {0};
     struct taking t = {0};
     struct catching_up old = {.lane = s->lane};
+    enum twin twin;
     uint64_t segment;
     char lane[24];
     slice type;
@@ -454,12 +570,22 @@ static enum err_code fenced(struct catalog *cat, struct after_reopen *r, struct 
     seq_lane(&seq, slice_str(lane));
     TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_LANE, &tail, err));
     old.upto = tail.seq; /* there is one: our OPEN at least */
-    if (tail.seq != SLOT_NONE && carried_get(&tail, slice_str(s->wal_id), &segment))
+    TRY(twin_look(cat, tail.seq, &twin, &segment, err));
+    if (twin == TWIN_UNPROVEN) /* that we have it ourselves */
+        TRY(header_write(cat, slice_str(lane), &s->nonce, err));
+    if (twin == TWIN_PROVEN && MUTANT(26)) {
+        s->forked = true; /* and goes on with what it has */
+    } else if (twin == TWIN_PROVEN) {
+        s->forked = segment > s->committed;
+        wal_id_renew(cat, MAX(segment, s->committed));
+    } else if (tail.seq != SLOT_NONE && carried_get(&tail, slice_str(s->wal_id), &segment)) {
         s->committed = MAX(s->committed, segment);
+    }
     t.lane = slice_str(lane);
     t.insist = true;
     bool sealed = tail.seq != SLOT_NONE && json_get_text(tail.body, "type", &type) && slice_eq(type, slice_lit("seal"));
-    enum err_code rc = sealed ? lane_take(cat, &t, err) : take_any(cat, slice_str(s->lane->name), &t, lane, err);
+    bool stay = sealed || twin == TWIN_UNPROVEN;
+    enum err_code rc = stay ? lane_take(cat, &t, err) : take_any(cat, slice_str(s->lane->name), &t, lane, err);
     t.lane = slice_str(lane);
     if (rc == ERR_OK)
         rc = header_write(cat, t.lane, &t.session, err);
@@ -469,8 +595,8 @@ static enum err_code fenced(struct catalog *cat, struct after_reopen *r, struct 
     return rc;
 }
 
-/* After an append without an answer: the same lane, as in a recovery. */
-static enum err_code reopen(struct catalog *cat, struct after_reopen *r, struct err *err)
+/* OPEN in the lane that we have. */
+static enum err_code reopen_here(struct catalog *cat, void (*visible)(void *arg), void *arg, struct err *err)
 {
     char lane[24];
     struct taking t = {.insist = true};
@@ -482,9 +608,24 @@ static enum err_code reopen(struct catalog *cat, struct after_reopen *r, struct 
     if (rc == ERR_OK)
         rc = header_write(cat, t.lane, &t.session, err);
     if (rc == ERR_OK)
-        rc = session_begin(cat, &t, NULL, reopened_visible, r, err);
+        rc = session_begin(cat, &t, NULL, visible, arg, err);
     free(t.carried.items);
     return rc;
+}
+
+/* After an append without an answer: the same lane, as in a recovery. *lost: a copy of our disk has it now. */
+static enum err_code reopen(struct catalog *cat, struct after_reopen *r, bool *lost, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    slice lane = slice_str(cat->session.lane->name);
+    enum twin twin;
+    uint64_t tail, upto;
+
+    seq_lane(&seq, lane);
+    TRY(seq_find_tail(&cat->io, buf_view(&seq), SLOT_NONE, &tail, err));
+    TRY(twin_look(cat, tail, &twin, &upto, err));
+    *lost = twin != TWIN_NONE;
+    return *lost ? ERR_OK : reopen_here(cat, reopened_visible, r, err);
 }
 
 static enum err_code commit_in_gate(struct catalog *cat, struct data *d, void (*on_visible)(void *arg), void *arg,
@@ -496,9 +637,15 @@ static enum err_code commit_in_gate(struct catalog *cat, struct data *d, void (*
     if (!s->lane)
         return err_set(err, ERR_INVALID, "no lane is open");
     if (!s->lost && (s->undecided || !s->open)) {
-        TRY(reopen(cat, &r, err));
-        return r.done ? ERR_OK
-                      : err_set(err, ERR_CONFLICT, "lane %s was opened again: upload under new names", s->lane->name);
+        bool lost = false;
+        TRY(reopen(cat, &r, &lost, err));
+        if (!lost)
+            return r.done
+                       ? ERR_OK
+                       : err_set(err, ERR_CONFLICT, "lane %s was opened again: upload under new names", s->lane->name);
+        os_lock(cat->os, cat->mu);
+        s->lost = true;
+        os_unlock(cat->os, cat->mu);
     }
     bool known_lost = s->lost;
     enum err_code rc = known_lost ? ERR_CONFLICT : data_append(cat, d, on_visible, arg, committed, err);

@@ -585,6 +585,12 @@ static enum err_code flush_round(struct lake *lake, uint64_t upto, struct err *e
     lake->committed = MAX(lake->committed, r.committed);
     os_unlock(lake->os, lake->mu);
     park_forget(lake, NULL, 0, lake->committed);
+    if (catalog_forked(lake->cat)) { /* catalog.h, CLONED DISKS */
+        log_warn("stage",
+                 "this disk was copied, and the copy is in use: rows up to WAL segment %llu are committed there",
+                 (unsigned long long)r.committed);
+        lake_event(lake, "cloned", (slice){0}, 0, "this node's disk was copied, and the copy is in use");
+    }
     wal_release(lake->wal, lake->committed);
     sweep_streams(lake, &r);
     metric_add(lake->m_flushes, rc == ERR_OK);

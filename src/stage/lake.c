@@ -1,6 +1,8 @@
 /* lake.c: opening, closing and the calls on streams. */
 #include "stage/lake.h"
 
+#include <stdio.h>
+
 #include "base/log.h"
 #include "base/mutant.h"
 #include "base/timetext.h"
@@ -52,6 +54,9 @@ enum err_code lake_save_identity(void *arg, const struct lane_identity *id, stru
 
     memcpy(h.lane, id->lane, sizeof(h.lane));
     memcpy(h.session, id->session, sizeof(h.session));
+    if (strcmp(id->wal_id, h.wal_id) != 0)
+        memcpy(h.commit_id, id->wal_id, sizeof(h.commit_id));
+    h.base = id->base;
     return wal_set_header(lake->wal, &h, err);
 }
 
@@ -95,19 +100,44 @@ static void defaults(struct lake_options *o)
     o->scrub_interval_us = o->scrub_interval_us ? o->scrub_interval_us : 3600000000;
 }
 
+/* catalog.h, CLONED DISKS: what was replayed goes out under the old wal id, before anything new is taken under the next. */
+static enum err_code recover_clone(struct lake *lake, struct err *err)
+{
+    struct wal_stat stat;
+
+    wal_stat(lake->wal, &stat);
+    log_warn("stage", "another process has opened lane of this WAL since it was used here: the disk was copied, or a "
+                      "start was interrupted. "
+                      "What it holds is committed first");
+    TRY(flush_segments(lake, stat.segment - 1, err));
+    TRY(catalog_session_fork(lake->cat, stat.segment - 1, err));
+    lake->committed = stat.segment - 1;
+    return ERR_OK;
+}
+
 static enum err_code recover(struct lake *lake, struct err *err)
 {
     struct lane_identity id = {0};
     uint64_t cut = 0;
     const struct wal_header *h = wal_header(lake->wal);
 
-    memcpy(id.wal_id, h->wal_id, sizeof(id.wal_id));
+    memcpy(id.wal_id, h->commit_id[0] ? h->commit_id : h->wal_id, sizeof(id.wal_id));
+    if (!h->lane[0]) { /* the first lane: a copy of this directory from before that has the same wal id */
+        uint8_t random[16];
+        lake->os->ops->random(lake->os, random, sizeof(random));
+        for (size_t i = 0; i < sizeof(random); i++)
+            (void)snprintf(id.wal_id + 2 * i, 3, "%02x", random[i]);
+    }
+    id.base = h->base;
+    TRY(wal_last_segment(lake->wal, &id.upto, err));
     memcpy(id.lane, h->lane, sizeof(id.lane));
     memcpy(id.session, h->session, sizeof(id.session));
     TRY(catalog_session_open(lake->cat, &id, lake_save_identity, lake, &lake->committed, err));
     int64_t start = os_mono_us(lake->os);
     TRY(park_open(lake, err));
     TRY(wal_start(lake->wal, MUTANT(21) ? 0 : lake->committed, lake_replay_record, lake, &cut, err));
+    if (id.cloned)
+        TRY(recover_clone(lake, err));
     lake->flush_asked = lake->park.count > 0; /* until then they are nowhere but in the WAL */
     lake_unpark(lake);
     double rows = metric_value(lake->m_replayed);

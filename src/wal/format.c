@@ -99,6 +99,8 @@ void wal_header_print(const struct wal_header *h, struct buf *out)
 {
     buf_fmt(out, "sluice-wal 1\nwal_id %s\nlane %s\nsession %s\n", h->wal_id, h->lane[0] ? h->lane : "-",
             h->session[0] ? h->session : "-");
+    if (h->commit_id[0])
+        buf_fmt(out, "commit_id %s\nbase %llu\n", h->commit_id, (unsigned long long)h->base);
     buf_fmt(out, "crc32c %08x\n", crc32c(0, out->ptr, out->len));
 }
 
@@ -126,14 +128,18 @@ static bool take_line(slice *text, slice key, char *out, size_t out_size)
 
 enum err_code wal_header_parse(slice text, struct wal_header *out, struct err *err)
 {
-    char version[8], crc[16];
+    char version[8], crc[16], base[24] = "0";
     struct wal_header h = {0};
     slice all = text;
 
     if (take_line(&text, slice_lit("sluice-wal"), version, sizeof(version)) && strcmp(version, "1") == 0 &&
         take_line(&text, slice_lit("wal_id"), h.wal_id, sizeof(h.wal_id)) &&
         take_line(&text, slice_lit("lane"), h.lane, sizeof(h.lane)) &&
-        take_line(&text, slice_lit("session"), h.session, sizeof(h.session))) {
+        take_line(&text, slice_lit("session"), h.session, sizeof(h.session)) &&
+        (!slice_starts(text, slice_lit("commit_id ")) ||
+         (take_line(&text, slice_lit("commit_id"), h.commit_id, sizeof(h.commit_id)) &&
+          take_line(&text, slice_lit("base"), base, sizeof(base)) && h.commit_id[0])) &&
+        slice_u64(slice_str(base), &h.base) && (base[0] != '0' || !base[1])) { /* as it is printed, and no other way */
         _cleanup_(freep) char *want = mem_fmt("%08x", crc32c(0, all.ptr, all.len - text.len));
         if (take_line(&text, slice_lit("crc32c"), crc, sizeof(crc)) && strcmp(crc, want) == 0 && text.len == 0) {
             *out = h;

@@ -85,6 +85,21 @@ static bool find_file(void *arg, const char *name, bool is_dir)
     return true;
 }
 
+static bool find_last(void *arg, const char *name, bool is_dir)
+{
+    uint64_t *last = arg, number;
+
+    if (!is_dir && wal_segment_name(name, &number))
+        *last = MAX(*last, number);
+    return true;
+}
+
+enum err_code wal_last_segment(struct wal *w, uint64_t *out, struct err *err)
+{
+    *out = 0;
+    return w->os->ops->list(w->os, w->dir, find_last, out, err);
+}
+
 static int by_number(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;

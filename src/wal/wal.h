@@ -37,6 +37,10 @@ struct wal_header {   /* small facts that must survive with the log; rewritten a
     char wal_id[33];  /* 128 random bits, hex; made at the first open */
     char lane[24];    /* lane named here; "" at first */
     char session[33]; /* nonce of the session that opened it last */
+    /* What the log commits as, and the segment above which it does: another id than its own since it has a lane, and yet another when the
+     * disk was cloned. "": as wal_id, from the first. */
+    char commit_id[33];
+    uint64_t base;
 };
 enum wal_ack {
     WAL_SYNC,  /* done after an fdatasync covers the record */
@@ -56,6 +60,8 @@ MUST_CHECK enum err_code wal_open(struct os *os, const char *dir, const struct w
                                   struct err *err);
 const struct wal_header *wal_header(const struct wal *wal);
 MUST_CHECK enum err_code wal_set_header(struct wal *wal, const struct wal_header *h, struct err *err);
+/* The highest number that any segment file here has, 0: none. Between the two steps. */
+MUST_CHECK enum err_code wal_last_segment(struct wal *wal, uint64_t *out, struct err *err);
 /* Step 2: replay segments > committed; those <= committed are recycled. Reports bytes cut at the tail. Then the
  * writer thread starts on a new segment. */
 MUST_CHECK enum err_code wal_start(struct wal *wal, uint64_t committed, wal_replay_fn fn, void *arg,

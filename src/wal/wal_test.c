@@ -285,6 +285,14 @@ static void test_header(void **state)
     w = start(&h, 0, &seen, &cut);
     assert_string_equal(wal_header(w)->lane, "n00007");
     assert_string_equal(wal_header(w)->wal_id, head.wal_id);
+    assert_string_equal(wal_header(w)->commit_id, "");
+    (void)snprintf(head.commit_id, sizeof(head.commit_id), "0123456789abcdef0123456789abcdef");
+    head.base = UINT64_MAX;
+    assert_int_equal(wal_set_header(w, &head, NULL), ERR_OK);
+    wal_close(w);
+    w = start(&h, 0, &seen, &cut);
+    assert_string_equal(wal_header(w)->commit_id, head.commit_id);
+    assert_true(wal_header(w)->base == head.base);
     wal_close(w);
     _cleanup_(freep) char *path = mem_fmt("%s/header", h.dir);
     change_file(path, 20, 21, 1);
