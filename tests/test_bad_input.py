@@ -519,20 +519,32 @@ def test_flipped_byte_of_one_file(start_server):
     assert api.sql(TOTALS) == right
 
 
-def test_compaction_does_not_launder_damage(start_server):
-    """A damaged file is not merged into one whose checksum is right."""
+def test_compaction_goes_round_damage(start_server):
+    """A damaged file is not merged into one whose checksum is right, costs its neighbours and other streams nothing, and is told once."""
     server = start_server(env=QUIET)
     api = server.api
     for turn in range(70):
-        api.put("rows", [{"a": turn * 100 + i, "t": "text %d" % i} for i in range(100)], {"X-P-Ack": "object"})
+        for stream in ("rows", "other"):
+            api.put(stream, [{"a": turn * 100 + i, "t": "text %d" % i} for i in range(100)], {"X-P-Ack": "object"})
     server.stop()
-    victim = sorted((server.data / "store").rglob("*.parquet"))[30]
+    files = sorted((server.data / "store/rows").rglob("*.parquet"))
+    victim, gone = files[30], files[40]
     damage(victim, 300)  # in the values of the first columns, which decode all the same
-    server.env = {**QUIET, "SLUICE_COMPACT_INTERVAL": "1s"}
+    gone.rename(server.folder / "gone")
+    server.env = {**QUIET, "SLUICE_COMPACT_INTERVAL": "500ms"}
     server.start()
-    assert api.wait(lambda: any(k.startswith("sluice_maintenance_errors_total") and v > 0 for k, v in api.metrics().items())), "no compaction was tried"
+    assert api.wait(lambda: api.metrics().get("sluice_compaction_inputs_total", 0) >= 68 + 70), "the others are merged"
+    rounds = 'sluice_maintenance_total{duty="compact"}'
+    before = api.metrics()[rounds]
+    assert api.wait(lambda: api.metrics()[rounds] >= before + 3)
+    assert not any(k.startswith("sluice_maintenance_errors_total") for k in api.metrics())
+    assert server.log().count(victim.name) == 1 and server.log().count(gone.name) == 1
     answer = api.query(TOTALS)
     assert answer.status == 500 and victim.name in answer.text, answer
+    damage(victim, 300)  # whole again
+    (server.folder / "gone").rename(gone)
+    assert api.wait(lambda: api.query(TOTALS).status == 200)
+    assert api.count("rows") == 7000
 
 
 def test_damaged_file_is_named_and_others_are_answered(start_server, disk, tmp_path):

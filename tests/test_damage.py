@@ -200,7 +200,7 @@ def test_what_belongs_to_all_stops_the_start(start_server, what):
     server.stop()
     path = tail(store(server) / ".sluice" / what)
     whole = path.read_bytes()
-    for kind in KINDS:
+    for kind in ("header", "body", "empty"):
         harm(kind, path)
         server.spawn()
         assert server.process.wait(60) == 1, kind

@@ -1128,6 +1128,7 @@ void catalog_close(struct catalog *cat)
     map_done(&cat->by_name);
     map_done(&cat->gates);
     quarantine_done(cat);
+    bad_inputs_done(cat);
     for (size_t i = 0; i < cat->lanes_count; i++)
         free(cat->lanes[i]);
     free(cat->lanes);

@@ -91,6 +91,7 @@ struct catalog {
     struct map by_sid;
     struct map bad_names; /* -> struct bad_name: their slot cannot be read */
     struct map told;      /* damage that was reported; key and value are its text */
+    struct map bad_inputs; /* -> struct bad_input of compact.c: files that it leaves alone; one task at a time */
     catalog_damage_fn on_damage;
     void *damage_arg;
     struct lane **lanes;
@@ -166,6 +167,8 @@ void damage_note(struct catalog *cat, slice stream, const char *why);
 /* manifest_load() of a head; *whole false: it is damaged or missing, and noted. */
 MUST_CHECK enum err_code manifest_try(struct catalog *cat, const struct head *h, struct manifest *m,
                                       const struct slm **out, bool *whole, struct err *err);
+/* compact.c */
+void bad_inputs_done(struct catalog *cat);
 /* Looks again at all that is out of service. */
 void damage_retry(struct catalog *cat);
 void quarantine_done(struct catalog *cat);

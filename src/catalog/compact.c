@@ -3,7 +3,9 @@
  *   pick --head append {claim}--> merge, publish "c<claim slot>-..." --head append: inputs out, output in--> done
  *                                    \--error--> head append without the claim
  * R8: the commit holds only if the claim is still in the head and every input is still listed; else the output is garbage. A
- * claim past its deadline (its compactor died) is cancelled by whoever sees it. */
+ * claim past its deadline (its compactor died) is cancelled by whoever sees it.
+ * A damaged or missing input is told once and left alone, with its directory's other files merged without it, until it is another file:
+ * one bad file must not cost a try each round, and all directories behind it their turn. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -19,12 +21,19 @@
 #define SETTLE_US INT64_C(600000000) /* an hour is left alone until so long after its end, */
 #define BUSY_FILES 64u               /* unless it has more files than this */
 #define CLAIM_US HOUR_US
+#define DAMAGED_MAX 16 /* found in one stream in one round; the next goes on */
 
 struct group { /* small files of one directory */
     slice dir;
     struct entry_list files;
 };
+struct bad_input {
+    char *key;
+    struct store_meta seen; /* zeros: it was missing */
+};
 struct picking {
+    struct catalog *cat;
+    slice stream_dir;
     struct map dirs; /* dir -> struct group */
     const struct head *h;
     int64_t now_us;
@@ -51,13 +60,77 @@ static bool claimed(const struct head *h, slice path)
     return false;
 }
 
+/* ---- inputs that are left alone */
+
+#define BAD_INPUTS_MAX 10000u
+
+static struct store_meta seen_now(struct catalog *cat, slice key)
+{
+    struct store_meta m;
+    return cat->store->ops->stat(cat->store, key, &m, NULL) == ERR_OK ? m : (struct store_meta){0};
+}
+
+static void bad_input_free(struct bad_input *b)
+{
+    if (!b)
+        return;
+    free(b->key);
+    free(b);
+}
+
+void bad_inputs_done(struct catalog *cat)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&cat->bad_inputs, &i));)
+        bad_input_free(e->value);
+    map_done(&cat->bad_inputs);
+    cat->bad_inputs = MAP_INIT;
+}
+
+static void bad_input_add(struct catalog *cat, slice key)
+{
+    struct bad_input *b = mem_zalloc(sizeof(*b));
+
+    if (cat->bad_inputs.count >= BAD_INPUTS_MAX)
+        bad_inputs_done(cat);
+    b->key = mem_str(key);
+    b->seen = seen_now(cat, key);
+    bad_input_free(map_del(&cat->bad_inputs, key));
+    map_put(&cat->bad_inputs, slice_str(b->key), b);
+}
+
+static bool bad_input(struct catalog *cat, slice key)
+{
+    const struct bad_input *b = map_get(&cat->bad_inputs, key);
+
+    if (!b)
+        return false;
+    struct store_meta now = seen_now(cat, key);
+    if (now.size == b->seen.size && now.modified_us == b->seen.modified_us)
+        return true;
+    bad_input_free(map_del(&cat->bad_inputs, key)); /* put back */
+    return false;
+}
+
+static bool left_alone(const struct picking *p, slice path)
+{
+    _cleanup_(buf_done) struct buf key = BUF_INIT;
+
+    if (p->cat->bad_inputs.count == 0)
+        return false;
+    buf_slice(&key, p->stream_dir);
+    buf_slice(&key, path);
+    return bad_input(p->cat, buf_view(&key));
+}
+
 static enum err_code pick_add(void *arg, struct entry *e, struct err *err)
 {
     struct picking *p = arg;
     struct file_name name;
 
     (void)err;
-    if (e->bytes >= SMALL_BYTES || !file_name_parse(e->path, &name) || claimed(p->h, e->path))
+    if (e->bytes >= SMALL_BYTES || !file_name_parse(e->path, &name) || claimed(p->h, e->path) || left_alone(p, e->path))
         return ERR_OK;
     struct group *g = map_get(&p->dirs, name.dir);
     if (!g) {
@@ -122,9 +195,13 @@ static void picking_done(struct picking *p)
 /* The directory with the most files to gain from; ties by name, so that a seed gives one run. */
 static enum err_code pick(struct catalog *cat, struct head *h, int64_t now_us, struct entry_list *out, struct err *err)
 {
-    struct picking p = {.h = h, .now_us = now_us};
+    _cleanup_(buf_done) struct buf dir = BUF_INIT;
+    struct picking p = {.cat = cat, .h = h, .now_us = now_us};
     struct group *best = NULL;
     struct map_entry *e;
+
+    stream_dir_put(&dir, h->name, &h->sid);
+    p.stream_dir = buf_view(&dir);
     enum err_code rc = head_each(cat, h, pick_add, &p, err);
 
     for (size_t i = 0; rc == ERR_OK && (e = map_next(&p.dirs, &i));) {
@@ -319,11 +396,16 @@ static enum err_code check_input(struct job *j, const struct entry *e, slice key
     uint32_t crc;
     uint64_t size;
 
-    TRY(catalog_file_crc(j->cat, key, &crc, &size, err));
-    if (size != e->bytes || crc != e->crc32c)
-        return err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is damaged: it is left as it is, not merged",
-                       SLICE_ARG(key));
-    return ERR_OK;
+    enum err_code rc = catalog_file_crc(j->cat, key, &crc, &size, err);
+    if (rc == ERR_NOT_FOUND)
+        rc = err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is missing: the others are merged without it",
+                     SLICE_ARG(key));
+    else if (rc == ERR_OK && (size != e->bytes || crc != e->crc32c))
+        rc =
+            err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is damaged: it is left as it is, not merged", SLICE_ARG(key));
+    if (rc == ERR_CORRUPT)
+        bad_input_add(j->cat, key);
+    return rc;
 }
 
 static enum err_code merge_inputs(struct job *j, merge_fn merge, void *arg, struct err *err)
@@ -347,6 +429,7 @@ static enum err_code merge_inputs(struct job *j, merge_fn merge, void *arg, stru
     }
     if (rc == ERR_OK)
         rc = store->ops->upload_begin(store, &f, err);
+    bool whole = rc == ERR_OK;
     if (rc == ERR_OK)
         rc = merge(arg, j->schema, keys, j->inputs.count, f, &stats, err);
     if (rc == ERR_OK && stats.rows != rows)
@@ -354,6 +437,8 @@ static enum err_code merge_inputs(struct job *j, merge_fn merge, void *arg, stru
                      stats.rows);
     if (rc == ERR_OK)
         rc = publish(j, f, &stats, raw, err);
+    for (size_t i = 0; rc == ERR_CORRUPT && whole && i < j->inputs.count; i++)
+        bad_input_add(j->cat, keys[i]); /* whole, and not to be merged: which of them, nobody can tell */
     if (rc != ERR_OK && f)
         store->ops->upload_drop(store, f);
     arena_done(&arena);
@@ -432,9 +517,19 @@ enum err_code catalog_compact(struct catalog *cat, merge_fn merge, void *arg, st
     size_t start = n ? cat->compact_at % n : 0; /* another stream first each time */
     for (size_t i = 0; i < n && rc == ERR_OK && !did; i++) {
         cat->compact_at = start + i + 1;
-        rc = compact_stream(cat, all[(start + i) % n], now_us, merge, arg, &did, out, err);
-        if (rc == ERR_NOT_FOUND) /* deleted meanwhile */
+        struct stream *s = all[(start + i) % n];
+        struct err why = {0};
+        int tries = 0;
+        do { /* again without the input that was damaged */
+            rc = compact_stream(cat, s, now_us, merge, arg, &did, out, &why);
+            if (is_damage(rc))
+                damage_note(cat, slice_str(s->name), why.msg);
+        } while (is_damage(rc) && !stream_damaged(cat, s) && ++tries < DAMAGED_MAX);
+        did = did && rc == ERR_OK;
+        if (rc == ERR_NOT_FOUND || is_damage(rc)) /* deleted meanwhile, or told */
             rc = ERR_OK;
+        else if (rc != ERR_OK && err)
+            *err = why;
     }
     streams_release(cat, all, n);
     return rc;
