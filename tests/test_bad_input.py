@@ -519,6 +519,17 @@ def test_flipped_byte_of_one_file(start_server):
     assert api.sql(TOTALS) == right
 
 
+def test_two_servers_do_not_share_a_port(start_server, tmp_path):
+    """With folders of their own: half of the rows would go to each."""
+    first = start_server()
+    run = subprocess.run([conftest.binary(), "serve", "--data", str(tmp_path / "other"), "--addr", "127.0.0.1:%d" % first.port],
+                         capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1 and "another server" in run.stderr, run
+    first.api.put("s", {"n": 1})
+    first.kill()
+    assert first.process.returncode and first.start().api.count("s") == 1
+
+
 def test_compaction_goes_round_damage(start_server):
     """A damaged file is not merged into one whose checksum is right, costs its neighbours and other streams nothing, and is told once."""
     server = start_server(env=QUIET)

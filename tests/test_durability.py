@@ -362,3 +362,54 @@ def test_stats_agree_with_sql(start_server):
         assert day["events"] in (111, api.count("app", "p_timestamp >= date_trunc('day', now())"))
     assert stats["storage"]["size"] > 0
     assert stats["storage"]["size"] == stats["storage"]["lifetime_size"]
+
+
+HOLD = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
+int flock(int fd, int how)
+{
+    static int calls;
+    int (*real)(int, int) = (int (*)(int, int))dlsym(RTLD_NEXT, "flock");
+    if (++calls == 2) /* of the write-ahead log; the first is of the data folder */
+        while (access(getenv("HOLD"), F_OK) != 0)
+            usleep(1000);
+    return real(fd, how);
+}
+"""
+
+
+def test_a_server_that_starts_says_so(start_server, tmp_path):
+    """It listens before it has read its log: alive, not ready, and 503 with Retry-After for all else; a second one on its folder is told as ever."""
+    (tmp_path / "hold.c").write_text(HOLD)
+    library = tmp_path / "hold.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(tmp_path / "hold.c"), "-ldl"], check=True)
+    server = start_server()
+    api = server.api
+    api.put("s", {"n": 1})
+    server.kill()
+    go = tmp_path / "go"
+    server.env = {"LD_PRELOAD": str(library), "HOLD": str(go)}
+    server.spawn()
+
+    def alive():
+        try:
+            return api.get("/api/v1/liveness", auth=False).status == 200
+        except OSError:
+            return False
+
+    assert api.wait(alive)
+    for method, path, body in [("GET", "/api/v1/readiness", None), ("GET", "/api/v1/metrics", None), ("GET", "/api/v1/logstream", None),
+                               ("POST", "/api/v1/query", {"query": "SELECT 1"}), ("POST", "/api/v1/ingest", [{"n": 2}] * 10000),
+                               ("GET", "/", None), ("PUT", "/api/v1/logstream/x", None)]:
+        answer = api.call(method, path, body)
+        assert answer.status == 503 and answer.headers["Retry-After"] and "starting" in answer.text, (path, answer)
+    assert "ready" not in server.log().rpartition("---")[2]
+    second = start_server(start=False, data=server.data).spawn()
+    assert second.process.wait(60) != 0 and "another sluice server uses" in second.log()
+    go.touch()
+    assert api.wait(lambda: api.get("/api/v1/readiness").status == 200)
+    api.put("s", {"n": 2})
+    assert api.count("s") == 2

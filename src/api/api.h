@@ -21,8 +21,10 @@ struct api_options {
     unsigned request_timeout_s, keep_alive_s; /* idle connections; default 5 each */
     bool cors;                                /* true (the contract's default): no origin is allowed; false: any */
 };
-MUST_CHECK enum err_code api_open(struct lake *lake, struct query_pool *pool, const struct api_options *opt,
-                                  struct api **out, struct err *err);
+/* Listens at once: until api_ready() liveness answers 200, everything else 503 with Retry-After, so that a balancer sees a node that starts,
+ * and collectors keep their rows. */
+MUST_CHECK enum err_code api_open(const struct api_options *opt, struct api **out, struct err *err);
+void api_ready(struct api *api, struct lake *lake, struct query_pool *pool);
 uint16_t api_port(const struct api *api);
 void api_drain(struct api *api); /* from now on every request answers 503 */
 void api_close(struct api *api); /* lets running requests end (queries are cancelled), then joins */

@@ -101,6 +101,7 @@ struct api {
     struct work_queue workers, creates, queries, tails;
     _Atomic unsigned ingests; /* between lake_ingest() and its acknowledgement */
     int64_t started_wall_us;
+    atomic_bool ready; /* release in api_ready(), acquire in begin(): lake and pool are there */
     atomic_bool draining;
     _Atomic uint64_t inflight_bytes;
     int64_t started_us;

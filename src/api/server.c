@@ -253,6 +253,12 @@ static void begin(struct request *r)
     if (atomic_load(&r->api->draining)) {
         answer_text(r, 503, "Server is shutting down");
         refuse(r);
+    } else if (!atomic_load_explicit(&r->api->ready, memory_order_acquire)) {
+        if (slice_eq(r->path, slice_lit("/api/v1/liveness")) && check_route(r))
+            return;
+        answer_text(r, 503, "Server is starting: it reads its write-ahead log");
+        r->answer.retry_after = "1";
+        refuse(r);
     } else if (!check_cors(r) || !check_route(r) || !check_user(r) || !check_body(r)) {
         refuse(r);
     }
@@ -627,13 +633,14 @@ static enum err_code start_daemon(struct api *api, struct err *err)
         {MHD_OPTION_HTTPS_MEM_CERT, 0, api->cert}, {MHD_OPTION_HTTPS_MEM_KEY, 0, api->key}, {MHD_OPTION_END, 0, NULL}};
     struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
     raise_file_limit(o->connections_max);
+    /* Without MHD_OPTION_LISTENING_ADDRESS_REUSE, which is SO_REUSEPORT: two servers would share the port, each with half of the requests. */
     api->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, api, MHD_OPTION_EXTERNAL_LOGGER, mhd_log, NULL, MHD_OPTION_SOCK_ADDR,
         (struct sockaddr *)&addr, MHD_OPTION_THREAD_POOL_SIZE, o->network_threads, MHD_OPTION_CONNECTION_LIMIT,
         o->connections_max, MHD_OPTION_CONNECTION_TIMEOUT, o->keep_alive_s, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
         api, MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HEADER_BYTES_MAX, MHD_OPTION_LISTEN_BACKLOG_SIZE, 2048u, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
-        MHD_OPTION_ARRAY, api->tls ? tls : none, MHD_OPTION_END);
+        (size_t)HEADER_BYTES_MAX, MHD_OPTION_LISTEN_BACKLOG_SIZE, 2048u, MHD_OPTION_ARRAY, api->tls ? tls : none,
+        MHD_OPTION_END);
     if (!api->daemon)
         return err_set(err, ERR_IO, "cannot listen on %s: is another server there? (choose another with --addr)",
                        o->address);
@@ -654,14 +661,18 @@ static void defaults(struct api_options *o)
     o->keep_alive_s = o->keep_alive_s ? o->keep_alive_s : 5;
 }
 
-enum err_code api_open(struct lake *lake, struct query_pool *pool, const struct api_options *opt, struct api **out,
-                       struct err *err)
+void api_ready(struct api *api, struct lake *lake, struct query_pool *pool)
+{
+    api->lake = lake;
+    api->pool = pool;
+    atomic_store_explicit(&api->ready, true, memory_order_release);
+}
+
+enum err_code api_open(const struct api_options *opt, struct api **out, struct err *err)
 {
     struct api *api = mem_zalloc(sizeof(*api));
     enum err_code rc;
 
-    api->lake = lake;
-    api->pool = pool;
     api->opt = *opt;
     defaults(&api->opt);
     api->auth = auth_new(slice_str(opt->username), slice_str(opt->password));
@@ -710,7 +721,7 @@ void api_close(struct api *api)
     /* The WAL answers within its sync, but a store that is away never; a suspended connection must not meet the stop. */
     for (unsigned ms = 0; atomic_load(&api->ingests); ms++) {
         os_real()->ops->sleep_us(os_real(), 1000);
-        if (ms >= OBJECT_ACK_GRACE_MS)
+        if (ms >= OBJECT_ACK_GRACE_MS) /* there are none before api_ready() */
             lake_give_up_waiting(api->lake);
     }
     if (api->daemon)

@@ -1,7 +1,7 @@
 /* serve.c: `sluice serve`: lake, query pool and HTTP behind one set of settings, and their orderly end.
  *
- * The start opens the lake (which locks the data folder and replays the WAL), then the query engines, then the socket: a server that
- * answers is ready. SIGTERM or SIGINT: requests get 503, those that run may end, what is staged is written and committed, the lane
+ * The start opens the lake, which locks the data folder; then the socket, which answers 503 (liveness: 200) while the lake replays the WAL
+ * and the query engines open. SIGTERM or SIGINT: requests get 503, those that run may end, what is staged is written and committed, the lane
  * is sealed. A second signal, or one during the start, ends the process at once, which loses nothing either: the WAL has what was
  * acknowledged. */
 #include "cli/cli_int.h"
@@ -212,16 +212,32 @@ static int signals_wait(struct signals *s)
 
 /* ---- start and stop */
 
+struct starting {
+    struct server *server;
+    const struct config *config;
+};
+
+static enum err_code listen_early(void *arg, struct err *err)
+{
+    const struct starting *s = arg;
+    const struct api_options ao = api_settings(s->config);
+
+    return api_open(&ao, &s->server->api, err);
+}
+
 static enum err_code start(struct server *s, const struct config *c, struct err *err)
 {
+    struct starting starting = {s, c};
     struct lake_options lo = lake_settings(c);
     _cleanup_(freep) char *temp_dir = mem_fmt("%s/tmp/query", lo.data_dir);
     struct query_pool_options qo = query_settings(c, temp_dir);
-    struct api_options ao = api_settings(c);
 
+    lo.on_locked = listen_early;
+    lo.on_locked_arg = &starting;
     TRY(lake_open(os_real(), &lo, &s->lake, err));
     TRY(query_pool_open(s->lake, &qo, &s->pool, err));
-    return api_open(s->lake, s->pool, &ao, &s->api, err);
+    api_ready(s->api, s->lake, s->pool);
+    return ERR_OK;
 }
 
 static void stop(struct server *s)

@@ -195,6 +195,8 @@ static enum err_code open_rooms(struct lake *lake, struct err *err)
     _cleanup_(freep) char *temp = mem_fmt("%s/tmp", lake->opt.data_dir);
 
     TRY(lock_data(lake, err));
+    if (lake->opt.on_locked)
+        TRY(lake->opt.on_locked(lake->opt.on_locked_arg, err));
     TRY(node_id_load(lake, err));
     TRY(wal_open(lake->os, lake->opt.wal_dir, &lake->opt.wal, &lake->wal, err));
     TRY(store_local_open(lake->os, lake->opt.store_dir, &lake->store, err));

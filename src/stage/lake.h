@@ -31,6 +31,9 @@ struct lake_options {
     int64_t flush_age_us;      /* or at this age when busy; 10 s */
     int64_t flush_idle_us;     /* or at this age where files would be small; 60 s */
     int64_t retention_interval_us, gc_interval_us, fold_interval_us, compact_interval_us, scrub_interval_us;
+    /* May be NULL. Called once the data directory is known to be ours, before the recovery, which may take minutes. */
+    enum err_code (*on_locked)(void *arg, struct err *err);
+    void *on_locked_arg;
     bool background; /* run flush, fold, gc, compaction, retention, scrub in threads of our own */
 };
 /* Recovers: opens the lane, replays the WAL, then takes requests. Progress in the log. */
