@@ -58,17 +58,18 @@ class Growth:
                 created = server.cpu() - cpu
                 self.t.add(f"{streams:,} streams: create and first row", created / streams * 1e3, "CPU-ms", note=f"{time.monotonic() - begin:.1f} s by the clock")
                 server.drain()
-                cpu = server.cpu()
-                for _ in range(seconds):
-                    begin = time.monotonic()
+                cpu, start, late = server.cpu(), time.monotonic(), 0.0
+                for second in range(seconds):
                     world.pipelined(server.port, requests)
-                    time.sleep(max(0, begin + 1 - time.monotonic()))
-                acked = server.cpu() - cpu
+                    late = max(late, time.monotonic() - start - second - 1)
+                    time.sleep(max(0, start + second + 1 - time.monotonic()))
+                acked, begin = server.cpu() - cpu, time.monotonic()
                 server.drain()
-                spent = server.cpu() - cpu
+                spent, drained = server.cpu() - cpu, time.monotonic() - begin
                 points.append((streams * seconds, spent))
                 self.t.add(f"{streams:,} streams, one row a second each", spent / seconds, "CPU-s/s",
-                           note=f"{acked / seconds:.3f} without files; {spent / streams / seconds * 1e6:.0f} us/row; RSS {server.rss_mb():.0f} MB")
+                           note=f"{acked / seconds:.3f} without files; {spent / streams / seconds * 1e6:.0f} us/row; RSS {server.rss_mb():.0f} MB; "
+                                f"{f'{late:.1f} s late' if late > 0 else 'all in their second'}, flushed in {drained:.1f} s")
             finally:
                 server.stop()
         self.t.add("ingest over streams x10 x100", exponent(points), "exponent", most=1.05)

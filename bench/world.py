@@ -132,7 +132,7 @@ class Server:
             f.write("5")
 
     def connect(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=1800)  # a drain of 10,000 new streams takes minutes
 
     def request(self, method, path, body=None, headers=(), conn=None):
         c = conn or self.connect()

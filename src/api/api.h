@@ -16,7 +16,7 @@ struct api_options {
     const char *staging_dir, *store_path;     /* shown by /about */
     uint64_t body_bytes_max;                  /* of ingest bodies, decoded; 10,485,760 */
     uint64_t inflight_bytes_max;              /* bodies in memory at one time; 512 MiB: beyond it 503 */
-    unsigned network_threads;                 /* default: cores */
+    unsigned network_threads;                 /* default: two a core */
     unsigned connections_max;                 /* 25,000 */
     unsigned request_timeout_s, keep_alive_s; /* idle connections; default 5 each */
     bool cors;                                /* true (the contract's default): no origin is allowed; false: any */

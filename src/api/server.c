@@ -656,7 +656,7 @@ static void defaults(struct api_options *o)
     o->address = o->address ? o->address : "0.0.0.0:8000";
     o->body_bytes_max = o->body_bytes_max ? o->body_bytes_max : 10485760;
     o->inflight_bytes_max = o->inflight_bytes_max ? o->inflight_bytes_max : 512u << 20;
-    o->network_threads = o->network_threads ? o->network_threads : (unsigned)MAX(cores, 2);
+    o->network_threads = o->network_threads ? o->network_threads : 2 * (unsigned)MAX(cores, 2);
     o->connections_max = o->connections_max ? o->connections_max : 25000;
     o->keep_alive_s = o->keep_alive_s ? o->keep_alive_s : 5;
 }

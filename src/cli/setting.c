@@ -274,7 +274,8 @@ enum err_code config_finish(struct config *c, struct err *err)
 
     set_auto_text(c, SET_WAL, arena_fmt(&c->arena, "%s/wal", data));
     set_auto_text(c, SET_STORE, arena_fmt(&c->arena, "%s/store", data));
-    set_auto(c, SET_NETWORK_THREADS, MAX(cores, 2));
+    set_auto(c, SET_NETWORK_THREADS,
+             2 * MAX(cores, 2)); /* they decode small requests, and one may have to wait for its core */
     set_auto(c, SET_INFLIGHT_MAX, share(memory, 8, UINT64_C(512) << 20));
     set_auto(c, SET_STAGE_MAX, share(memory, 8, UINT64_C(1) << 30));
     set_auto(c, SET_QUERY_THREADS, cores);

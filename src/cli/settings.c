@@ -62,7 +62,7 @@ const struct setting settings[SETTINGS_COUNT] = {
                         .min = SECOND, .max = HOUR, .preset = "5s",
                         .help = "A connection that sends nothing for this long is closed"},
     [SET_NETWORK_THREADS] = {"network-threads", "P_ACTIX_NUM_WORKERS", SETTING_COUNT, SCOPE_SERVER, .min = 1,
-                             .max = 1024, .auto_text = "one for each core, at least 2",
+                             .max = 1024, .auto_text = "two for each core, at least 4",
                              .help = "Threads that read and write sockets"},
     [SET_LOG_LEVEL] = {"log-level", NULL, SETTING_LEVEL, SCOPE_SERVER, .preset = "info",
                        .help = "What the log on stderr shows: debug, info, warn or error"},
