@@ -103,7 +103,10 @@ static bool end_event(struct following *f)
     if (f->data.len && strcmp(f->event, "error") == 0) {
         (void)err_set(&f->fault, ERR_INVALID, "the server ended the tail: " SLICE_FMT, SLICE_ARG(buf_view(&f->data)));
         go_on = false;
-    } else if (f->data.len) {
+    } else if (f->data.len && strcmp(f->event, "skipped") == 0) {
+        (void)fprintf(stderr, "tail: rows are missing, as files are damaged: " SLICE_FMT "\n",
+                      SLICE_ARG(buf_view(&f->data)));
+    } else if (f->data.len && !f->event[0]) { /* of a kind that a newer server has: not ours */
         go_on = print_row(f);
     }
     f->data.len = 0;

@@ -196,8 +196,8 @@ static size_t ranges_make(struct relation *r, struct plan_range **out)
     *out = arena_alloc(&r->b->arena, (r->gate->ranges_count + 1) * sizeof(**out));
     if (r->opt->row_before)
         (*out)[n++] =
-            (struct plan_range){ROW_ID_FIELD_ID, segment_order_i64((int64_t)MIN(r->opt->row_after, INT64_MAX)),
-                                segment_order_i64((int64_t)MIN(r->opt->row_before, INT64_MAX))};
+            (struct plan_range){ROW_ID_FIELD_ID, segment_order_i64((int64_t)MIN(r->opt->row_after, INT64_MAX - 1) + 1),
+                                segment_order_i64((int64_t)MIN(r->opt->row_before - 1, INT64_MAX))};
     for (size_t i = 0; i < r->gate->ranges_count; i++) {
         const struct gate_range *g = &r->gate->ranges[i];
         uint32_t at = schema_find(schema, g->column);

@@ -113,8 +113,10 @@ struct lookup { /* of the gate, over the lake's streams */
     struct query_pool *pool;
     bool (*may_read)(void *arg, slice stream);
     void *may_read_arg;
-    slice only;       /* ptr NULL, or the one stream that may be named */
-    slice row_id;     /* ptr NULL, or the name of the row id as a further column */
+    slice only;                     /* ptr NULL, or the one stream that may be named */
+    slice row_id;                   /* ptr NULL, or the name of the row id as a further column */
+    const struct gate_column *more; /* further columns, which no row has yet */
+    size_t more_count;
     char denied[128]; /* out: the first stream that may not be read */
     struct err fault; /* out: of the first stream that is there, but not to be read now */
 };

@@ -33,13 +33,15 @@ bool lookup_stream(void *arg, slice stream, struct arena *arena, struct gate_col
         return false;
     }
     uint32_t n = schema_count(schema);
-    *columns = arena_alloc(arena, (n + 1) * sizeof(**columns));
+    *columns = arena_alloc(arena, (n + 1 + l->more_count) * sizeof(**columns));
     *count = 0;
     for (uint32_t i = 0; i < n; i++)
         (*columns)[(*count)++] =
             (struct gate_column){arena_copy(arena, schema_field(schema, i)->name), schema_field(schema, i)->type};
     if (l->row_id.ptr)
         (*columns)[(*count)++] = (struct gate_column){l->row_id, {TYPE_INT64, TYPE_NULL}};
+    for (size_t i = 0; i < l->more_count; i++)
+        (*columns)[(*count)++] = l->more[i];
     return true;
 }
 

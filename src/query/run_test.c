@@ -274,6 +274,7 @@ static void test_counts(void **state)
 
 /* Keeps the value of n, one digit; ids must grow. */
 struct tailed {
+    struct buf skipped;
     struct buf out;
     uint64_t id;
 };
@@ -291,6 +292,13 @@ static enum err_code on_row(void *arg, uint64_t id, slice json, struct err *err)
     return ERR_OK;
 }
 
+static void on_skipped(void *arg, slice keys)
+{
+    struct tailed *t = arg;
+
+    buf_slice(&t->skipped, keys);
+}
+
 static void want_tail(struct home *h, const char *where, uint64_t after, uint64_t *last, uint32_t limit,
                       const char *answer)
 {
@@ -301,12 +309,17 @@ static void want_tail(struct home *h, const char *where, uint64_t after, uint64_
     assert_int_equal(lake_tail_open(h->lake, slice_lit("app"), &t, &err), ERR_OK);
     uint64_t horizon = lake_tail_horizon(t);
     lake_tail_close(t);
-    if (query_tail(h->pool, slice_lit("app"), slice_str(where), after, horizon, limit, on_row, &got, last, &err) !=
-        ERR_OK)
+    if (query_tail(h->pool, slice_lit("app"), slice_str(where), after, horizon, limit, on_row, NULL, &got, last,
+                   &err) != ERR_OK)
         fail_msg("tail %s: %s", where, err.msg);
     if (strcmp(buf_cstr(&got.out), answer) != 0)
         fail_msg("tail %s gave %s, want %s", where, buf_cstr(&got.out), answer);
     buf_done(&got.out);
+}
+
+static uint64_t files_read(void)
+{
+    return (uint64_t)metric_value(metric_get(METRIC_COUNTER, "sluice_query_files_total", "", NULL));
 }
 
 static void test_tail(void **state)
@@ -333,9 +346,9 @@ static void test_tail(void **state)
     put(&h, "app", "{\"n\":1}");
     put(&h, "other", "{\"n\":1}");
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-        if (query_tail(h.pool, slice_lit("app"), slice_str(bad[i]), 0, 1, 1, on_row, NULL, &last, &err) != ERR_INVALID)
+        if (query_tail_check(h.pool, slice_lit("app"), slice_str(bad[i]), &err) != ERR_INVALID)
             fail_msg("where %s: %s", bad[i], err.msg);
-    assert_int_equal(query_tail(h.pool, slice_lit("nope"), (slice){0}, 0, 1, 1, on_row, NULL, &last, &err),
+    assert_int_equal(query_tail(h.pool, slice_lit("nope"), (slice){0}, 0, 1, 1, on_row, NULL, NULL, &last, &err),
                      ERR_NOT_FOUND);
     want_tail(&h, "", 0, &last, 10, "1");
     want_tail(&h, "", last, &last, 10, "");
@@ -352,6 +365,43 @@ static void test_tail(void **state)
     want_tail(&h, "s = 'it''s' OR n = 2", 0, &last, 10, "24");
     flush(&h);
     want_tail(&h, "", at_three, &last, 10, "4");
+    home_done(&h);
+}
+
+/* A follower reads no file that has nothing for it, and may ask for columns that nobody wrote yet. */
+static void test_tail_files(void **state)
+{
+    struct home h;
+    uint64_t last = 0, read;
+    (void)state;
+
+    home_new(&h);
+    assert_int_equal(lake_create(h.lake, slice_lit("app"),
+                                 &(const struct stream_config){.telemetry_type = slice_lit("logs")}, NULL, NULL),
+                     ERR_OK);
+    assert_int_equal(query_tail_check(h.pool, slice_lit("app"), slice_lit("level = 'error' AND code > 4"), NULL),
+                     ERR_OK);
+    want_tail(&h, "level = 'error'", 0, &last, 10, "");
+    put(&h, "app", "{\"n\":1}");
+    assert_int_equal(query_tail_check(h.pool, slice_lit("app"), slice_lit("level = 'error'"), NULL), ERR_INVALID);
+    want_tail(&h, "level = 'error' AND code > 4", 0, &last, 10, "");
+    put(&h, "app", "{\"n\":2,\"level\":\"error\",\"code\":5}");
+    want_tail(&h, "level = 'error' AND code > 4", 0, &last, 10, "2");
+    for (unsigned i = 3; i < 9; i++) {
+        _cleanup_(freep) char *body = mem_fmt("{\"n\":%u}", i);
+        flush(&h);
+        put(&h, "app", body);
+    }
+    read = files_read();
+    want_tail(&h, "", last, &last, 10, "345678");
+    assert_int_equal(files_read() - read, 5); /* not the first, and one row is staged */
+    read = files_read();
+    put(&h, "app", "{\"n\":9}");
+    want_tail(&h, "n > 0", last, &last, 10, "9");
+    want_tail(&h, "", last, &last, 10, "");
+    flush(&h);
+    want_tail(&h, "", last, &last, 10, "");
+    assert_int_equal(files_read() - read, 0);
     home_done(&h);
 }
 
@@ -584,11 +634,6 @@ static void test_errors(void **state)
 }
 
 /* ---- what is read */
-
-static uint64_t files_read(void)
-{
-    return (uint64_t)metric_value(metric_get(METRIC_COUNTER, "sluice_query_files_total", "", NULL));
-}
 
 static uint64_t files_of(struct home *h, const char *sql, const char *start, const char *end, const char *answer)
 {
@@ -951,6 +996,15 @@ static void test_damaged_file(void **state)
         assert_string_equal(buf_cstr(&a.out), "[{\"s\":\"staged\"},{\"s\":\"whole\"}]");
         assert_int_equal(query_counts(h.pool, slice_lit("{" RANGE "}"), NULL, NULL, &counts, &err), ERR_OK);
         assert_non_null(strstr(buf_cstr(&counts), "\"skippedFiles\":[\"app/"));
+        struct tailed followed = {0}; /* a follower is told as well */
+        uint64_t last;
+        assert_int_equal(query_tail(h.pool, slice_lit("app"), (slice){0}, 0, INT64_MAX, 10, on_row, on_skipped,
+                                    &followed, &last, &err),
+                         ERR_OK);
+        assert_string_equal(buf_cstr(&followed.out), "12");
+        assert_non_null(strstr(buf_cstr(&followed.skipped), ".parquet"));
+        buf_done(&followed.out);
+        buf_done(&followed.skipped);
         if (i == 2)
             assert_int_equal(system("mv /tmp/sluice-whole.$PPID $(cat /tmp/sluice-whole.$PPID.name) && rm "
                                     "/tmp/sluice-whole.$PPID.name"),
@@ -990,6 +1044,7 @@ int main(void)
         cmocka_unit_test(test_stage_files_both),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_tail),
+        cmocka_unit_test(test_tail_files),
         cmocka_unit_test(test_time_bounds),
         cmocka_unit_test(test_range),
         cmocka_unit_test(test_case_of_names),

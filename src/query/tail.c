@@ -15,7 +15,10 @@ struct tail {
     size_t columns_count;
     uint32_t limit;
     uint64_t rows, last_id;
+    struct gate_column *unknown; /* named by the condition, in no row so far */
+    size_t unknown_count, unknown_cap;
     query_tail_fn fn;
+    query_tail_note_fn note;
     void *arg;
     struct writer *writer;
     struct writer_options options;
@@ -43,6 +46,27 @@ static int by_name(const void *a, const void *b)
     return slice_cmp(((const struct gate_column *)a)->name, ((const struct gate_column *)b)->name);
 }
 
+static bool column_known(const struct tail *t, slice name)
+{
+    for (size_t i = 0; i < t->columns_count; i++)
+        if (slice_eq(t->columns[i].name, name))
+            return true;
+    for (size_t i = 0; i < t->unknown_count; i++)
+        if (slice_eq(t->unknown[i].name, name))
+            return true;
+    return false;
+}
+
+/* A follower may be there before the first row that has what it asks for: until then the column is null, as in the rows without it. */
+static void unknown_find(struct tail *t, const struct expr *e)
+{
+    if (e->kind == E_COLUMN && e->path_count && !column_known(t, e->path[e->path_count - 1]))
+        *APUSH(&t->arena, t->unknown, t->unknown_count, t->unknown_cap) =
+            (struct gate_column){e->path[e->path_count - 1], {TYPE_UTF8, TYPE_NULL}};
+    for (size_t i = 0; i < e->args_count; i++)
+        unknown_find(t, e->args[i]);
+}
+
 /* A condition must be one expression: what closes a parenthesis it did not open, or begins another clause, is none. */
 static enum err_code check_where(struct tail *t, slice where, struct err *err)
 {
@@ -59,6 +83,7 @@ static enum err_code check_where(struct tail *t, slice where, struct err *err)
         !q->body->select->where || q->body->select->group_count || q->body->select->group_all ||
         q->body->select->having || q->body->select->qualify || q->body->select->windows_count)
         return err_set(err, ERR_INVALID, "Error: where must be one condition");
+    unknown_find(t, q->body->select->where);
     return ERR_OK;
 }
 
@@ -102,11 +127,27 @@ static enum err_code take_rows(void *arg, const struct engine_field *fields, uin
     return ERR_OK;
 }
 
-static enum err_code tail_run(struct tail *t, slice where, uint64_t after, uint64_t horizon, struct err *err)
+static void take_skipped(void *arg, slice keys)
+{
+    struct tail *t = arg;
+
+    if (t->note)
+        t->note(t->arg, keys);
+}
+
+static bool has_own_columns(const struct tail *t)
+{
+    for (size_t i = 0; i < t->columns_count; i++)
+        if (!slice_starts(t->columns[i].name, slice_lit("p_")))
+            return true;
+    return false;
+}
+
+/* Through the gate. `strict`: columns that the stream lacks are a fault. */
+static enum err_code tail_gate(struct tail *t, slice where, bool strict, struct gate_output *out, struct err *err)
 {
     struct lookup lookup = {.pool = t->pool};
     const struct gate_env env = {.lookup = lookup_stream, .arg = &lookup, .now_us = t->running->started_wall_us};
-    _cleanup_(gate_done) struct gate_output gate = {0};
     _cleanup_(buf_done) struct buf sql = BUF_INIT;
 
     if (!lookup_stream(&lookup, t->stream, &t->arena, &t->columns, &t->columns_count)) {
@@ -120,7 +161,19 @@ static enum err_code tail_run(struct tail *t, slice where, uint64_t after, uint6
     lookup.only = t->stream;
     lookup.row_id = t->row_id = row_id_name(t);
     TRY(statement_make(t, where, &sql, err));
-    TRY(pool_gate(t->pool, buf_view(&sql), &env, &gate, err));
+    if (!strict || !has_own_columns(t)) {
+        lookup.more = t->unknown;
+        lookup.more_count = t->unknown_count;
+    }
+    return pool_gate(t->pool, buf_view(&sql), &env, out, err);
+}
+
+static enum err_code tail_run(struct tail *t, slice where, bool strict, uint64_t after, uint64_t horizon,
+                              struct err *err)
+{
+    _cleanup_(gate_done) struct gate_output gate = {0};
+
+    TRY(tail_gate(t, where, strict, &gate, err));
     t->options =
         (struct writer_options){.format = QUERY_NDJSON, .names = gate.names + 1, .names_count = gate.names_count - 1};
     struct execution x = {
@@ -132,24 +185,47 @@ static enum err_code tail_run(struct tail *t, slice where, uint64_t after, uint6
         .light = true,
         .rows = take_rows,
         .arg = t,
+        .skipped = take_skipped,
+        .skipped_arg = t,
     };
     return execute(&x, err);
 }
 
-enum err_code query_tail(struct query_pool *pool, slice stream, slice where, uint64_t after, uint64_t horizon,
-                         uint32_t limit, query_tail_fn fn, void *arg, uint64_t *last, struct err *err)
+static void tail_begin(struct tail *t)
 {
-    struct tail t = {.pool = pool, .stream = stream, .limit = limit, .fn = fn, .arg = arg};
+    t->running = running_add(t->pool, (slice){NULL, 0}, (slice){NULL, 0}, slice_lit("tail"));
+}
+
+static void tail_end(struct tail *t)
+{
+    running_del(t->pool, t->running);
+    writer_free(t->writer);
+    buf_done(&t->json);
+    arena_done(&t->arena);
+}
+
+enum err_code query_tail_check(struct query_pool *pool, slice stream, slice where, struct err *err)
+{
+    struct tail t = {.pool = pool, .stream = stream, .limit = 1};
     struct err local = {0};
 
-    err = err ? err : &local;
-    t.running = running_add(pool, (slice){NULL, 0}, (slice){NULL, 0}, slice_lit("tail"));
-    enum err_code rc = tail_run(&t, slice_trim(where), after, MAX(horizon, 1), err);
-    running_del(pool, t.running);
-    writer_free(t.writer);
-    buf_done(&t.json);
-    arena_done(&t.arena);
+    tail_begin(&t); /* the engine has its say too, on no rows: ids begin far above */
+    enum err_code rc = tail_run(&t, slice_trim(where), true, 0, 1, err ? err : &local);
+    tail_end(&t);
+    return rc;
+}
+
+enum err_code query_tail(struct query_pool *pool, slice stream, slice where, uint64_t after, uint64_t horizon,
+                         uint32_t limit, query_tail_fn fn, query_tail_note_fn note, void *arg, uint64_t *last,
+                         struct err *err)
+{
+    struct tail t = {.pool = pool, .stream = stream, .limit = limit, .fn = fn, .note = note, .arg = arg};
+    struct err local = {0};
+
+    tail_begin(&t);
+    enum err_code rc = tail_run(&t, slice_trim(where), false, after, MAX(horizon, 1), err ? err : &local);
     if (rc == ERR_OK)
         *last = t.rows < limit ? MAX(after, MAX(horizon, 1) - 1) : t.last_id;
+    tail_end(&t);
     return rc;
 }

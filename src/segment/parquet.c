@@ -324,7 +324,7 @@ enum err_code segment_write(struct segment_writer *w, const struct schema *schem
     bool *used = arena_zalloc(&arena, schema_count(schema));
     struct engine_source source = {.parts_count = parts_count, .newest_first = true};
     struct segment_stats stats = {0};
-    uint32_t fields[SEGMENT_STATS_COLUMNS_MAX];
+    uint32_t fields[SEGMENT_STATS_FIELDS_MAX];
     uint64_t written = 0;
     char from[48];
 
@@ -443,7 +443,15 @@ static enum err_code take_summary(void *arg, const struct engine_chunk *chunk, s
             stat->max = order_of(f->type, &v[1], true);
         }
     }
-    s->out->cols_count = s->count;
+    const struct engine_vector *id = &chunk->columns[1 + 3 * s->count];
+    struct segment_stat *stat = &s->out->cols[s->count];
+    *stat = (struct segment_stat){.field_id = ROW_ID_FIELD_ID, .has_minmax = engine_valid(id, 0)};
+    stat->nulls = (uint32_t)(s->out->rows - (uint64_t) * (const int64_t *)id[2].data);
+    if (stat->has_minmax) {
+        stat->min = segment_order_i64(*(const int64_t *)id[0].data);
+        stat->max = segment_order_i64(*(const int64_t *)id[1].data);
+    }
+    s->out->cols_count = s->count + 1;
     s->out->tmin_us = (int64_t)(s->out->cols[0].min ^ UINT64_C(1) << 63);
     s->out->tmax_us = (int64_t)(s->out->cols[0].max ^ UINT64_C(1) << 63);
     return ERR_OK;
@@ -454,12 +462,13 @@ static enum err_code summarize(struct engine *e, const struct schema *schema, co
                                struct segment_stats *out, struct err *err)
 {
     _cleanup_(buf_done) struct buf sql = BUF_INIT;
-    uint32_t fields[SEGMENT_STATS_COLUMNS_MAX];
+    uint32_t fields[SEGMENT_STATS_FIELDS_MAX];
     struct summary s = {schema, fields, segment_stat_fields(schema, used, fields), out};
 
     buf_str(&sql, "SELECT count(*)");
     for (uint32_t k = 0; k < s.count; k++)
         buf_fmt(&sql, ", min(c%u), max(c%u), count(c%u)", fields[k], fields[k], fields[k]);
+    buf_str(&sql, ", min(row_id), max(row_id), count(row_id)");
     buf_fmt(&sql, " FROM read_parquet('" FD_PATH "%d'", fd);
     read_sql(schema, used, &sql);
     return run(e, &sql, take_summary, &s, err);

@@ -8,7 +8,7 @@
 #include "batch/batch.h"
 #include "os/os.h"
 
-struct segment_stat { /* of one column; at most 16 a file: p_timestamp first, then lowest field ids */
+struct segment_stat { /* of one column; at most 16 a file: p_timestamp first, then lowest field ids, last the row id */
     uint32_t field_id;
     uint64_t min, max; /* order-preserving u64 (catalog.md section 10) */
     uint32_t nulls;

@@ -6,7 +6,7 @@
 
 #define TEXTS_AHEAD 12
 
-uint32_t segment_stat_fields(const struct schema *schema, const bool *used, uint32_t out[SEGMENT_STATS_COLUMNS_MAX])
+uint32_t segment_stat_fields(const struct schema *schema, const bool *used, uint32_t out[SEGMENT_STATS_FIELDS_MAX])
 {
     uint32_t n = 0;
 
@@ -15,12 +15,12 @@ uint32_t segment_stat_fields(const struct schema *schema, const bool *used, uint
         const struct field *f = schema_field(schema, i);
         if (!used[i] || f->type.kind == TYPE_LIST || f->type.kind == TYPE_NULL)
             continue;
-        uint32_t at = n < SEGMENT_STATS_COLUMNS_MAX ? n++ : SEGMENT_STATS_COLUMNS_MAX;
+        uint32_t at = n < SEGMENT_STATS_FIELDS_MAX ? n++ : SEGMENT_STATS_FIELDS_MAX;
         for (; at > 1 && schema_field(schema, out[at - 1])->id > f->id;
              at--) /* insertion by id; the highest falls out */
-            if (at < SEGMENT_STATS_COLUMNS_MAX)
+            if (at < SEGMENT_STATS_FIELDS_MAX)
                 out[at] = out[at - 1];
-        if (at < SEGMENT_STATS_COLUMNS_MAX)
+        if (at < SEGMENT_STATS_FIELDS_MAX)
             out[at] = i;
     }
     return n;
@@ -127,28 +127,34 @@ static void range_of_texts(const struct column *c, const uint32_t *sel, uint32_t
     }
 }
 
+static struct segment_stat stat_of(uint32_t field_id, const struct segment_part *parts, uint32_t parts_count,
+                                   uint32_t field)
+{
+    struct range r = {0};
+
+    for (uint32_t p = 0; p < parts_count; p++) {
+        const struct column *c = batch_view_column(&parts[p].view, field);
+        uint32_t n = parts[p].sel ? parts[p].sel_count : parts[p].view.rows;
+        if (!c)
+            r.nulls += n;
+        else if (c->type.kind == TYPE_UTF8)
+            range_of_texts(c, parts[p].sel, n, &r);
+        else
+            range_of_numbers(c, parts[p].sel, n, &r);
+    }
+    return (struct segment_stat){field_id, r.min, r.max, (uint32_t)r.nulls, r.any};
+}
+
 void segment_stats_compute(const struct schema *schema, const struct segment_part *parts, uint32_t parts_count,
                            const uint32_t *fields, uint32_t fields_count, struct segment_stats *out)
 {
     out->rows = 0;
     for (uint32_t p = 0; p < parts_count; p++)
         out->rows += parts[p].sel ? parts[p].sel_count : parts[p].view.rows;
-    for (uint32_t k = 0; k < fields_count; k++) {
-        struct range r = {0};
-        for (uint32_t p = 0; p < parts_count; p++) {
-            const struct column *c = batch_view_column(&parts[p].view, fields[k]);
-            uint32_t n = parts[p].sel ? parts[p].sel_count : parts[p].view.rows;
-            if (!c)
-                r.nulls += n;
-            else if (c->type.kind == TYPE_UTF8)
-                range_of_texts(c, parts[p].sel, n, &r);
-            else
-                range_of_numbers(c, parts[p].sel, n, &r);
-        }
-        out->cols[k] =
-            (struct segment_stat){schema_field(schema, fields[k])->id, r.min, r.max, (uint32_t)r.nulls, r.any};
-    }
-    out->cols_count = fields_count;
+    for (uint32_t k = 0; k < fields_count; k++)
+        out->cols[k] = stat_of(schema_field(schema, fields[k])->id, parts, parts_count, fields[k]);
+    out->cols[fields_count] = stat_of(ROW_ID_FIELD_ID, parts, parts_count, FIELD_ROW_ID);
+    out->cols_count = fields_count + 1;
     out->tmin_us = (int64_t)(out->cols[0].min ^ UINT64_C(1) << 63);
     out->tmax_us = (int64_t)(out->cols[0].max ^ UINT64_C(1) << 63);
 }
