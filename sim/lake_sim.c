@@ -972,7 +972,7 @@ static void knobs(struct lake_world *lw)
     if (rng_chance(r, 700)) {
         lw->store = sim_store_new(lw->world);
         lw->bucket = bucket_new(lw->world, lw->store);
-        lw->clones = rng_chance(r, 250);
+        lw->clones = rng_chance(r, sluice_mutant >= 25 ? 900 : 250); /* rules that only a copy breaks */
         store_knobs(lw);
         lw->moves = !lw->clones && rng_chance(r, 400);
         lw->retention = rng_chance(r, 200);

@@ -184,8 +184,8 @@ static int run_mutant(const struct options *o, unsigned k)
     bool any = false;
     for (size_t i = 0; workloads[i]; i++)
         any |= workloads[i]->mutant && workloads[i]->mutant(k);
-    if (!any) { /* 17: catalog.md re-appends rows that cannot be written yet, with their origin; docs/architecture.md says why we do not */
-        printf("M%-2u has no rule here to break: no row is appended to the WAL twice (docs/architecture.md)\n", k);
+    if (!any) { /* 17, see docs/architecture.md */
+        printf("M%-2u is no mutant of the simulator: docs/architecture.md says why\n", k);
         return 0;
     }
     sluice_mutant = k;

@@ -308,7 +308,8 @@ void stage_drop_groups(struct stage_stream *s, uint64_t segment, struct batch_li
         bytes += g->bytes;
     }
     s->groups_count -= n;
-    memmove(s->groups, s->groups + n, s->groups_count * sizeof(*s->groups));
+    if (n)
+        memmove(s->groups, s->groups + n, s->groups_count * sizeof(*s->groups));
     os_unlock(s->lake->os, s->mu);
     metric_set(s->lake->m_stage_rows, (double)(atomic_fetch_sub(&s->lake->stage_rows, rows) - rows));
     metric_set(s->lake->m_stage_bytes, (double)(atomic_fetch_sub(&s->lake->stage_bytes, bytes) - bytes));
