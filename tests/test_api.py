@@ -229,6 +229,32 @@ def test_client_that_leaves_cancels(slow, server):
     client.close()
 
 
+def half_closed(port, sql, path="/api/v1/query"):
+    """The whole answer for a client that says at once that it has no more to send, as `nc -N` does."""
+    body = json.dumps({"query": sql, "startTime": "1h", "endTime": "now"}).encode()
+    with socket.create_connection(("127.0.0.1", port), 60) as s:
+        s.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                  % (path.encode(), conftest.basic().encode(), len(body)) + body)
+        s.shutdown(socket.SHUT_WR)
+        data = b""
+        while got := s.recv(65536):
+            data += got
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    return data.replace(interim, b"", 1) if data.startswith(interim) else data, data.startswith(interim)
+
+
+def test_half_closed_clients_get_their_answer(slow, server, start_server):
+    """A FIN is not a client that left: a fast answer, a streamed one, and one that takes longer than it takes to look whether the client left."""
+    data, _ = half_closed(server.port, "SELECT count(*) AS n FROM slow")
+    assert data.startswith(b"HTTP/1.1 200") and data.endswith(b'[{"n":20000}]'), data
+    data, _ = half_closed(server.port, "SELECT n FROM slow", "/api/v1/query?streaming=true")
+    assert data.startswith(b"HTTP/1.1 200") and data.count(b'{"n":') == 20000 and data.endswith(b"0\r\n\r\n"), data[-300:]
+    other = start_server(env={"SLUICE_QUERY_TIMEOUT": "1s"})
+    other.api.put("slow", [{"n": i} for i in range(20000)])
+    data, asked = half_closed(other.port, SLOW)
+    assert asked and data.startswith(b"HTTP/1.1 500") and b"Execution Error" in data and b"left" not in data, data
+
+
 def test_timeout_of_queries(start_server):
     server = start_server(env={"SLUICE_QUERY_TIMEOUT": "1s"})
     server.api.put("slow", [{"n": i} for i in range(20000)])

@@ -72,6 +72,7 @@ struct request { /* owners: the connection, and the worker that runs its handler
     uint64_t body_max;
     bool drop_body, body_decoded;
     uint64_t dropped_bytes;
+    bool http11;
     bool on_worker; /* a thread that may wait runs the handler */
     bool handled;   /* the handler ran (or the answer was decided before) */
     struct answer answer;
@@ -157,9 +158,13 @@ struct watched {
     struct watched *next; /* under watch_mu, as the rest */
     int fd;
     const char *query_id;
+    bool quiet;   /* nothing of the answer was sent */
+    bool interim; /* the client takes interim answers */
+    bool asked;   /* whether it is still there, after its FIN */
     atomic_bool gone;
 };
 void watch_add(struct request *r, const char *query_id, struct watched *slot);
+void watch_answering(struct api *api, struct watched *slot); /* before the answer's first byte */
 void watch_del(struct api *api, struct watched *slot);
 
 /* route.c */

@@ -146,6 +146,7 @@ static enum err_code start_stream(struct job *j, struct err *err)
     r->answer.content_type = arena_str(&r->arena, slice_str(j->content_type));
     elapsed(r);
     j->stream = chunked_new(r, r->answer.content_type, j->stop);
+    watch_answering(r->api, &j->watched);
     request_resume(r);
     enum err_code rc = chunked_push(j->stream, buf_view(&j->held), true, err);
     buf_done(&j->held);

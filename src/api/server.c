@@ -492,7 +492,6 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
                                   const char *version, const char *data, size_t *size, void **state)
 {
     struct request *r = *state;
-    (void)version;
 
     if (!r) {
         r = mem_zalloc(sizeof(*r));
@@ -500,6 +499,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
         r->api = arg;
         r->conn = conn;
         r->method = method_of(method);
+        r->http11 = strcmp(version, "HTTP/1.1") == 0;
         r->start_us = now_us();
         r->path = slice_of(arena_str(&r->arena, slice_str(url)), strlen(url));
         slice accept = request_header(r, "Accept-Encoding");

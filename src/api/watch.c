@@ -1,17 +1,55 @@
 /* watch.c: polls the sockets of connections whose query runs: libmicrohttpd does not look at a suspended connection, and a client that
- * left should not keep an engine busy. */
+ * left should not keep an engine busy.
+ *
+ * A FIN alone says only that the client has no more to send: it may have left, or may wait for its answer (shutdown(SHUT_WR), `nc -N`). The
+ * kernel of one that left answers the next bytes with a reset. So while nothing of the answer was sent, the interim answer "100 Continue",
+ * which every HTTP/1.1 client skips (RFC 9110, 15.2), asks it; from the answer's first byte on the answer itself does, and probes of
+ * keep-alive where it has a pause. TLS has no half-closed clients that we know of: there a FIN is an end. */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "api/api_int.h"
 
 #define WATCH_PERIOD_NS 100000000
 
+#define PROBE_S 5
+
+static void ask(struct watched *w) /* under watch_mu */
+{
+    static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    const int on = 1, every = PROBE_S;
+
+    w->asked = true;
+    if (w->quiet && w->interim) {
+        (void)send(w->fd, interim, sizeof(interim) - 1,
+                   MSG_NOSIGNAL | MSG_DONTWAIT); /* what comes back is the answer */
+        return;
+    }
+    (void)setsockopt(w->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)); /* else the query's time limit ends it */
+    (void)setsockopt(w->fd, IPPROTO_TCP, TCP_KEEPIDLE, &every, sizeof(every));
+    (void)setsockopt(w->fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof(every));
+}
+
+static bool left(struct api *api, struct watched *w) /* under watch_mu */
+{
+    struct pollfd p = {.fd = w->fd, .events = POLLRDHUP};
+
+    if (poll(&p, 1, 0) <= 0)
+        return false;
+    if (p.revents & (POLLHUP | POLLERR | POLLNVAL) || (api->tls && p.revents & POLLRDHUP))
+        return true;
+    if (p.revents & POLLRDHUP && !w->asked)
+        ask(w);
+    return false;
+}
+
 static void look(struct api *api) /* under watch_mu */
 {
     for (struct watched *w = api->watched; w; w = w->next) {
-        struct pollfd p = {.fd = w->fd, .events = POLLRDHUP};
-        if (w->gone || poll(&p, 1, 0) <= 0 || !(p.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+        if (w->gone || !left(api, w))
             continue;
         w->gone = true;
         (void)query_cancel_id(api->pool, slice_str(w->query_id), (slice){0}, true); /* false: it ends just now */
@@ -65,12 +103,22 @@ void watch_add(struct request *r, const char *query_id, struct watched *slot)
 
     slot->fd = info ? info->connect_fd : -1;
     slot->query_id = query_id;
+    slot->quiet = true;
+    slot->interim = r->http11;
+    slot->asked = false;
     atomic_store(&slot->gone, false);
     pthread_mutex_lock(&r->api->watch_mu);
     slot->next = r->api->watched;
     r->api->watched = slot;
     (void)pthread_cond_broadcast(&r->api->watch_wake);
     pthread_mutex_unlock(&r->api->watch_mu);
+}
+
+void watch_answering(struct api *api, struct watched *slot)
+{
+    pthread_mutex_lock(&api->watch_mu);
+    slot->quiet = slot->asked = false;
+    pthread_mutex_unlock(&api->watch_mu);
 }
 
 void watch_del(struct api *api, struct watched *slot)
