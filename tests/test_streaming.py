@@ -140,6 +140,23 @@ def test_timeout_half_way_is_cut(start_server):
 
 # ---- slow clients
 
+def test_slow_clients_do_not_keep_others_out(start_server):
+    """Whoever takes nothing of an answer gives up its engine soon once others wait for one; while nobody does, it is let be."""
+    server = start_server(env={"SLUICE_QUERY_ENGINES": "2"})
+    fill(server.api, 30000)
+    slow = [Raw(server, WIDE, window=1 << 16) for _ in range(2)]
+    for raw in slow:
+        raw.read(2000)
+    assert server.api.wait(lambda: server.api.metrics()["sluice_query_active"] == 2)
+    with server.client(timeout=90) as patient:  # those who read nothing are let be for two minutes otherwise
+        assert server.api.query("SELECT count(*) AS n FROM wide WHERE n >= 0", client=patient).status == 200
+    assert [raw.read_all() for raw in slow].count(False) >= 1
+    raw = Raw(server, WIDE, window=1 << 16)
+    raw.read(2000)
+    time.sleep(1)
+    assert raw.read_all()
+
+
 def read_slowly(raw, seconds):
     """Faster than nothing and slower than the server for so long, then to the end."""
     end = time.monotonic() + seconds

@@ -140,8 +140,10 @@ void answer_err(struct request *r, enum err_code rc, const struct err *err); /* 
 unsigned status_of(enum err_code rc);
 
 /* chunked.c */
-#define STREAM_STALL_S 60    /* a client that takes nothing for so long is cut */
-#define STREAM_BYTES_S 16384 /* and has a second for so many bytes of what waits for it */
+#define STREAM_STALL_S 60       /* a client that takes nothing for so long is cut */
+#define STREAM_BYTES_S 16384    /* and has a second for so many bytes of what waits for it */
+#define STREAM_STALL_WAITED_S 5 /* the same while others wait for the engine that it holds */
+#define STREAM_BYTES_WAITED_S 131072u
 /* `stop` (may be NULL, good until chunked_end()): once set, nobody waits for the client any more. */
 struct chunked *chunked_new(struct request *r, const char *content_type, const atomic_bool *stop);
 enum err_code chunked_push(struct chunked *s, slice bytes, bool flush,

@@ -1,7 +1,8 @@
 /* chunked.c: a streamed answer: a bounded buffer between the worker that produces and the network thread that sends.
  *
  * The worker waits while the buffer is full (a slow client slows its query, not the server), but not for ever, as it holds an engine
- * meanwhile: a client that takes too little (STREAM_STALL_S) is cut. The network thread suspends the connection while it is empty. Two
+ * meanwhile: a client that takes too little (STREAM_STALL_S) is cut, and sooner (STREAM_STALL_WAITED_S) while others wait for an engine: few
+ * slow readers must not keep everybody out. The network thread suspends the connection while it is empty. Two
  * owners: the worker and the connection; the last one frees. */
 #include <time.h>
 
@@ -16,8 +17,10 @@ struct chunked {
     pthread_mutex_t mu;
     pthread_cond_t room;     /* of the monotonic clock */
     const atomic_bool *stop; /* worker */
-    struct buf data;         /* under mu */
-    size_t sent;             /* of data */
+    struct query_pool *pool; /* whose engine the worker holds: of queries, or the light one of tails */
+    bool light;
+    struct buf data; /* under mu */
+    size_t sent;     /* of data */
     bool ended, whole, gone;
     bool reader_waits; /* the connection is suspended for lack of data */
     const char *content_type;
@@ -36,6 +39,8 @@ struct chunked *chunked_new(struct request *r, const char *content_type, const a
     (void)pthread_condattr_destroy(&monotonic);
     s->conn = r->conn;
     s->stop = stop;
+    s->pool = r->api->pool;
+    s->light = !stop;
     s->content_type = content_type;
     s->coding = r->accept;
     s->z = compressor_new(r->accept);
@@ -68,15 +73,17 @@ static void wake_reader(struct chunked *s) /* under mu */
 static enum err_code wait_for_room(struct chunked *s, struct err *err)
 {
     const size_t waiting = s->data.len - s->sent;
-    struct timespec now, end;
+    struct timespec now, begin;
+    const time_t patience = STREAM_STALL_S + (time_t)(waiting / STREAM_BYTES_S),
+                 waited = STREAM_STALL_WAITED_S + (time_t)(waiting / STREAM_BYTES_WAITED_S);
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += STREAM_STALL_S + (time_t)(waiting / STREAM_BYTES_S);
+    (void)clock_gettime(CLOCK_MONOTONIC, &begin);
     while (!s->gone && s->data.len - s->sent > STREAM_BYTES_MAX) {
         if (s->stop && atomic_load(s->stop))
             return err_set(err, ERR_CANCELLED, "the query was cancelled");
         (void)clock_gettime(CLOCK_MONOTONIC, &now);
-        if (now.tv_sec > end.tv_sec)
+        time_t so_far = now.tv_sec - begin.tv_sec;
+        if (so_far > patience || (so_far > waited && s->pool && query_pool_contended(s->pool, s->light)))
             return err_set(err, ERR_TIMEOUT, "the client reads its answer too slowly");
         now.tv_nsec += STOP_PERIOD_NS;
         now.tv_sec += now.tv_nsec / 1000000000;

@@ -127,6 +127,14 @@ void query_pool_close(struct query_pool *pool)
     free(pool);
 }
 
+bool query_pool_contended(struct query_pool *pool, bool light)
+{
+    pthread_mutex_lock(&pool->mu);
+    bool waits = (light ? &pool->light : &pool->normal)->waiting > 0;
+    pthread_mutex_unlock(&pool->mu);
+    return waits;
+}
+
 enum err_code pool_gate(struct query_pool *pool, slice sql, const struct gate_env *env, struct gate_output *out,
                         struct err *err)
 {

@@ -28,6 +28,8 @@ MUST_CHECK enum err_code query_pool_open(struct lake *lake, const struct query_p
 /* Lets running queries end for so long, then cancels them, and every later one: before a server waits for those who ask. */
 void query_pool_stop(struct query_pool *pool, int64_t grace_us);
 void query_pool_close(struct query_pool *pool);
+/* Does anybody wait for an engine (`light`: of tails)? Who holds one for a client that is slow then has less patience. */
+bool query_pool_contended(struct query_pool *pool, bool light);
 
 enum query_format { QUERY_JSON, QUERY_NDJSON, QUERY_ARROW, QUERY_CSV };
 struct query_request {
