@@ -19,13 +19,24 @@ struct home {
     char dir[64], wal[80], store[80], temp[80];
     struct lake *lake;
     struct query_pool *pool;
+    bool background; /* fold, compaction, gc, retention and scrub run all the time */
 };
+
+#define MAINTENANCE_US 20000
 
 static void home_open(struct home *h)
 {
     struct err err = {0};
-    const struct lake_options opt = {
-        .data_dir = h->dir, .wal_dir = h->wal, .store_dir = h->store, .wal = {.segment_bytes = 1u << 20}};
+    const struct lake_options opt = {.data_dir = h->dir,
+                                     .wal_dir = h->wal,
+                                     .store_dir = h->store,
+                                     .wal = {.segment_bytes = 1u << 20},
+                                     .background = h->background,
+                                     .fold_interval_us = MAINTENANCE_US,
+                                     .compact_interval_us = MAINTENANCE_US,
+                                     .gc_interval_us = MAINTENANCE_US,
+                                     .retention_interval_us = MAINTENANCE_US,
+                                     .scrub_interval_us = MAINTENANCE_US};
     const struct query_pool_options pool = {.engines = 2,
                                             .threads = 2,
                                             .memory_bytes = UINT64_C(512) << 20,
@@ -145,7 +156,7 @@ static void want(struct home *h, const char *sql, const char *answer)
 
 static void test_stage_files_both(void **state)
 {
-    struct home h;
+    struct home h = {0};
     (void)state;
 
     home_new(&h);
@@ -230,7 +241,7 @@ static void test_counts(void **state)
         "{" RANGE ",\"conditions\":{\"conditions\":{\"conditionConfig\":[{\"column\":\"n\",\"operator\":\"=\","
         "\"value\":\"many\",\"type\":\"int\"}]}}}",
     };
-    struct home h;
+    struct home h = {0};
     (void)state;
 
     home_new(&h);
@@ -337,7 +348,7 @@ static void test_tail(void **state)
         "true; SELECT 1",
         "count(*) > 1",
     };
-    struct home h;
+    struct home h = {0};
     struct err err;
     uint64_t last = 0, at_three;
     (void)state;
@@ -371,7 +382,7 @@ static void test_tail(void **state)
 /* A follower reads no file that has nothing for it, and may ask for columns that nobody wrote yet. */
 static void test_tail_files(void **state)
 {
-    struct home h;
+    struct home h = {0};
     uint64_t last = 0, read;
     (void)state;
 
@@ -424,7 +435,7 @@ static int64_t stamp_of(struct home *h, const char *where, char text[40])
 
 static void test_time_bounds(void **state)
 {
-    struct home h;
+    struct home h = {0};
     char second[40], later[40], ignored[40];
     (void)state;
 
@@ -504,7 +515,7 @@ static void test_range(void **state)
 
 static void test_case_of_names(void **state)
 {
-    struct home h;
+    struct home h = {0};
     (void)state;
 
     home_new(&h);
@@ -525,7 +536,7 @@ static void test_case_of_names(void **state)
 
 static void test_schema_growth(void **state)
 {
-    struct home h;
+    struct home h = {0};
     (void)state;
 
     home_new(&h);
@@ -546,7 +557,7 @@ static void test_schema_growth(void **state)
 
 static void test_empty_stream(void **state)
 {
-    struct home h;
+    struct home h = {0};
     struct err err = {0};
     (void)state;
 
@@ -569,7 +580,7 @@ static void test_empty_stream(void **state)
 static void test_joins_and_explain(void **state)
 {
     _cleanup_(asked_done) struct asked a = {0};
-    struct home h;
+    struct home h = {0};
     struct err err = {0};
     (void)state;
 
@@ -617,7 +628,7 @@ static void test_errors(void **state)
         {"SELECT 1; SELECT 2", ERR_INVALID, ""},
         {"SELECT * FROM read_parquet('/etc/passwd')", ERR_INVALID, ""},
     };
-    struct home h;
+    struct home h = {0};
     struct asked a = {0};
     (void)state;
 
@@ -644,7 +655,7 @@ static uint64_t files_of(struct home *h, const char *sql, const char *start, con
 
 static void test_pruning(void **state)
 {
-    struct home h;
+    struct home h = {0};
     char at_two[40];
     (void)state;
 
@@ -702,7 +713,7 @@ static void test_pruning(void **state)
 /* Top-N and LIMIT against the whole order, over files that overlap in time and rows in the stage. */
 static void test_top_n_random(void **state)
 {
-    struct home h;
+    struct home h = {0};
     uint32_t seed = 1;
     (void)state;
 
@@ -749,7 +760,7 @@ static void test_top_n_random(void **state)
 /* The newest rows that meet a condition are in the newest files: the others are not touched, however many there are. */
 static void test_newest_matching(void **state)
 {
-    struct home h;
+    struct home h = {0};
     (void)state;
 
     home_new(&h);
@@ -832,10 +843,65 @@ static void disturb(void *arg)
     }
 }
 
+static size_t files_of_stream(struct home *h)
+{
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+    _cleanup_(schema_unrefp) struct schema *schema = NULL;
+    struct plan plan = {0};
+
+    assert_int_equal(lake_stream(h->lake, slice_lit("app"), &v, &schema, NULL), ERR_OK);
+    assert_int_equal(stream_version_plan(v, INT64_MIN, INT64_MAX, NULL, 0, &plan, NULL), ERR_OK);
+    size_t n = plan.count;
+    plan_done(&plan);
+    return n;
+}
+
+static void until_merged(void *arg)
+{
+    struct meanwhile *m = arg;
+
+    for (int i = 0; m->step && i < 3000 && files_of_stream(m->h) > 64; i++)
+        (void)usleep(10000);
+    m->step = 0;
+}
+
+/* I9: files are merged, and the catalog is cleaned, between the first piece of an answer and its last: it is the answer of its cut all the same. */
+static void test_maintenance(void **state)
+{
+    static const char *const sums = "SELECT count(*) AS c, sum(n) AS s, count(DISTINCT s) AS d FROM app";
+    struct home h = {.background = true};
+    struct asked before = {0}, after = {0};
+    struct err err = {0};
+    (void)state;
+
+    home_new(&h);
+    for (unsigned i = 0; i < 70; i++) {
+        put_many(&h, "app", 600);
+        flush(&h);
+    }
+    struct meanwhile m = {&h, 1};
+    struct asked a = {.on_data = until_merged, .arg = &m};
+    if (ask(&h, "SELECT n, s FROM app", "1h", "now", &a, &err) != ERR_OK ||
+        ask(&h, sums, "1h", "now", &before, &err) != ERR_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(rows_of_answer(&a), 42000);
+    assert_in_range(files_of_stream(&h), 1, 64);
+    assert_string_equal(buf_cstr(&before.out), "[{\"c\":42000,\"s\":12579000.0,\"d\":600}]");
+    for (int i = 0; i < 20; i++) {
+        if (ask(&h, sums, "1h", "now", &after, &err) != ERR_OK)
+            fail_msg("%s", err.msg);
+        assert_string_equal(buf_cstr(&after.out), buf_cstr(&before.out));
+    }
+    asked_done(&a);
+    asked_done(&before);
+    asked_done(&after);
+    home_done(&h);
+}
+
 static void test_meanwhile(void **state)
 {
     static const char *const sql = "SELECT n, s FROM app";
-    struct home h;
+    struct home h = {0};
     (void)state;
 
     for (int step = 1; step <= 2; step++) {
@@ -860,7 +926,7 @@ static void test_meanwhile(void **state)
 
 static void test_cancel(void **state)
 {
-    struct home h;
+    struct home h = {0};
     struct err err = {0};
     (void)state;
 
@@ -898,7 +964,7 @@ static void cancel_soon(void *arg)
 /* Cancelled from another thread at any moment, before it starts too: it ends, and soon. */
 static void test_cancel_any_time(void **state)
 {
-    struct home h;
+    struct home h = {0};
     (void)state;
 
     home_new(&h);
@@ -930,7 +996,7 @@ static enum err_code no_more(void *arg, slice bytes, struct err *err)
 
 static void test_client_leaves_and_timeout(void **state)
 {
-    struct home h;
+    struct home h = {0};
     struct err err = {0};
     (void)state;
 
@@ -972,7 +1038,7 @@ static void test_damaged_file(void **state)
         "mv \"$f\" /tmp/sluice-whole.$PPID && echo \"$f\" > /tmp/sluice-whole.$PPID.name",
     };
     for (size_t i = 0; i < ARRAY_LEN(harm); i++) {
-        struct home h;
+        struct home h = {0};
         struct asked a = {0};
         struct err err = {0};
         _cleanup_(buf_done) struct buf counts = BUF_INIT;
@@ -1023,7 +1089,7 @@ static void test_damaged_file(void **state)
 /* Words of damage in a user's own error are the user's. */
 static void test_no_damage(void **state)
 {
-    struct home h;
+    struct home h = {0};
     struct asked a = {0};
     struct err err = {0};
     (void)state;
@@ -1056,6 +1122,7 @@ int main(void)
         cmocka_unit_test(test_top_n_random),
         cmocka_unit_test(test_newest_matching),
         cmocka_unit_test(test_meanwhile),
+        cmocka_unit_test(test_maintenance),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_any_time),
         cmocka_unit_test(test_client_leaves_and_timeout),
