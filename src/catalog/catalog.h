@@ -125,7 +125,8 @@ MUST_CHECK enum err_code catalog_session_open(struct catalog *cat, struct lane_i
  * under a new wal id. So a copy of a machine that was off loses nothing and doubles nothing. A copy of a running machine's disk, when both go
  * on, loses what the original took after the copy into the segment that was open then. */
 MUST_CHECK enum err_code catalog_session_fork(struct catalog *cat, uint64_t base, struct err *err);
-bool catalog_forked(struct catalog *cat); /* since the last call, by the other way: rows up to *committed are another process's */
+bool catalog_forked(
+    struct catalog *cat); /* since the last call, by the other way: rows up to *committed are another process's */
 /* Where the next DATA would stand; names of its files need it: "<lane>-<slot>-<session8>". */
 void catalog_next_file_stem(struct catalog *cat, struct buf *out);
 slice catalog_stream_dir(struct catalog *cat, slice name, const struct sid *sid,

@@ -89,8 +89,8 @@ struct catalog {
     struct map gates;   /* names of sections entered */
     struct map by_name; /* -> struct stream; live ones */
     struct map by_sid;
-    struct map bad_names; /* -> struct bad_name: their slot cannot be read */
-    struct map told;      /* damage that was reported; key and value are its text */
+    struct map bad_names;  /* -> struct bad_name: their slot cannot be read */
+    struct map told;       /* damage that was reported; key and value are its text */
     struct map bad_inputs; /* -> struct bad_input of compact.c: files that it leaves alone; one task at a time */
     catalog_damage_fn on_damage;
     void *damage_arg;

@@ -454,7 +454,7 @@ static bool through_second(slice statement)
     struct buf json = BUF_INIT, sql = BUF_INIT;
     struct err err = {0};
 
-    if (amplifies(statement) || memchr(statement.ptr, 0, statement.len))
+    if (!statement.ptr || amplifies(statement) || memchr(statement.ptr, 0, statement.len))
         return false;
     bool parsed = engine_parse(opened, statement, &json, &err) == ERR_OK;
     if (parsed && gate_verify(buf_view(&json), 2, &err) == ERR_OK) {
