@@ -320,3 +320,101 @@ def test_catalog_commands(start_server):
     bad = run("catalog", "verify", *data)
     assert bad.returncode == 1 and [d["key"] for d in json.loads(bad.text)["damaged"]] == [file]
     assert "is no store of Sluice" in run("catalog", "verify", "--store", "/tmp").said
+
+
+# ---- the network, the terminal
+
+
+def test_https(start_server, certificate, tmp_path):
+    """A certificate that nobody vouches for is refused, with what to do; named, it serves every command."""
+    cert, key, context = certificate
+    server = start_server("--tls-cert", str(cert), "--tls-key", str(key), start=False)
+    server.tls = context
+    server.start()
+    (tmp_path / "app.ndjson").write_text('{"n":1}\n{"n":2}\n')
+    for args in (["query", "SELECT 1 AS one"], ["ingest", tmp_path / "app.ndjson"], ["stream", "list"]):
+        out = run(*args, "--server", server.url, timeout=20)
+        assert out.returncode == 1 and "not trusted" in out.said and "--ca-cert" in out.said, out
+    trust = ["--server", server.url, "--ca-cert", cert]
+    assert run("ingest", tmp_path / "app.ndjson", *trust).returncode == 0
+    out = run("query", "SELECT count(*) AS n FROM app", "-o", "json", *trust)
+    assert out.returncode == 0 and json.loads(out.text) == [{"n": 2}], out
+
+
+@pytest.mark.parametrize("harm", ["no file", "no PEM", "another key"])
+def test_tls_files_that_do_not_fit(certificate, tmp_path, harm):
+    cert, key, _ = certificate
+    bad = tmp_path / "bad.pem"
+    if harm == "no PEM":
+        bad.write_text("hello\n")
+    elif harm == "another key":
+        subprocess.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(bad)], check=True, capture_output=True)
+    out = run("serve", "--data", tmp_path / "data", "--addr", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", bad)
+    said = json.loads(out.said.strip().splitlines()[-1])["msg"]
+    assert out.returncode == 1 and "bad.pem" in said, said
+
+
+def test_ingest_waits_for_a_busy_server(tmp_path):
+    """503 and 429 with Retry-After: each batch is sent again, in full, until it is taken, and once."""
+    import http.server
+    import threading
+    taken, refused = [], []
+
+    class Busy(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            busy = len(refused) < 4 and len(refused) <= len(taken)
+            (refused if busy else taken).append(body)
+            self.send_response((503, 429)[len(refused) % 2] if busy else 200)
+            if busy:
+                self.send_header("Retry-After", "1")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        (tmp_path / "app.ndjson").write_text("".join('{"n":%d}\n' % i for i in range(2000)))
+        out = run("ingest", tmp_path / "app.ndjson", "--batch", "8KiB", "-o", "json", "--server", "http://127.0.0.1:%d" % httpd.server_port)
+        httpd.shutdown()
+    assert out.returncode == 0, out
+    numbers = sorted(int(n) for body in taken for n in re.findall(rb'"n":(\d+)', body))
+    assert len(refused) >= 2 and numbers == list(range(2000))
+    assert json.loads(out.text)["rows"] == 2000
+
+
+def test_broken_pipe(cli, server):
+    """`| head -1` ends the query, with a word on why."""
+    cli("ingest", "-s", "pipe", "-", stdin="".join('{"a":%d}\n' % i for i in range(50000)))
+    out = subprocess.run("%s query 'SELECT a FROM pipe' -o ndjson --server %s | head -1; echo ${PIPESTATUS[0]}" % (binary(), server.url),
+                         shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=120)
+    lines = out.stdout.splitlines()
+    assert len(lines) == 2 and "a" in json.loads(lines[0]) and "can not be written" in out.stderr, out
+
+
+def test_terminal_and_pipe(cli, server):
+    """A table for eyes, JSON lines for programs; no control characters on a pipe."""
+    import pty
+    cli("ingest", "-s", "looks", "-", stdin='{"a":1,"b":"x"}\n')
+    piped = cli("query", "SELECT a, b FROM looks").text
+    assert "\x1b" not in piped and json.loads(piped.splitlines()[0] if piped.startswith("{") else piped)
+    main, side = pty.openpty()
+    process = subprocess.Popen([binary(), "query", "SELECT a, b FROM looks", "--server", server.url], stdin=side, stdout=side, stderr=side,
+                               env={**os.environ, "TERM": "xterm"})
+    os.close(side)
+    shown = b""
+    try:
+        while got := os.read(main, 65536):
+            shown += got
+    except OSError:  # the other side is closed
+        pass
+    assert process.wait(60) == 0 and not shown.lstrip().startswith((b"{", b"[")) and b"a" in shown and b"x" in shown, shown

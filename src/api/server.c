@@ -641,6 +641,12 @@ static enum err_code start_daemon(struct api *api, struct err *err)
         api, MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)HEADER_BYTES_MAX, MHD_OPTION_LISTEN_BACKLOG_SIZE, 2048u, MHD_OPTION_ARRAY, api->tls ? tls : none,
         MHD_OPTION_END);
+    if (!api->daemon && api->tls)
+        return err_set(
+            err, ERR_IO,
+            "cannot serve TLS on %s: certificate %s and key %s are no PEM files or do not belong together, or "
+            "another server is there",
+            o->address, o->tls_cert_path, o->tls_key_path);
     if (!api->daemon)
         return err_set(err, ERR_IO, "cannot listen on %s: is another server there? (choose another with --addr)",
                        o->address);
