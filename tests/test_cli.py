@@ -393,12 +393,15 @@ def test_ingest_waits_for_a_busy_server(tmp_path):
 
 
 def test_broken_pipe(cli, server):
-    """`| head -1` ends the query, with a word on why."""
+    """`| head -1` ends the query as it ends every filter: by SIGPIPE, without a word. A full disk is told."""
     cli("ingest", "-s", "pipe", "-", stdin="".join('{"a":%d}\n' % i for i in range(50000)))
     out = subprocess.run("%s query 'SELECT a FROM pipe' -o ndjson --server %s | head -1; echo ${PIPESTATUS[0]}" % (binary(), server.url),
                          shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=120)
     lines = out.stdout.splitlines()
-    assert len(lines) == 2 and "a" in json.loads(lines[0]) and "can not be written" in out.stderr, out
+    assert len(lines) == 2 and "a" in json.loads(lines[0]) and lines[1] == str(128 + signal.SIGPIPE) and not out.stderr, out
+    out = subprocess.run("%s query 'SELECT a FROM pipe' -o ndjson --server %s > /dev/full" % (binary(), server.url),
+                         shell=True, capture_output=True, text=True, timeout=120)
+    assert out.returncode == 1 and "can not be written" in out.stderr, out
 
 
 def test_terminal_and_pipe(cli, server):

@@ -1,7 +1,9 @@
 /* cli.c: words of the command line -> a command, its settings and its options. */
 #include "cli/cli_int.h"
 
+#include <errno.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <unistd.h>
 
@@ -12,6 +14,15 @@
 #define CONFIG_BYTES_MAX (1u << 20)
 
 /* ---- messages */
+
+enum err_code output_failed(struct err *err)
+{
+    if (errno == EPIPE) {
+        (void)signal(SIGPIPE, SIG_DFL);
+        (void)raise(SIGPIPE);
+    }
+    return err_set(err, ERR_IO, "the output can not be written");
+}
 
 int cli_fail(const char *fmt, ...)
 {
@@ -325,8 +336,9 @@ static int run_command(const struct command *command, int words, int argc, char 
     free(cli.args);
     buf_done(&cli.warnings);
     config_done(&cli.config);
-    if (fflush(stdout) != 0 && rc == EXIT_DONE)
-        rc = cli_fail("the output can not be written");
+    struct err err;
+    if (fflush(stdout) != 0 && output_failed(&err) != ERR_OK && rc == EXIT_DONE)
+        rc = cli_fail("%s", err.msg);
     return rc;
 }
 

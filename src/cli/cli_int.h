@@ -50,6 +50,9 @@ static inline bool cli_on(const struct cli *cli, const char *option)
 /* "sluice: ..." on stderr; they return the exit code. */
 int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int cli_usage(const struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* stdout could not be written. A reader that has enough (`| head`) ends the process without a word, by SIGPIPE, as it ends every filter; the
+ * server sees the connection go and cancels. Anything else is told in `err`, which is returned. */
+enum err_code output_failed(struct err *err);
 /* Which of `names` the option asks for; its first when absent. False: a usage error was printed. */
 bool cli_choice(const struct cli *cli, const char *option, const char *const *names, size_t count, size_t *out);
 void print_help(FILE *to, const struct command *c);

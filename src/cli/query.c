@@ -257,7 +257,7 @@ static bool on_data(void *arg, slice bytes)
         a->last_newline = bytes.ptr[bytes.len - 1] == '\n';
     if (fwrite(bytes.ptr, 1, bytes.len, stdout) == bytes.len)
         return true;
-    (void)err_set(&a->fault, ERR_IO, "the output can not be written");
+    (void)output_failed(&a->fault);
     return false;
 }
 

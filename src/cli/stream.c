@@ -64,7 +64,8 @@ static int print_json(json_t *v)
     int rc = json_dumpf(v, stdout, JSON_INDENT(2));
     (void)fputc('\n', stdout);
     json_decref(v);
-    return rc == 0 ? EXIT_DONE : cli_fail("the output can not be written");
+    struct err err;
+    return rc == 0 || output_failed(&err) == ERR_OK ? EXIT_DONE : cli_fail("%s", err.msg);
 }
 
 static bool wants_table(struct cli *cli, bool *table)

@@ -84,7 +84,7 @@ static bool print_row(struct following *f)
         buf_slice(&f->out, buf_view(&f->data));
     buf_byte(&f->out, '\n');
     if (fwrite(f->out.ptr, 1, f->out.len, stdout) != f->out.len || fflush(stdout) != 0) {
-        (void)err_set(&f->fault, ERR_IO, "the output can not be written");
+        (void)output_failed(&f->fault);
         return false;
     }
     if (f->id[0])
