@@ -420,8 +420,12 @@ static enum err_code head_help(struct catalog *cat, slice name, const struct slo
 
     stream_dir_put(&dir, name, &s->sid);
     TRY(cat->store->ops->list(cat->store, buf_view(&dir), slice_lit(""), true, not_head, &any, err));
-    if (any)
-        return err_set(err, ERR_CORRUPT, "%s_head/ is empty, but there are files beside it", buf_cstr(&dir));
+    if (any) { /* or another created the head since we looked, and files after it (R10): only a look after theirs tells */
+        enum err_code again = stream_reload(cat, s, err);
+        return again == ERR_NOT_FOUND
+                   ? err_set(err, ERR_CORRUPT, "%s_head/ is empty, but there are files beside it", buf_cstr(&dir))
+                   : again;
+    }
     enum err_code rc = head_first(name, slot, &s->sid, &first, err);
     if (rc != ERR_OK) {
         (void)err_wrap(err, ".sluice/names/ of %s, slot %" PRIu64, s->name, slot->seq);
