@@ -246,7 +246,7 @@ static enum err_code from_container(struct aws_key_source *s, struct found *out,
     const char *token = env(s, "AWS_CONTAINER_AUTHORIZATION_TOKEN");
     const char *token_file = env(s, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
     _cleanup_(freep) char *url = relative ? mem_fmt("http://169.254.170.2%s", relative) : copy(full);
-    _cleanup_(buf_done) struct buf reply = BUF_INIT;
+    _cleanup_(wipe) struct buf reply = BUF_INIT;
     _cleanup_(freep) uint8_t *bytes = NULL;
     struct exchange_header header = {"Authorization", slice_str(token ? token : "")};
     size_t len = 0;
@@ -256,9 +256,7 @@ static enum err_code from_container(struct aws_key_source *s, struct found *out,
         header.value = slice_trim(slice_of(bytes, len));
     }
     TRY(ask(s, "GET", url, header.value.len ? &header : NULL, slice_lit(""), &reply, "the container", err));
-    enum err_code rc = from_document(buf_view(&reply), out, "the container", err);
-    explicit_bzero(reply.ptr, reply.len);
-    return rc;
+    return from_document(buf_view(&reply), out, "the container", err);
 }
 
 /* IMDSv2: a session token, then the role's name, then its keys. */
@@ -267,9 +265,9 @@ static enum err_code from_instance(struct aws_key_source *s, struct found *out, 
     static const char who[] = "the instance's role";
     const char *named = env(s, "AWS_EC2_METADATA_SERVICE_ENDPOINT"), *base = named ? named : s->opt.metadata_endpoint;
     const struct exchange_header lifetime = {"X-aws-ec2-metadata-token-ttl-seconds", slice_lit("21600")};
-    _cleanup_(buf_done) struct buf token = BUF_INIT;
-    _cleanup_(buf_done) struct buf role = BUF_INIT;
-    _cleanup_(buf_done) struct buf reply = BUF_INIT;
+    _cleanup_(wipe) struct buf token = BUF_INIT;
+    _cleanup_(wipe) struct buf role = BUF_INIT;
+    _cleanup_(wipe) struct buf reply = BUF_INIT;
     _cleanup_(freep) char *token_url = mem_fmt("%s/latest/api/token", base);
     _cleanup_(freep) char *role_url = mem_fmt("%s/latest/meta-data/iam/security-credentials/", base);
 
@@ -280,9 +278,7 @@ static enum err_code from_instance(struct aws_key_source *s, struct found *out, 
     _cleanup_(freep) char *keys_url =
         mem_fmt("%s/latest/meta-data/iam/security-credentials/" SLICE_FMT, base, SLICE_ARG(name));
     TRY(ask(s, "GET", keys_url, &session, slice_lit(""), &reply, who, err));
-    enum err_code rc = from_document(buf_view(&reply), out, who, err);
-    explicit_bzero(reply.ptr, reply.len);
-    return rc;
+    return from_document(buf_view(&reply), out, who, err);
 }
 
 static bool sts_element(void *arg, const struct xml_element *e)
@@ -308,8 +304,8 @@ static enum err_code from_web_identity(struct aws_key_source *s, const char *tok
     const char *session = env(s, "AWS_ROLE_SESSION_NAME"), *endpoint = env(s, "AWS_ENDPOINT_URL_STS");
     const struct exchange_header form = {"Content-Type", slice_lit("application/x-www-form-urlencoded")};
     _cleanup_(buf_done) struct buf url = BUF_INIT;
-    _cleanup_(buf_done) struct buf body = BUF_INIT;
-    _cleanup_(buf_done) struct buf reply = BUF_INIT;
+    _cleanup_(wipe) struct buf body = BUF_INIT;
+    _cleanup_(wipe) struct buf reply = BUF_INIT;
     _cleanup_(freep) uint8_t *bytes = NULL;
     size_t len = 0;
 
@@ -326,14 +322,11 @@ static enum err_code from_web_identity(struct aws_key_source *s, const char *tok
     buf_str(&body, "&WebIdentityToken=");
     aws_encode(&body, slice_trim(slice_of(bytes, len)), false);
     out->expires_us = NEVER;
-    enum err_code rc = ask(s, "POST", buf_cstr(&url), &form, buf_view(&body), &reply, who, err);
-    explicit_bzero(body.ptr, body.len);
-    TRY(rc);
-    rc = xml_walk(buf_view(&reply), sts_element, out, err);
-    if (rc == ERR_OK && !(out->access.len && out->secret.len && out->token.len))
-        rc = err_set(err, ERR_INVALID, "credentials of STS: its answer holds no keys");
-    explicit_bzero(reply.ptr, reply.len);
-    return rc;
+    TRY(ask(s, "POST", buf_cstr(&url), &form, buf_view(&body), &reply, who, err));
+    TRY(xml_walk(buf_view(&reply), sts_element, out, err));
+    return !(out->access.len && out->secret.len && out->token.len)
+               ? err_set(err, ERR_INVALID, "credentials of STS: its answer holds no keys")
+               : ERR_OK;
 }
 
 /* ---- the chain */

@@ -3,7 +3,6 @@
 
 #include <curl/curl.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 
 #include "base/banned.h"
@@ -19,7 +18,6 @@ struct lane { /* a multi with its warm connections; one thread at a time */
 struct exchange_pool {
     char *ca_file;
     long connect_ms, stall_s, exchange_ms;
-    _Atomic bool stopping;
     pthread_mutex_t mu;
     struct lane *idle; /* under mu; the last one used is the first */
     size_t idle_count; /* under mu */
@@ -43,11 +41,6 @@ struct exchange_pool *exchange_pool_new(const struct exchange_options *opt)
     p->exchange_ms = (long)((opt->exchange_us_max ? opt->exchange_us_max : 600000000) / 1000);
     (void)pthread_mutex_init(&p->mu, NULL);
     return p;
-}
-
-void exchange_pool_stop(struct exchange_pool *p)
-{
-    atomic_store(&p->stopping, true);
 }
 
 void exchange_pool_free(struct exchange_pool *p)
@@ -282,22 +275,15 @@ void exchange_run(struct exchange_pool *p, struct exchange *list, size_t count)
     int active;
 
     while (next < count || b.running) {
-        bool stopping = atomic_load(&p->stopping);
-        while (next < count && !stopping && (slot = transfer_slot(&b))) {
+        while (next < count && (slot = transfer_slot(&b))) {
             transfer_begin(p, b.lane, slot, &list[next++]);
             b.running++;
         }
-        for (; stopping && next < count; next++) {
-            list[next].code = ERR_UNAVAILABLE;
-            (void)snprintf(list[next].problem, sizeof(list[next].problem), "the process is about to end");
-        }
-        if (stopping || curl_multi_perform(b.lane->multi, &active) != CURLM_OK) {
-            finish_done(&b);
-            finish_all(&b, CURLE_ABORTED_BY_CALLBACK);
-            continue;
-        }
+        CURLMcode rc = curl_multi_perform(b.lane->multi, &active);
         finish_done(&b);
-        if (b.running && (next == count || !transfer_slot(&b)))
+        if (rc != CURLM_OK)
+            finish_all(&b, CURLE_ABORTED_BY_CALLBACK);
+        else if (b.running && (next == count || !transfer_slot(&b)))
             (void)curl_multi_poll(b.lane->multi, NULL, 0, POLL_MS, NULL);
     }
     lane_give(p, b.lane);

@@ -42,8 +42,6 @@ struct exchange_options {
 struct exchange_pool;
 
 struct exchange_pool *exchange_pool_new(const struct exchange_options *opt);
-void exchange_pool_stop(
-    struct exchange_pool *p); /* running and later exchanges end soon, with ERR_UNKNOWN or ERR_UNAVAILABLE */
 void exchange_pool_free(struct exchange_pool *p); /* nothing runs any more */
 /* Runs them all, at most EXCHANGE_PARALLEL_MAX at a time; returns when each has its code. */
 void exchange_run(struct exchange_pool *p, struct exchange *list, size_t count);

@@ -21,7 +21,6 @@ struct probe {
     struct store *s;
     char prefix[64];
     struct probe_result *result;
-    void (*tell)(const char *what);
 };
 
 static slice key_of(const struct probe *p, char buf[KEY_MAX], const char *name)
@@ -143,7 +142,6 @@ static enum err_code step_race(struct probe *p, struct err *err)
 }
 
 struct listing {
-    const struct probe *p;
     size_t count;
     char last[KEY_MAX];
     bool ordered, prefix_seen;
@@ -163,7 +161,7 @@ static bool listing_item(void *arg, const struct store_list_item *item)
 static enum err_code list_expect(struct probe *p, const char *dir, const char *after, bool delimiter, size_t count,
                                  bool prefix, struct err *err)
 {
-    struct listing l = {.p = p, .ordered = true};
+    struct listing l = {.ordered = true};
     char a[KEY_MAX], b[KEY_MAX];
     slice start = after[0] ? key_of(p, b, after) : slice_lit("");
 
@@ -341,7 +339,7 @@ enum err_code store_probe(struct os *os, struct store *s, struct probe_result *o
         {"clock", step_clock},
         {"time of a create and of a read", step_time},
     };
-    struct probe p = {.os = os, .s = s, .result = out, .tell = tell};
+    struct probe p = {.os = os, .s = s, .result = out};
 
     *out = (struct probe_result){.good = true};
     probe_init(&p);

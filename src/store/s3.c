@@ -2,7 +2,7 @@
  *
  *   call -> request (key -> URL, headers) -> sign -> exchange -> outcome: an answer, again after a wait, or an error
  *
- * An upload is one PUT up to PUT_BYTES_MAX, else parts in parallel and a completion that is the exclusive create. */
+ * An upload is one PUT up to PUT_BYTES_MAX, else parts, one after the other, and a completion that is the exclusive create. */
 #include "store/s3.h"
 
 #include <inttypes.h>
@@ -38,7 +38,7 @@ struct s3 {
     char *base_path;     /* "" or, path style, "/bucket" */
     int64_t retry_us_max;
     _Atomic int64_t clock_offset_us; /* server's clock minus ours, from its last Date */
-    _Atomic bool clock_known, stopping;
+    _Atomic bool clock_known;
 };
 
 static struct s3 *s3_of(struct store *s)
@@ -293,7 +293,7 @@ static enum err_code call(struct s3 *s, const struct call *c, struct answer *a, 
         if (!c->repeatable || (rc != ERR_UNAVAILABLE && rc != ERR_UNKNOWN))
             return rc;
         int64_t us = wait_before(s, a, attempt);
-        if (os_mono_us(s->os) + us > deadline || atomic_load(&s->stopping))
+        if (os_mono_us(s->os) + us > deadline)
             return rc;
         metric_add(
             metric_get(METRIC_COUNTER, "sluice_store_retries_total", "Requests to the object store sent again", NULL),
