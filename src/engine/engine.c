@@ -17,6 +17,17 @@ static int64_t mono_us(void)
     return ts.tv_sec * INT64_C(1000000) + ts.tv_nsec / 1000;
 }
 
+void engine_ident(struct buf *b, slice name)
+{
+    buf_byte(b, '"');
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.ptr[i] == '"')
+            buf_byte(b, '"');
+        buf_byte(b, name.ptr[i]);
+    }
+    buf_byte(b, '"');
+}
+
 /* ---- errors */
 
 static const struct {

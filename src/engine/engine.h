@@ -32,7 +32,8 @@ struct engine_options {
 MUST_CHECK enum err_code engine_open(const struct engine_options *opt, struct engine **out, struct err *err);
 void engine_close(struct engine *e);
 bool engine_broken(const struct engine *e);
-const char *engine_version(void); /* "v1.5.5" */
+const char *engine_version(void);             /* "v1.5.5" */
+void engine_ident(struct buf *b, slice name); /* a name as SQL writes it exactly, in quotes */
 
 /* ---- rows of ours as a table */
 struct engine_column {

@@ -32,17 +32,6 @@ static void text_literal(struct buf *b, slice s)
     buf_byte(b, '\'');
 }
 
-void bind_ident(struct buf *b, slice name)
-{
-    buf_byte(b, '"');
-    for (size_t i = 0; i < name.len; i++) {
-        if (name.ptr[i] == '"')
-            buf_byte(b, '"');
-        buf_byte(b, name.ptr[i]);
-    }
-    buf_byte(b, '"');
-}
-
 /* The engine takes a path for a pattern: what means something in one stands in brackets. */
 static void path_literal(struct buf *b, const char *path)
 {
@@ -147,10 +136,10 @@ static void select_list(const struct relation *r, bool from_files, struct buf *s
         any = true;
         if (c->field == FIELD_NONE || (from_files && c->id == 0))
             buf_fmt(sql, "CAST(NULL AS %s) AS ", engine_type_name(c->type));
-        bind_ident(sql, c->bound);
+        engine_ident(sql, c->bound);
     }
     if (!any)
-        bind_ident(sql, r->columns[r->time].bound);
+        engine_ident(sql, r->columns[r->time].bound);
 }
 
 /* ---- ranges of the statement, in the catalog's terms */
@@ -455,23 +444,23 @@ static void filters(const struct relation *r, bool from, bool to, struct buf *sq
 
     if (from) {
         buf_str(sql, word);
-        bind_ident(sql, time);
+        engine_ident(sql, time);
         buf_str(sql, " >= ");
         time_literal(sql, r->floor_us);
         word = " AND ";
     }
     if (to) {
         buf_str(sql, word);
-        bind_ident(sql, time);
+        engine_ident(sql, time);
         buf_str(sql, " < ");
         time_literal(sql, r->opt->to_us);
         word = " AND ";
     }
     if (r->opt->row_before) {
         buf_str(sql, word);
-        bind_ident(sql, row);
+        engine_ident(sql, row);
         buf_fmt(sql, " > %llu AND ", (unsigned long long)r->opt->row_after);
-        bind_ident(sql, row);
+        engine_ident(sql, row);
         buf_fmt(sql, " < %llu", (unsigned long long)r->opt->row_before);
     }
 }
@@ -520,7 +509,7 @@ static void arm_empty(const struct relation *r, struct buf *sql)
         if (!c->shown && !(i + 1 == r->count && !any))
             continue;
         buf_fmt(sql, any ? ", CAST(NULL AS %s) AS " : "SELECT CAST(NULL AS %s) AS ", engine_type_name(c->type));
-        bind_ident(sql, c->bound);
+        engine_ident(sql, c->bound);
         any = true;
     }
     buf_str(sql, " WHERE false");

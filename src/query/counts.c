@@ -158,11 +158,6 @@ static void print_bins(const struct counts *c, const struct counts_bins *b)
     buf_str(out, "]}");
 }
 
-static void ident(struct buf *b, slice name)
-{
-    bind_ident(b, name);
-}
-
 /* A further member of the answer: what is not counted. */
 static void print_skipped(const struct counts *c)
 {
@@ -216,7 +211,7 @@ static enum err_code count_bins(struct counts *c, struct err *err)
 
     TRY(bins_make(c, &bins, err));
     buf_str(&sql, "SELECT p_timestamp FROM ");
-    ident(&sql, c->stream);
+    engine_ident(&sql, c->stream);
     if (bins.width_us)
         buf_fmt(&before, "SELECT CAST((epoch_us(t) - %lld) // %lld AS BIGINT) AS b, count(*) FROM (",
                 (long long)bins.from_us, (long long)bins.width_us);
@@ -342,7 +337,7 @@ static enum err_code condition(const struct counts *c, const struct json_value *
     if (i == ARRAY_LEN(operators))
         return bad(err, "unknown variant", op);
     buf_byte(sql, '(');
-    ident(sql, column);
+    engine_ident(sql, column);
     buf_fmt(sql, " %s", operators[i].sql);
     if (!operators[i].unary) {
         const struct json_value *v = json_dom_get(o, "value");
@@ -451,11 +446,11 @@ static enum err_code grouped_statement(struct grouped *g, struct buf *sql, struc
     buf_str(sql, "SELECT p_timestamp AS t");
     for (size_t i = 0; i < g->groups; i++) {
         buf_str(sql, ", ");
-        ident(sql, g->names[3 + i].name);
+        engine_ident(sql, g->names[3 + i].name);
         buf_fmt(sql, " AS g%zu", i);
     }
     buf_str(sql, " FROM ");
-    ident(sql, g->c->stream);
+    engine_ident(sql, g->c->stream);
     if (where && where->kind != DOM_NULL) {
         buf_str(sql, " WHERE ");
         TRY(conditions(g->c, where, 0, sql, err));

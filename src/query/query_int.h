@@ -103,7 +103,6 @@ struct bind_options {
 MUST_CHECK enum err_code bind_streams(struct query_pool *pool, struct engine *engine, const struct gate_output *gate,
                                       const struct bind_options *opt, struct binding *out, struct err *err);
 void binding_done(struct binding *b); /* after the result is freed */
-void bind_ident(struct buf *b, slice name);
 
 /* ---- range.c: a duration as humantime reads it ("1h 30m"), in microseconds; false: it is none, or beyond the calendar */
 bool range_duration(slice text, int64_t *us);

@@ -90,13 +90,13 @@ static enum err_code check_where(struct tail *t, slice where, struct err *err)
 static enum err_code statement_make(struct tail *t, slice where, struct buf *sql, struct err *err)
 {
     buf_str(sql, "SELECT ");
-    bind_ident(sql, t->row_id);
+    engine_ident(sql, t->row_id);
     for (size_t i = 0; i < t->columns_count; i++) {
         buf_str(sql, ", ");
-        bind_ident(sql, t->columns[i].name);
+        engine_ident(sql, t->columns[i].name);
     }
     buf_str(sql, " FROM ");
-    bind_ident(sql, t->stream);
+    engine_ident(sql, t->stream);
     if (where.len) {
         TRY(check_where(t, where, err));
         buf_str(sql, " WHERE (");
@@ -104,7 +104,7 @@ static enum err_code statement_make(struct tail *t, slice where, struct buf *sql
         buf_str(sql, "\n)"); /* a comment ends here */
     }
     buf_str(sql, " ORDER BY ");
-    bind_ident(sql, t->row_id);
+    engine_ident(sql, t->row_id);
     buf_fmt(sql, " LIMIT %u", t->limit);
     return ERR_OK;
 }

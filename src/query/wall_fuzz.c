@@ -373,17 +373,6 @@ static bool lookup(void *arg, slice stream, struct arena *a, struct gate_column 
     return true;
 }
 
-static void ident(struct buf *b, slice s)
-{
-    buf_byte(b, '"');
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] == '"')
-            buf_byte(b, '"');
-        buf_byte(b, s.ptr[i]);
-    }
-    buf_byte(b, '"');
-}
-
 /* As bind.c does it: the streams as CTEs in front of the statement's own. */
 static void bound(const struct gate_output *out, struct buf *sql)
 {
@@ -397,9 +386,9 @@ static void bound(const struct gate_output *out, struct buf *sql)
         for (size_t k = 0; k < s->used_count; k++) {
             bool upper = slice_eq(s->used[k].name, slice_lit("Level"));
             buf_str(sql, ", ");
-            ident(sql, upper ? slice_lit("level$1") : s->used[k].name);
+            engine_ident(sql, upper ? slice_lit("level$1") : s->used[k].name);
             buf_str(sql, " AS ");
-            ident(sql, s->used[k].bound);
+            engine_ident(sql, s->used[k].bound);
         }
         buf_fmt(sql, " FROM rows_of_" SLICE_FMT ")", SLICE_ARG(s->name));
     }
@@ -1072,7 +1061,7 @@ static void decorate(struct buf *out, slice t)
     static const char *const spaces[] = {"/**/", " --\n", "\t", "\xc2\xa0", "/* ' */", "\xef\xbb\xbf"};
 
     switch (roll(5)) {
-    case 0: ident(out, t); break;
+    case 0: engine_ident(out, t); break;
     case 1:
         buf_byte(out, '(');
         buf_slice(out, t);

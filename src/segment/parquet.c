@@ -170,17 +170,6 @@ static slice name_in_file(struct names *n, const struct field *f)
     }
 }
 
-static void ident(struct buf *b, slice s)
-{
-    buf_byte(b, '"');
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] == '"')
-            buf_byte(b, '"');
-        buf_byte(b, s.ptr[i]);
-    }
-    buf_byte(b, '"');
-}
-
 /* ---- COPY */
 
 static enum err_code check_ids(const struct schema *schema, const bool *used, struct err *err)
@@ -223,9 +212,9 @@ static void copy_sql(const struct schema *schema, const bool *used, const struct
         slice name = name_in_file(&names, f);
         columns++;
         buf_fmt(sql, "c%u AS ", i);
-        ident(sql, name);
+        engine_ident(sql, name);
         buf_str(sql, ", ");
-        ident(&ids, name);
+        engine_ident(&ids, name);
         if (f->type.kind == TYPE_LIST && f->item_id)
             buf_fmt(&ids, ": {__duckdb_field_id: %u, element: %u}, ", f->id, f->item_id);
         else
