@@ -460,8 +460,8 @@ static void flusher(void *arg)
 }
 
 /* ---- maintenance */
-static enum err_code merge(void *arg, const struct schema *schema, const slice *keys, size_t count, struct os_file *out,
-                           struct segment_stats *stats, struct err *err)
+static enum err_code merge(void *arg, const struct schema *schema, const struct merge_input *inputs, size_t count,
+                           struct os_file *out, struct segment_stats *stats, struct err *err)
 {
     struct proc *p = arg;
     struct seen all = {0};
@@ -469,7 +469,7 @@ static enum err_code merge(void *arg, const struct schema *schema, const slice *
 
     (void)schema;
     for (size_t i = 0; i < count && rc == ERR_OK; i++)
-        rc = read_rows(p, keys[i], &all, err);
+        rc = read_rows(p, inputs[i].key, &all, err);
     if (rc == ERR_OK)
         rc = rows_write(p->os, out, all.rows, all.count, stats, err);
     free(all.rows);

@@ -485,8 +485,8 @@ static void flusher(void *arg)
     ends(p);
 }
 
-static enum err_code merge(void *arg, const struct schema *schema, const slice *keys, size_t count, struct os_file *out,
-                           struct segment_stats *stats, struct err *err)
+static enum err_code merge(void *arg, const struct schema *schema, const struct merge_input *inputs, size_t count,
+                           struct os_file *out, struct segment_stats *stats, struct err *err)
 {
     struct lake_proc *p = arg;
     struct sim_row *all = NULL;
@@ -498,9 +498,9 @@ static enum err_code merge(void *arg, const struct schema *schema, const slice *
         _cleanup_(buf_done) struct buf bytes = BUF_INIT;
         struct sim_row *rows;
         size_t k;
-        rc = p->files->ops->read(p->files, keys[i], 0, UINT64_MAX, &bytes, NULL, err);
+        rc = p->files->ops->read(p->files, inputs[i].key, 0, UINT64_MAX, &bytes, NULL, err);
         if (rc == ERR_OK && !rows_decode(buf_view(&bytes), &rows, &k))
-            rc = err_set(err, ERR_CORRUPT, SLICE_FMT " is no file of rows", SLICE_ARG(keys[i]));
+            rc = err_set(err, ERR_CORRUPT, SLICE_FMT " is no file of rows", SLICE_ARG(inputs[i].key));
         for (size_t at = 0; rc == ERR_OK && at < k; at++)
             *ARRAY_PUSH(all, n, cap) = rows[at];
         if (rc == ERR_OK)
@@ -542,12 +542,20 @@ static void maintainer(void *arg)
     ends(p);
 }
 
+static enum err_code open_lake(struct lake_proc *p, struct lake **out, struct err *err)
+{
+    struct lake_options opt = p->lw->opt;
+
+    TRY(store_local_open(p->os, "store", &opt.store, err)); /* the simulated one: sim_store.c */
+    return lake_open(p->os, &opt, out, err);
+}
+
 static bool proc_open(struct lake_proc *p)
 {
     struct lake_world *lw = p->lw;
     struct err err = {0};
 
-    enum err_code rc = lake_open(p->os, &lw->opt, &p->lake, &err);
+    enum err_code rc = open_lake(p, &p->lake, &err);
     if (rc != ERR_OK) {
         p->lake = NULL;
         expect(p, "open", rc, &err);
@@ -579,7 +587,7 @@ static void check_second_open(struct lake_proc *p)
     struct lake *second = NULL;
     struct err err;
 
-    enum err_code rc = lake_open(p->os, &p->lw->opt, &second, &err);
+    enum err_code rc = open_lake(p, &second, &err);
     WORLD_CHECK(p->lw->world, rc != ERR_OK, "wal I6", "the lake was opened twice");
 }
 
@@ -984,7 +992,6 @@ static void knobs(struct lake_world *lw)
     lw->opt = (struct lake_options){
         .data_dir = "data",
         .wal_dir = "wal",
-        .store_dir = "store",
         .wal = {.segment_bytes = 32 << 10,
                 .queue_bytes_max = 64 << 10,
                 .disk_bytes_max = 512 << 10,

@@ -81,3 +81,10 @@ void buf_done(struct buf *b)
     free(b->ptr);
     *b = BUF_INIT;
 }
+
+void buf_wipe(struct buf *b)
+{
+    if (b->cap)
+        explicit_bzero(b->ptr, b->cap);
+    buf_done(b);
+}

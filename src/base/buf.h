@@ -39,3 +39,4 @@ static inline slice buf_view(const struct buf *b)
 }
 const char *buf_cstr(struct buf *b); /* NUL after the last byte (not counted), valid until the next write */
 void buf_done(struct buf *b);        /* frees; the buffer is empty and usable again */
+void buf_wipe(struct buf *b);        /* the same for secrets: none of its bytes stay in memory */

@@ -1102,6 +1102,7 @@ enum err_code catalog_open(struct os *os, struct store *store, const struct cata
     cat->fence_us = opt->fence_us;
     (void)snprintf(cat->node_id, sizeof(cat->node_id), "%s", opt->node_id ? opt->node_id : "");
     cat->endpoint = mem_str(slice_str(opt->endpoint));
+    cat->temp_dir = opt->temp_dir ? mem_str(slice_str(opt->temp_dir)) : NULL;
     cat->on_damage = opt->on_damage;
     cat->damage_arg = opt->damage_arg;
     enum err_code rc = load_all(cat, opt, err);
@@ -1148,5 +1149,6 @@ void catalog_close(struct catalog *cat)
     cat->os->ops->cond_free(cat->os, cat->cond);
     cat->os->ops->mutex_free(cat->os, cat->mu);
     free(cat->endpoint);
+    free(cat->temp_dir);
     free(cat);
 }

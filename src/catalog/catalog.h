@@ -32,6 +32,7 @@ struct catalog_options {
     int64_t fence_us;              /* T_fence; 0 with no other node registered */
     const char *node_id;           /* ULID from the data directory */
     const char *endpoint;
+    const char *temp_dir;        /* exists; copies of what a compaction reads from a remote store */
     catalog_damage_fn on_damage; /* may be NULL; called without a lock, also from catalog_open() */
     void *damage_arg;
 };
@@ -181,12 +182,16 @@ MUST_CHECK enum err_code catalog_gc(struct catalog *cat, struct catalog_work *ou
                                     struct err *err); /* gc_files, gc_meta, slots */
 MUST_CHECK enum err_code catalog_reconcile(struct catalog *cat, struct catalog_work *out, struct err *err); /* R9 */
 MUST_CHECK enum err_code catalog_expire(struct catalog *cat, struct catalog_work *out, struct err *err); /* retention */
-/* One claim, merge, commit, if any directory is worth it. `merge` writes the output (segment_merge over store paths). */
-MUST_CHECK enum err_code catalog_compact(struct catalog *cat,
-                                         enum err_code (*merge)(void *arg, const struct schema *schema,
-                                                                const slice *keys, size_t count, struct os_file *out,
-                                                                struct segment_stats *stats, struct err *err),
-                                         void *arg, struct catalog_work *out, struct err *err);
+/* Writes the rows of the inputs to `out` (segment_merge). All of them were checked. */
+struct merge_input {
+    slice key;
+    struct os_file *copy; /* its bytes, where the store is remote; else NULL */
+};
+typedef enum err_code (*merge_fn)(void *arg, const struct schema *schema, const struct merge_input *inputs,
+                                  size_t count, struct os_file *out, struct segment_stats *stats, struct err *err);
+/* One claim, merge, commit, if any directory is worth it. */
+MUST_CHECK enum err_code catalog_compact(struct catalog *cat, merge_fn merge, void *arg, struct catalog_work *out,
+                                         struct err *err);
 /* Verifies crc32c of some files (a scrub step), calling bad() for each damaged one. */
 MUST_CHECK enum err_code catalog_scrub(struct catalog *cat, uint64_t bytes_max,
                                        void (*bad)(void *arg, slice key, const char *why), void *arg, struct err *err);

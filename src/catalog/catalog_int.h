@@ -83,7 +83,7 @@ struct catalog {
     char cluster[33];
     int64_t snapshot_retention_us, fence_us;
     char node_id[64];
-    char *endpoint;
+    char *endpoint, *temp_dir;
     struct os_mutex *mu;
     struct os_cond *cond;
     struct map gates;   /* names of sections entered */
@@ -230,8 +230,4 @@ MUST_CHECK enum err_code head_spill(struct catalog *cat, struct head *h, struct 
 enum name_fate { FATE_UNKNOWN, FATE_LIVE, FATE_DEAD };
 bool incarnation_parse(slice prefix, struct buf *name, struct sid *sid);
 MUST_CHECK enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid *sid, enum name_fate *out,
-                                          struct err *err);
-
-/* report.c: checksum and size of an object as it is in the store now */
-MUST_CHECK enum err_code catalog_file_crc(struct catalog *cat, slice key, uint32_t *crc, uint64_t *size,
                                           struct err *err);

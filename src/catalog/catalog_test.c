@@ -376,7 +376,7 @@ static void test_reconcile(void **state)
     assert_int_equal(planned(n, &b, INT64_MIN, INT64_MAX, NULL), 2);
 }
 
-static enum err_code fake_merge(void *arg, const struct schema *schema, const slice *keys, size_t count,
+static enum err_code fake_merge(void *arg, const struct schema *schema, const struct merge_input *inputs, size_t count,
                                 struct os_file *out, struct segment_stats *stats, struct err *err)
 {
     struct node *n = arg;
@@ -385,17 +385,17 @@ static enum err_code fake_merge(void *arg, const struct schema *schema, const sl
     (void)schema;
     for (size_t i = 0; i < count; i++) {
         struct store_meta meta;
-        assert_int_equal(n->store->ops->stat(n->store, keys[i], &meta, err), ERR_OK);
+        assert_int_equal(n->store->ops->stat(n->store, inputs[i].key, &meta, err), ERR_OK);
     }
     *stats = (struct segment_stats){
         .rows = count, .bytes = 6, .crc32c = crc32c(0, "merged", 6), .tmin_us = T0 + HOUR, .tmax_us = T0 + HOUR + 100};
     return n->os->ops->pwritev(n->os, out, &iov, 1, 0, err);
 }
 
-static enum err_code failing_merge(void *arg, const struct schema *schema, const slice *keys, size_t count,
-                                   struct os_file *out, struct segment_stats *stats, struct err *err)
+static enum err_code failing_merge(void *arg, const struct schema *schema, const struct merge_input *inputs,
+                                   size_t count, struct os_file *out, struct segment_stats *stats, struct err *err)
 {
-    (void)arg, (void)schema, (void)keys, (void)count, (void)out, (void)stats;
+    (void)arg, (void)schema, (void)inputs, (void)count, (void)out, (void)stats;
     return err_set(err, ERR_IO, "no");
 }
 
@@ -431,8 +431,8 @@ static void test_compact(void **state)
 
 /* Retention drops an input while the merge runs: the commit's check fails, the output is garbage, nothing comes back. */
 static struct sid racing;
-static enum err_code racing_merge(void *arg, const struct schema *schema, const slice *keys, size_t count,
-                                  struct os_file *out, struct segment_stats *stats, struct err *err)
+static enum err_code racing_merge(void *arg, const struct schema *schema, const struct merge_input *inputs,
+                                  size_t count, struct os_file *out, struct segment_stats *stats, struct err *err)
 {
     struct node *n = arg;
     struct catalog_work w = {0};
@@ -441,7 +441,7 @@ static enum err_code racing_merge(void *arg, const struct schema *schema, const 
     assert_int_equal(catalog_configure(n->cat, &racing, &config, err), ERR_OK);
     assert_int_equal(catalog_expire(n->cat, &w, err), ERR_OK);
     assert_int_equal(w.files_expired, 10);
-    return fake_merge(arg, schema, keys, count, out, stats, err);
+    return fake_merge(arg, schema, inputs, count, out, stats, err);
 }
 
 static void test_compact_or_expire(void **state)

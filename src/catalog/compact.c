@@ -363,9 +363,6 @@ static enum err_code edit_commit(void *arg, struct stream *s, struct head *h, bo
 
 /* ---- (2) the output */
 
-typedef enum err_code (*merge_fn)(void *arg, const struct schema *schema, const slice *keys, size_t count,
-                                  struct os_file *out, struct segment_stats *stats, struct err *err);
-
 static enum err_code publish(struct job *j, struct os_file *f, const struct segment_stats *stats, uint64_t raw,
                              struct err *err)
 {
@@ -391,12 +388,16 @@ static enum err_code publish(struct job *j, struct os_file *f, const struct segm
 }
 
 /* A damaged input must not come out with a checksum that is right again. */
-static enum err_code check_input(struct job *j, const struct entry *e, slice key, struct err *err)
+static enum err_code take_input(struct job *j, const struct entry *e, struct merge_input *in, struct err *err)
 {
+    struct catalog *cat = j->cat;
+    slice key = in->key;
     uint32_t crc;
     uint64_t size;
 
-    enum err_code rc = catalog_file_crc(j->cat, key, &crc, &size, err);
+    if (cat->store->remote)
+        TRY(cat->os->ops->open(cat->os, cat->temp_dir, OS_READ | OS_WRITE | OS_UNNAMED, &in->copy, err));
+    enum err_code rc = store_fetch(cat->os, cat->store, key, in->copy, &size, &crc, err);
     if (rc == ERR_NOT_FOUND)
         rc = err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is missing: the others are merged without it",
                      SLICE_ARG(key));
@@ -412,7 +413,7 @@ static enum err_code merge_inputs(struct job *j, merge_fn merge, void *arg, stru
 {
     struct store *store = j->cat->store;
     struct arena arena = ARENA_INIT;
-    slice *keys = arena_alloc(&arena, j->inputs.count * sizeof(*keys));
+    struct merge_input *inputs = arena_zalloc(&arena, j->inputs.count * sizeof(*inputs));
     struct segment_stats stats = {0};
     struct os_file *f = NULL;
     uint64_t rows = 0, raw = 0;
@@ -422,25 +423,27 @@ static enum err_code merge_inputs(struct job *j, merge_fn merge, void *arg, stru
         _cleanup_(buf_done) struct buf key = BUF_INIT;
         stream_dir_put(&key, slice_str(j->stream->name), &j->stream->sid);
         buf_slice(&key, j->inputs.items[i]->path);
-        keys[i] = arena_copy(&arena, buf_view(&key));
+        inputs[i].key = arena_copy(&arena, buf_view(&key));
         rows += j->inputs.items[i]->rows;
         raw += j->inputs.items[i]->raw_bytes;
-        rc = check_input(j, j->inputs.items[i], keys[i], err);
+        rc = take_input(j, j->inputs.items[i], &inputs[i], err);
     }
     if (rc == ERR_OK)
         rc = store->ops->upload_begin(store, &f, err);
     bool whole = rc == ERR_OK;
     if (rc == ERR_OK)
-        rc = merge(arg, j->schema, keys, j->inputs.count, f, &stats, err);
+        rc = merge(arg, j->schema, inputs, j->inputs.count, f, &stats, err);
     if (rc == ERR_OK && stats.rows != rows)
         rc = err_set(err, ERR_CORRUPT, "merging %zu files of %" PRIu64 " rows gave %" PRIu64, j->inputs.count, rows,
                      stats.rows);
     if (rc == ERR_OK)
         rc = publish(j, f, &stats, raw, err);
     for (size_t i = 0; rc == ERR_CORRUPT && whole && i < j->inputs.count; i++)
-        bad_input_add(j->cat, keys[i]); /* whole, and not to be merged: which of them, nobody can tell */
+        bad_input_add(j->cat, inputs[i].key); /* whole, and not to be merged: which of them, nobody can tell */
     if (rc != ERR_OK && f)
         store->ops->upload_drop(store, f);
+    for (size_t i = 0; i < j->inputs.count; i++)
+        j->cat->os->ops->close(j->cat->os, inputs[i].copy);
     arena_done(&arena);
     return rc;
 }

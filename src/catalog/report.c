@@ -8,8 +8,6 @@
 
 #include "base/banned.h"
 
-#define SCRUB_CHUNK_BYTES (1u << 20)
-
 /* ---- report */
 
 struct reporting {
@@ -197,25 +195,6 @@ struct scrubbing {
     void *arg;
 };
 
-enum err_code catalog_file_crc(struct catalog *cat, slice key, uint32_t *crc, uint64_t *size, struct err *err)
-{
-    struct buf chunk = BUF_INIT;
-    enum err_code rc = ERR_OK;
-
-    *crc = 0;
-    *size = 0;
-    do {
-        chunk.len = 0;
-        rc = cat->store->ops->read(cat->store, key, *size, SCRUB_CHUNK_BYTES, &chunk, NULL, err);
-        if (rc == ERR_OK) {
-            *crc = crc32c(*crc, chunk.ptr, chunk.len);
-            *size += chunk.len;
-        }
-    } while (rc == ERR_OK && chunk.len == SCRUB_CHUNK_BYTES);
-    buf_done(&chunk);
-    return rc;
-}
-
 /* A file that is gone may have been compacted or expired meanwhile: the tail of the version decides. */
 static bool still_listed(struct scrubbing *s, slice path)
 {
@@ -249,7 +228,7 @@ static enum err_code scrub_file(void *arg, struct entry *e, struct err *err)
         return ERR_OK;
     stream_dir_put(&key, slice_str(s->stream->name), &s->stream->sid);
     buf_slice(&key, e->path);
-    enum err_code rc = catalog_file_crc(s->cat, buf_view(&key), &crc, &size, err);
+    enum err_code rc = store_fetch(s->cat->os, s->cat->store, buf_view(&key), NULL, &size, &crc, err);
     if (rc == ERR_NOT_FOUND) {
         if (still_listed(s, e->path))
             s->bad(s->arg, buf_view(&key), "missing");

@@ -31,26 +31,32 @@ static bool wants_table(const struct cli *cli, bool *table)
     return true;
 }
 
-static void store_free(struct store *s)
-{
-    if (s)
-        s->ops->free(s);
-}
-DEFINE_CLEANUP(struct store *, store_free)
 DEFINE_CLEANUP(struct catalog *, catalog_close)
 
-/* As a reader; a folder without `.sluice` is somebody else's. */
+static bool found_one(void *arg, const struct store_list_item *item)
+{
+    (void)item;
+    *(bool *)arg = true;
+    return false;
+}
+
+/* As a reader; a place without `.sluice` is somebody else's. */
 static enum err_code open_reader(const struct cli *cli, struct store **out, struct err *err)
 {
-    const char *dir = config_text(&cli->config, SET_STORE);
-    _cleanup_(freep) char *mark = mem_fmt("%s/.sluice", dir);
-    struct os_stat st;
+    _cleanup_(store_freep) struct store *store = NULL;
+    bool ours = false;
 
-    if (os_real()->ops->stat(os_real(), mark, &st, err) != ERR_OK)
+    enum err_code rc = cli_store_open(&cli->config, config_text(&cli->config, SET_STORE), true, &store, err);
+    if (rc == ERR_OK)
+        rc = store->ops->list(store, slice_lit(".sluice/"), (slice){0}, false, found_one, &ours, err);
+    if (rc == ERR_NOT_FOUND || (rc == ERR_OK && !ours))
         return err_set(err, ERR_NOT_FOUND,
                        "%s is no store of Sluice: name the folder of a server with --data, or its store with --store",
-                       dir);
-    return store_local_open_reader(os_real(), dir, out, err);
+                       config_text(&cli->config, SET_STORE));
+    TRY(rc);
+    *out = store;
+    store = NULL;
+    return ERR_OK;
 }
 
 static void tell_damage(void *arg, slice stream, enum catalog_damage kind, const char *why)
@@ -571,7 +577,7 @@ static enum err_code repair(const struct cli *cli, bool table, struct err *err)
     _cleanup_(catalog_closep) struct catalog *cat = NULL;
     struct catalog_work w = {0};
 
-    TRY(store_local_open(os_real(), config_text(&cli->config, SET_STORE), &store, err));
+    TRY(cli_store_open(&cli->config, config_text(&cli->config, SET_STORE), false, &store, err));
     TRY(open_catalog(store, &cat, err));
     TRY(catalog_reconcile(cat, &w, err));
     TRY(catalog_gc(cat, &w, err));

@@ -36,7 +36,6 @@ static struct lake_options lake_settings(const struct config *c)
     return (struct lake_options){
         .data_dir = config_text(c, SET_DATA),
         .wal_dir = config_text(c, SET_WAL),
-        .store_dir = config_text(c, SET_STORE),
         .wal = {.segment_bytes = config_number(c, SET_WAL_SEGMENT),
                 .disk_bytes_max = config_number(c, SET_WAL_MAX),
                 .disk_free_bytes_min = config_number(c, SET_DISK_RESERVE)},
@@ -65,7 +64,6 @@ static struct query_pool_options query_settings(const struct config *c, const ch
         .temp_bytes = config_number(c, SET_QUERY_SPILL),
         .threads = (unsigned)config_number(c, SET_QUERY_THREADS),
         .temp_dir = temp_dir,
-        .data_dir = config_text(c, SET_STORE),
         .timeout_us = (int64_t)config_number(c, SET_QUERY_TIMEOUT),
     };
 }
@@ -234,6 +232,7 @@ static enum err_code start(struct server *s, const struct config *c, struct err 
 
     lo.on_locked = listen_early;
     lo.on_locked_arg = &starting;
+    TRY(cli_store_serve(c, &lo.store, err));
     TRY(lake_open(os_real(), &lo, &s->lake, err));
     TRY(query_pool_open(s->lake, &qo, &s->pool, err));
     api_ready(s->api, s->lake, s->pool);

@@ -190,8 +190,11 @@ static enum err_code alias_variable(struct config *c, const char *name, const ch
     if (strcmp(name, "P_MODE") == 0 && slice_eq_nocase(slice_str(value), slice_lit("all")))
         return ERR_OK;
     for (size_t i = 0; i < settings_ignored_count; i++)
-        if (fnmatch(settings_ignored[i].alias, name, 0) == 0)
+        if (fnmatch(settings_ignored[i].alias, name, 0) == 0) {
+            if (strcmp(name, "P_S3_SSEC_ENCRYPTION_KEY") == 0) /* to go on without it would do harm */
+                return err_set(err, ERR_INVALID, "%s: %s", name, settings_ignored[i].why);
             buf_fmt(warnings, "%s: %s\n", name, settings_ignored[i].why);
+        }
     return ERR_OK; /* P_ is no prefix of ours alone: what nobody knows is somebody else's */
 }
 
@@ -266,6 +269,22 @@ static enum err_code read_password(struct config *c, struct err *err)
     return ERR_OK;
 }
 
+static enum err_code place_store(struct config *c, struct err *err)
+{
+    const char *bucket = c->values[SET_S3_BUCKET].text;
+    const struct value *store = &c->values[SET_STORE];
+
+    if (!bucket) {
+        set_auto_text(c, SET_STORE, arena_fmt(&c->arena, "%s/store", c->values[SET_DATA].text));
+        return ERR_OK;
+    }
+    if (store->text)
+        return err_set(err, ERR_INVALID, "%s and %s name two places for the files: remove one of them",
+                       c->values[SET_S3_BUCKET].where, store->where);
+    set_auto_text(c, SET_STORE, arena_fmt(&c->arena, "s3://%s", bucket));
+    return ERR_OK;
+}
+
 enum err_code config_finish(struct config *c, struct err *err)
 {
     uint64_t memory = machine_memory();
@@ -273,7 +292,7 @@ enum err_code config_finish(struct config *c, struct err *err)
     const char *data = c->values[SET_DATA].text;
 
     set_auto_text(c, SET_WAL, arena_fmt(&c->arena, "%s/wal", data));
-    set_auto_text(c, SET_STORE, arena_fmt(&c->arena, "%s/store", data));
+    TRY(place_store(c, err));
     set_auto(c, SET_NETWORK_THREADS,
              2 * MAX(cores, 2)); /* they decode small requests, and one may have to wait for its core */
     set_auto(c, SET_INFLIGHT_MAX, share(memory, 8, UINT64_C(512) << 20));

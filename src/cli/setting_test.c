@@ -263,8 +263,8 @@ static void test_mistakes(void **state)
 /* Goal: what has no effect is said, what belongs to others is left alone. */
 static void test_warnings(void **state)
 {
-    char *env[] = {"SLUICE_ADRR=x", "SLUICE_PORT_8000_TCP=tcp", "P_S3_BUCKET=b", "P_MODE=all",
-                   "P_GRPC_PORT=1", "P_UNHEARD_OF=1",           "PATH=/bin",     NULL};
+    char *env[] = {"SLUICE_ADRR=x", "SLUICE_PORT_8000_TCP=tcp", "P_AZR_ACCOUNT=b", "P_MODE=all",
+                   "P_GRPC_PORT=1", "P_UNHEARD_OF=1",           "PATH=/bin",       NULL};
     struct config c;
     struct err err = {0};
     _cleanup_(buf_done) struct buf warnings = BUF_INIT;
@@ -273,11 +273,35 @@ static void test_warnings(void **state)
     assert_int_equal(load(&c, env, NULL, &warnings, &err), ERR_OK);
     const char *text = buf_cstr(&warnings);
     assert_non_null(strstr(text, "SLUICE_ADRR: no setting has this name: did you mean SLUICE_ADDR?\n"));
-    assert_non_null(strstr(text, "P_S3_BUCKET: "));
+    assert_non_null(strstr(text, "P_AZR_ACCOUNT: "));
     assert_non_null(strstr(text, "P_GRPC_PORT: "));
     assert_null(strstr(text, "P_MODE"));
     assert_null(strstr(text, "UNHEARD"));
     assert_null(strstr(text, "8000_TCP"));
+    config_done(&c);
+}
+
+/* Goal: the variables of a deployment on S3 mean what they say; two places for the files, or a key that would be ignored, are refused. */
+static void test_bucket(void **state)
+{
+    char *good[] = {"P_S3_BUCKET=logs", "P_S3_URL=http://127.0.0.1:9000", "P_S3_REGION=eu-west-1", NULL};
+    char *twice[] = {"P_S3_BUCKET=logs", "P_FS_DIR=/srv/store", NULL};
+    char *key[] = {"P_S3_SSEC_ENCRYPTION_KEY=SSE-C:AES256:AAAA", NULL};
+    struct config c;
+    struct err err = {0};
+    _cleanup_(buf_done) struct buf warnings = BUF_INIT;
+    (void)state;
+
+    assert_int_equal(load(&c, good, NULL, &warnings, &err), ERR_OK);
+    assert_string_equal(config_text(&c, SET_STORE), "s3://logs");
+    assert_string_equal(config_text(&c, SET_S3_ENDPOINT), "http://127.0.0.1:9000");
+    assert_string_equal(config_text(&c, SET_S3_REGION), "eu-west-1");
+    config_done(&c);
+    assert_int_equal(load(&c, twice, NULL, &warnings, &err), ERR_INVALID);
+    assert_string_equal(err.msg, "P_S3_BUCKET and P_FS_DIR name two places for the files: remove one of them");
+    config_done(&c);
+    assert_int_equal(load(&c, key, NULL, &warnings, &err), ERR_INVALID);
+    assert_non_null(strstr(err.msg, "P_S3_SSEC_ENCRYPTION_KEY: "));
     config_done(&c);
 }
 
@@ -335,10 +359,10 @@ static void test_machine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),         cmocka_unit_test(test_durations), cmocka_unit_test(test_print_and_parse),
-        cmocka_unit_test(test_nearest),       cmocka_unit_test(test_table),     cmocka_unit_test(test_precedence),
-        cmocka_unit_test(test_sources),       cmocka_unit_test(test_mistakes),  cmocka_unit_test(test_warnings),
-        cmocka_unit_test(test_password_file), cmocka_unit_test(test_machine),
+        cmocka_unit_test(test_sizes),   cmocka_unit_test(test_durations),     cmocka_unit_test(test_print_and_parse),
+        cmocka_unit_test(test_nearest), cmocka_unit_test(test_table),         cmocka_unit_test(test_precedence),
+        cmocka_unit_test(test_sources), cmocka_unit_test(test_mistakes),      cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_bucket),  cmocka_unit_test(test_password_file), cmocka_unit_test(test_machine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

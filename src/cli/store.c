@@ -8,14 +8,8 @@
 
 #include "base/banned.h"
 
-static void store_free(struct store *s)
-{
-    if (s)
-        s->ops->free(s);
-}
-DEFINE_CLEANUP(struct store *, store_free)
-
-static enum err_code open_s3(const struct config *c, slice url, struct store **out, struct err *err)
+static enum err_code open_s3(const struct config *c, slice url, const char *temp_dir, bool to_read, struct store **out,
+                             struct err *err)
 {
     const char *access = config_text(c, SET_S3_ACCESS_KEY), *secret = config_text(c, SET_S3_SECRET_KEY);
     const char *region = config_text(c, SET_S3_REGION), *ca_file = config_text(c, SET_S3_CA_CERT);
@@ -24,11 +18,13 @@ static enum err_code open_s3(const struct config *c, slice url, struct store **o
     TRY(s3_url_parse(url, &bucket, &prefix, err));
     if (!access != !secret)
         return err_set(err, ERR_INVALID, "s3-access-key and s3-secret-key belong together: set both, or none");
-    const struct aws_key_options keys = {
-        .access_key = access, .secret_key = secret, .region = region, .ca_file = ca_file};
+    const struct aws_key_options keys = {.access_key = access,
+                                         .secret_key = secret,
+                                         .region = region,
+                                         .ca_file = ca_file,
+                                         .metadata_endpoint = config_text(c, SET_AWS_METADATA_ENDPOINT)};
     _cleanup_(freep) char *bucket_text = mem_str(bucket);
     _cleanup_(freep) char *prefix_text = mem_str(prefix);
-    const char *temp = getenv("TMPDIR");
     const struct s3_options opt = {.bucket = bucket_text,
                                    .prefix = prefix_text,
                                    .region = region,
@@ -36,15 +32,36 @@ static enum err_code open_s3(const struct config *c, slice url, struct store **o
                                    .path_style = config_number(c, SET_S3_PATH_STYLE) != 0,
                                    .ca_file = ca_file,
                                    .retry_us_max = (int64_t)config_number(c, SET_S3_RETRY),
-                                   .temp_dir = temp && *temp ? temp : "/tmp"};
+                                   .temp_dir = temp_dir,
+                                   .read_only = to_read};
     return store_s3_open(os_real(), &opt, aws_key_source_new(os_real(), &keys), out, err);
 }
 
-static enum err_code open_any(const struct config *c, const char *place, struct store **out, struct err *err)
+enum err_code cli_store_open(const struct config *c, const char *place, bool to_read, struct store **out,
+                             struct err *err)
 {
+    const char *temp = getenv("TMPDIR");
+
     if (strstr(place, "://"))
-        return open_s3(c, slice_str(place), out, err);
-    return store_local_open(os_real(), place, out, err);
+        return open_s3(c, slice_str(place), temp && *temp ? temp : "/tmp", to_read, out, err);
+    return to_read ? store_local_open_reader(os_real(), place, out, err) : store_local_open(os_real(), place, out, err);
+}
+
+enum err_code cli_store_serve(const struct config *c, struct store **out, struct err *err)
+{
+    const char *place = config_text(c, SET_STORE);
+
+    if (!strstr(place, "://"))
+        return store_local_open(os_real(), place, out, err);
+    _cleanup_(freep) char *temp = mem_fmt("%s/tmp", config_text(c, SET_DATA));
+    TRY(os_mkdirs(os_real(), temp, err));
+    TRY(open_s3(c, slice_str(place), temp, false, out, err));
+    enum err_code rc = store_probe_quick(os_real(), *out, err);
+    if (rc == ERR_OK)
+        return ERR_OK;
+    (*out)->ops->free(*out);
+    *out = NULL;
+    return err_wrap(err, "the store %s (try `sluice store check`)", place);
 }
 
 static void tell(const char *what)
@@ -110,7 +127,7 @@ int run_store_check(struct cli *cli)
     if (!cli_choice(cli, "output", formats, ARRAY_LEN(formats), &format))
         return EXIT_USAGE;
     bool text = cli_value(cli, "output") ? format == 0 : term_is(stdout);
-    enum err_code rc = open_any(&cli->config, place, &store, &err);
+    enum err_code rc = cli_store_open(&cli->config, place, false, &store, &err);
     if (rc == ERR_OK)
         rc = store_probe(os_real(), store, &result, tell, &err);
     progress_clear();

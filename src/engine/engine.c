@@ -1,31 +1,23 @@
 /* engine.c: one DuckDB instance: open and lock down, run, interrupt. */
 #include "engine/engine.h"
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "engine/engine_int.h"
 #include "os/os.h"
 
 #define WATCHDOG_PERIOD_US 10000
 #define NO_TASK_SLEEP_US 200
+#define LOGIN_BYTES 16384u
 
 static int64_t mono_us(void)
 {
     struct timespec ts;
     (void)clock_gettime(CLOCK_MONOTONIC, &ts); /* limits of running queries: nothing here is simulated */
     return ts.tv_sec * INT64_C(1000000) + ts.tv_nsec / 1000;
-}
-
-void engine_ident(struct buf *b, slice name)
-{
-    buf_byte(b, '"');
-    for (size_t i = 0; i < name.len; i++) {
-        if (name.ptr[i] == '"')
-            buf_byte(b, '"');
-        buf_byte(b, name.ptr[i]);
-    }
-    buf_byte(b, '"');
 }
 
 /* ---- errors */
@@ -202,18 +194,69 @@ static enum err_code exec(struct engine *e, const char *sql, struct err *err)
     return rc;
 }
 
-static void sql_text(struct buf *b, const char *s)
+static void quoted(struct buf *b, slice s, uint8_t quote)
 {
-    buf_byte(b, '\'');
-    for (; *s; s++) {
-        if (*s == '\'')
-            buf_byte(b, '\'');
-        buf_byte(b, (uint8_t)*s);
+    buf_byte(b, quote);
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.ptr[i] == quote)
+            buf_byte(b, quote);
+        buf_byte(b, s.ptr[i]);
     }
-    buf_byte(b, '\'');
+    buf_byte(b, quote);
 }
 
-/* The order matters: directories, then external access off, then extensions and settings, then the lock. */
+static void sql_text(struct buf *b, slice s)
+{
+    quoted(b, s, '\'');
+}
+
+void engine_ident(struct buf *b, slice name)
+{
+    quoted(b, name, '"');
+}
+
+/* Where httpfs lies: beside the library (installed), or in the folder of extensions next to it. */
+static enum err_code httpfs_find(struct buf *out, struct err *err)
+{
+    static const char *const places[] = {"", "../extensions/"};
+    Dl_info info;
+
+    if (!dladdr((const void *)(uintptr_t)duckdb_library_version, &info) || !info.dli_fname)
+        return err_set(err, ERR_NOT_FOUND, "engine: the file of its library is unknown");
+    const char *slash = strrchr(info.dli_fname, '/');
+    int folder = slash ? (int)(slash + 1 - info.dli_fname) : 0;
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        out->len = 0;
+        buf_fmt(out, "%.*s%shttpfs.duckdb_extension", folder, info.dli_fname, places[i]);
+        if (access(buf_cstr(out), R_OK) == 0)
+            return ERR_OK;
+    }
+    return err_set(err, ERR_NOT_FOUND,
+                   "httpfs.duckdb_extension, which reads files from S3, is not beside %s: `make install` puts it there",
+                   info.dli_fname);
+}
+
+/* Before the directories: until it is there s3:// is the name of a folder. */
+static enum err_code httpfs_load(struct engine *e, const struct engine_options *opt, struct err *err)
+{
+    _cleanup_(buf_done) struct buf path = BUF_INIT, b = BUF_INIT;
+
+    TRY(httpfs_find(&path, err));
+    buf_str(&b, "LOAD ");
+    sql_text(&b, buf_view(&path));
+    TRY(exec(e, buf_cstr(&b), err));
+    TRY(exec(e, "SET allow_persistent_secrets=false", err));
+    /* What is cached of a file stays good: its name is never used again. */
+    TRY(exec(e, "SET validate_external_file_cache='NO_VALIDATION'", err));
+    if (!opt->ca_file)
+        return ERR_OK;
+    b.len = 0;
+    buf_str(&b, "SET ca_cert_file=");
+    sql_text(&b, slice_str(opt->ca_file));
+    return exec(e, buf_cstr(&b), err);
+}
+
+/* The order matters: httpfs, directories, then external access off, then settings, then the lock. */
 static enum err_code lock_down(struct engine *e, const struct engine_options *opt, struct err *err)
 {
     static const char *const settings[] = {
@@ -226,20 +269,16 @@ static enum err_code lock_down(struct engine *e, const struct engine_options *op
     };
     _cleanup_(buf_done) struct buf b = BUF_INIT;
 
+    if (opt->remote)
+        TRY(httpfs_load(e, opt, err));
     buf_str(&b, "SET allowed_directories=[");
     for (size_t i = 0; opt->allowed_dirs && opt->allowed_dirs[i]; i++) {
         if (i)
             buf_byte(&b, ',');
-        sql_text(&b, opt->allowed_dirs[i]);
+        sql_text(&b, slice_str(opt->allowed_dirs[i]));
     }
     buf_str(&b, "]");
     TRY(exec(e, buf_cstr(&b), err));
-    if (opt->httpfs_path) {
-        b.len = 0;
-        buf_str(&b, "LOAD ");
-        sql_text(&b, opt->httpfs_path);
-        TRY(exec(e, buf_cstr(&b), err));
-    }
     if (!opt->unlocked)
         TRY(exec(e, "SET enable_external_access=false", err));
     for (size_t i = 0; i < ARRAY_LEN(settings); i++)
@@ -319,10 +358,51 @@ void engine_close(struct engine *e)
     if (e->db)
         duckdb_close(&e->db);
     free(e->sources);
+    buf_wipe(&e->login);
     (void)pthread_cond_destroy(&e->wake);
     (void)pthread_mutex_destroy(&e->mu);
     (void)pthread_mutex_destroy(&e->parse_mu);
     free(e);
+}
+
+/* ---- keys of a bucket */
+
+static void login_sql(const struct engine_s3 *l, struct buf *b)
+{
+    const struct {
+        const char *name;
+        slice value;
+    } texts[] = {{"SCOPE", l->scope},       {"ENDPOINT", l->host},     {"REGION", l->region},
+                 {"KEY_ID", l->access_key}, {"SECRET", l->secret_key}, {"SESSION_TOKEN", l->session_token}};
+
+    buf_fmt(b, "CREATE OR REPLACE TEMPORARY SECRET sluice (TYPE s3, USE_SSL %s, URL_STYLE '%s'",
+            l->tls ? "true" : "false", l->path_style ? "path" : "vhost");
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        if (texts[i].value.len == 0)
+            continue;
+        buf_fmt(b, ", %s ", texts[i].name);
+        sql_text(b, texts[i].value);
+    }
+    buf_byte(b, ')');
+}
+
+enum err_code engine_s3_login(struct engine *e, const struct engine_s3 *login, struct err *err)
+{
+    _cleanup_(buf_wipe) struct buf sql = BUF_INIT;
+    struct err said = {0}; /* may hold the keys */
+
+    buf_reserve(&sql, LOGIN_BYTES); /* else they lie about in blocks that it grew out of */
+    login_sql(login, &sql);
+    if (slice_eq(buf_view(&sql), buf_view(&e->login)))
+        return ERR_OK;
+    buf_wipe(&e->login);
+    enum err_code rc = exec(e, buf_cstr(&sql), &said);
+    explicit_bzero(&said, sizeof(said));
+    if (rc != ERR_OK)
+        return err_set(err, rc, "engine: the keys of " SLICE_FMT " were refused", SLICE_ARG(login->scope));
+    e->login = sql;
+    sql = BUF_INIT;
+    return ERR_OK;
 }
 
 /* ---- run */

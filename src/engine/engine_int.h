@@ -29,6 +29,7 @@ struct engine {
     struct source_entry *sources; /* under mu */
     size_t sources_count, sources_cap;
     uint64_t source_next;
+    struct buf login; /* the last engine_s3_login(); wiped */
 };
 struct engine_result {
     struct engine *engine;

@@ -99,30 +99,37 @@ enum err_code damage_manifest(struct query_pool *pool, slice stream, const struc
 
 enum file_state { FILE_WHOLE, FILE_DAMAGED, FILE_MISSING, FILE_UNREADABLE };
 
-static enum file_state file_check(struct query_pool *pool, const struct plan_file *f)
+static enum err_code local_checksum(struct store *store, slice key, uint64_t *size, uint32_t *crc)
 {
-    struct store *store = lake_store(pool->lake);
     struct os *os = os_real();
     _cleanup_(buf_done) struct buf path = BUF_INIT;
     struct os_file *file;
+
+    store->ops->engine_path(store, key, &path);
+    TRY(os->ops->open(os, buf_cstr(&path), OS_READ, &file, NULL));
+    enum err_code rc = os_fd_checksum(os->ops->fd(os, file), size, crc, NULL);
+    os->ops->close(os, file);
+    return rc;
+}
+
+static enum file_state file_check(struct query_pool *pool, const struct plan_file *f)
+{
+    struct store *store = lake_store(pool->lake);
     uint64_t size;
     uint32_t crc;
 
-    store->ops->engine_path(store, f->key, &path);
-    enum err_code rc = os->ops->open(os, buf_cstr(&path), OS_READ, &file, NULL);
+    enum err_code rc = store->remote ? store_fetch(os_real(), store, f->key, NULL, &size, &crc, NULL)
+                                     : local_checksum(store, f->key, &size, &crc);
     if (rc != ERR_OK)
         return rc == ERR_NOT_FOUND ? FILE_MISSING : FILE_UNREADABLE;
-    rc = os_fd_checksum(os->ops->fd(os, file), &size, &crc, NULL);
-    os->ops->close(os, file);
-    if (rc != ERR_OK)
-        return FILE_UNREADABLE;
     return size == f->bytes && crc == f->crc32c ? FILE_WHOLE : FILE_DAMAGED;
 }
 
 /* ---- before the first read of a file
  *
  * Parquet pages carry no checksum as the engine writes and reads them: of 60 single flipped bytes 20 gave another answer without an
- * error. So each file is read once as a whole before a query of this process believes it. What changes later is the scrub's to find. */
+ * error. So each file is read once as a whole before a query of this process believes it. What changes later is the scrub's to find. Files
+ * of a remote store are read by ranges: the store keeps its own checksums, and the scrub looks at ours (docs/operations.md). */
 
 #define VERIFIED_MAX 1000000u /* keys kept; beyond it all are forgotten and looked at again */
 
@@ -174,6 +181,8 @@ static enum err_code verify_stream(const struct running *r, struct binding *b, c
 
 enum err_code damage_verify(const struct running *r, struct binding *b, struct err *err)
 {
+    if (lake_store(b->pool->lake)->remote)
+        return ERR_OK;
     for (size_t i = 0; i < b->streams_count; i++)
         TRY(verify_stream(r, b, &b->streams[i], err));
     return ERR_OK;
@@ -227,7 +236,7 @@ enum err_code damage_find(const struct running *r, struct binding *b, bool again
     struct err was = *err;
     struct search s = {.pool = b->pool, .message = was.msg, .running = r};
 
-    if (rc != ERR_CORRUPT && rc != ERR_IO && rc != ERR_INVALID)
+    if (rc != ERR_CORRUPT && rc != ERR_IO && rc != ERR_INVALID && rc != ERR_UNAVAILABLE)
         return rc;
     for (size_t i = 0; i < b->streams_count; i++)
         search_stream(&s, &b->streams[i], true);
@@ -245,7 +254,8 @@ enum err_code damage_find(const struct running *r, struct binding *b, bool again
                        SLICE_ARG(s.first));
     }
     if (s.unreadable)
-        return err_set(err, ERR_IO, "file " SLICE_FMT " cannot be read: %s", SLICE_ARG(s.first), was.msg);
+        return err_set(err, rc == ERR_UNAVAILABLE ? rc : ERR_IO, "file " SLICE_FMT " cannot be read: %s",
+                       SLICE_ARG(s.first), was.msg);
     *err = was;
     if (rc == ERR_CORRUPT) /* words of the user's own: every file is whole */
         err->code = rc = ERR_INVALID;

@@ -22,6 +22,7 @@
 static enum err_code slot_open(struct query_pool *pool, struct engine_slot *slot, struct err *err)
 {
     const struct query_pool_options *o = &pool->opt;
+    const struct store *store = lake_store(pool->lake);
     ASSERT(o->engines > 0);
     _cleanup_(freep) char *temp = pool->temp_dir ? mem_fmt("%s/engine%u", pool->temp_dir, slot->number) : NULL;
     const struct engine_options opt = {
@@ -30,7 +31,8 @@ static enum err_code slot_open(struct query_pool *pool, struct engine_slot *slot
         .threads = slot->light ? 1 : MAX(o->threads / o->engines, 1),
         .temp_dir = temp,
         .allowed_dirs = (const char *const *)pool->dirs,
-        .httpfs_path = pool->httpfs_path,
+        .remote = store->remote,
+        .ca_file = store->ca_file,
         .keep_footers = true, /* a key never names another file */
     };
     return engine_open(&opt, &slot->engine, err);
@@ -84,6 +86,7 @@ enum err_code query_pool_open(struct lake *lake, const struct query_pool_options
                               struct err *err)
 {
     struct query_pool *pool = mem_zalloc(sizeof(*pool));
+    _cleanup_(buf_done) struct buf files = BUF_INIT;
     pthread_condattr_t attr;
 
     pool->lake = lake;
@@ -93,8 +96,8 @@ enum err_code query_pool_open(struct lake *lake, const struct query_pool_options
     pool->opt.timeout_us = opt->timeout_us > 0 ? opt->timeout_us : TIMEOUT_DEFAULT_US;
     pool->opt.window_rows = opt->window_rows ? opt->window_rows : WINDOW_ROWS_DEFAULT;
     pool->temp_dir = opt->temp_dir ? mem_str(slice_str(opt->temp_dir)) : NULL;
-    pool->httpfs_path = opt->httpfs_path ? mem_str(slice_str(opt->httpfs_path)) : NULL;
-    pool->dirs[0] = mem_str(slice_str(opt->data_dir ? opt->data_dir : lake_opts(lake)->store_dir));
+    lake_store(lake)->ops->engine_path(lake_store(lake), (slice){0}, &files);
+    pool->dirs[0] = mem_str(buf_view(&files));
     ASSERT(pthread_rwlock_init(&pool->gate_mu, NULL) == 0 && pthread_mutex_init(&pool->mu, NULL) == 0);
     ASSERT(pthread_condattr_init(&attr) == 0 && pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
     ASSERT(pthread_cond_init(&pool->wake, &attr) == 0);
@@ -123,7 +126,6 @@ void query_pool_close(struct query_pool *pool)
     (void)pthread_rwlock_destroy(&pool->gate_mu);
     free(pool->dirs[0]);
     free(pool->temp_dir);
-    free(pool->httpfs_path);
     free(pool);
 }
 
@@ -236,6 +238,7 @@ static void slot_back(struct query_pool *pool, struct engine_slot *slot)
 enum err_code pool_lease(struct query_pool *pool, struct running *r, bool light, struct engine_slot **out,
                          struct err *err)
 {
+    struct store *store = lake_store(pool->lake);
     struct engine_slot *slot = NULL;
 
     pthread_mutex_lock(&pool->mu);
@@ -245,6 +248,8 @@ enum err_code pool_lease(struct query_pool *pool, struct running *r, bool light,
     ASSERT(slot);
     if (!slot->engine)
         rc = slot_open(pool, slot, err);
+    if (rc == ERR_OK && store->ops->engine_login)
+        rc = store->ops->engine_login(store, slot->engine, err);
     pthread_mutex_lock(&pool->mu);
     if (rc == ERR_OK)
         r->engine = slot->engine;

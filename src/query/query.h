@@ -19,7 +19,7 @@ struct query_pool_options {
     uint64_t memory_bytes; /* of all engines together */
     uint64_t temp_bytes;
     unsigned threads; /* of all engines together */
-    const char *temp_dir, *data_dir, *httpfs_path;
+    const char *temp_dir;
     int64_t timeout_us;   /* default limit, 300 s */
     uint64_t window_rows; /* of the first look for the newest rows that meet a condition; 20,000 */
 };

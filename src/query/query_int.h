@@ -41,7 +41,7 @@ struct running {          /* one query, from its arrival to its last byte */
 struct query_pool {
     struct lake *lake;
     struct query_pool_options opt;
-    char *temp_dir, *httpfs_path;
+    char *temp_dir;
     char *dirs[2]; /* where engines may read; NULL-terminated */
     pthread_rwlock_t gate_mu;
     struct engine *gate; /* parses only; written under gate_mu */

@@ -24,12 +24,22 @@ struct home {
 
 #define MAINTENANCE_US 20000
 
+static struct store *open_store(struct os *os, const char *dir)
+{
+    struct store *store = NULL;
+    struct err err = {0};
+
+    if (store_local_open(os, dir, &store, &err) != ERR_OK)
+        fail_msg("store: %s", err.msg);
+    return store;
+}
+
 static void home_open(struct home *h)
 {
     struct err err = {0};
     const struct lake_options opt = {.data_dir = h->dir,
                                      .wal_dir = h->wal,
-                                     .store_dir = h->store,
+                                     .store = open_store(os_real(), h->store),
                                      .wal = {.segment_bytes = 1u << 20},
                                      .background = h->background,
                                      .fold_interval_us = MAINTENANCE_US,

@@ -14,7 +14,6 @@
 #define READ_DIRS_MAX 6
 #define DICTIONARY_BYTES (32u << 20) /* of all columns of a row group together */
 #define DICTIONARY_SLOT_BYTES 43     /* 1 MiB has a fifth of a row group of them, the engine's own measure */
-#define FD_PATH "/proc/self/fd/"
 
 struct layout {                /* of a file */
     uint32_t group_rows;       /* of a row group */
@@ -46,7 +45,7 @@ enum err_code segment_writer_open(const char *temp_dir, const char *const *read_
     size_t n = 1;
 
     (void)err; /* engines are opened when they are first needed */
-    w->dirs[0] = FD_PATH;
+    w->dirs[0] = SEGMENT_FD_PATH;
     for (; read_dirs && *read_dirs && n <= READ_DIRS_MAX; read_dirs++)
         w->dirs[n++] = mem_str(slice_str(*read_dirs));
     w->temp_dir = temp_dir ? mem_str(slice_str(temp_dir)) : NULL;
@@ -221,7 +220,7 @@ static void copy_sql(const struct schema *schema, const bool *used, const struct
             buf_fmt(&ids, ": %u, ", f->id);
     }
     buf_fmt(sql,
-            "row_id AS " ROW_ID_NAME " FROM %s) TO '" FD_PATH
+            "row_id AS " ROW_ID_NAME " FROM %s) TO '" SEGMENT_FD_PATH
             "%d' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
             "PARQUET_VERSION v2, ROW_GROUP_SIZE %u, USE_TMP_FILE false, KV_METADATA {'sluice.order': 'newest_first'}, ",
             from, fd, layout->group_rows);
@@ -458,7 +457,7 @@ static enum err_code summarize(struct engine *e, const struct schema *schema, co
     for (uint32_t k = 0; k < s.count; k++)
         buf_fmt(&sql, ", min(c%u), max(c%u), count(c%u)", fields[k], fields[k], fields[k]);
     buf_str(&sql, ", min(row_id), max(row_id), count(row_id)");
-    buf_fmt(&sql, " FROM read_parquet('" FD_PATH "%d'", fd);
+    buf_fmt(&sql, " FROM read_parquet('" SEGMENT_FD_PATH "%d'", fd);
     read_sql(schema, used, &sql);
     return run(e, &sql, take_summary, &s, err);
 }

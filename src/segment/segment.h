@@ -26,7 +26,8 @@ struct segment_part {
     const uint32_t *sel; /* rows in the order to write; NULL: all, last to first */
     uint32_t sel_count;
 };
-struct segment_writer; /* the encoder and its engines */
+struct segment_writer;                   /* the encoder and its engines */
+#define SEGMENT_FD_PATH "/proc/self/fd/" /* segment_merge() also reads descriptors of this process */
 /* `read_dirs`: NULL-terminated, at most 6; where segment_merge() may read. */
 MUST_CHECK enum err_code segment_writer_open(const char *temp_dir, const char *const *read_dirs,
                                              struct segment_writer **out, struct err *err);

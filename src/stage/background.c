@@ -99,8 +99,8 @@ void lake_event_thread(void *arg)
 
 /* ---- maintenance */
 
-static enum err_code merge(void *arg, const struct schema *schema, const slice *keys, size_t count, struct os_file *out,
-                           struct segment_stats *stats, struct err *err)
+static enum err_code merge(void *arg, const struct schema *schema, const struct merge_input *inputs, size_t count,
+                           struct os_file *out, struct segment_stats *stats, struct err *err)
 {
     struct lake *lake = arg;
     _cleanup_(arena_done) struct arena arena = ARENA_INIT;
@@ -109,7 +109,10 @@ static enum err_code merge(void *arg, const struct schema *schema, const slice *
 
     for (size_t i = 0; i < count; i++) {
         b.len = 0;
-        lake->store->ops->engine_path(lake->store, keys[i], &b);
+        if (inputs[i].copy)
+            buf_fmt(&b, SEGMENT_FD_PATH "%d", lake->os->ops->fd(lake->os, inputs[i].copy));
+        else
+            lake->store->ops->engine_path(lake->store, inputs[i].key, &b);
         paths[i] = arena_str(&arena, slice_str(buf_cstr(&b)));
     }
     buf_done(&b);

@@ -186,22 +186,25 @@ static void on_damage(void *arg, slice stream, enum catalog_damage kind, const c
 
 static enum err_code open_rooms(struct lake *lake, struct err *err)
 {
+    _cleanup_(freep) char *temp = mem_fmt("%s/tmp", lake->opt.data_dir);
     struct catalog_options copt = {.shards = 4,
                                    .snapshot_retention_us = 3600000000,
                                    .node_id = lake->node_id,
                                    .endpoint = "",
+                                   .temp_dir = temp,
                                    .on_damage = on_damage,
                                    .damage_arg = lake};
-    _cleanup_(freep) char *temp = mem_fmt("%s/tmp", lake->opt.data_dir);
+    _cleanup_(buf_done) struct buf files = BUF_INIT;
 
     TRY(lock_data(lake, err));
     if (lake->opt.on_locked)
         TRY(lake->opt.on_locked(lake->opt.on_locked_arg, err));
     TRY(node_id_load(lake, err));
     TRY(wal_open(lake->os, lake->opt.wal_dir, &lake->opt.wal, &lake->wal, err));
-    TRY(store_local_open(lake->os, lake->opt.store_dir, &lake->store, err));
+    TRY(os_mkdirs(lake->os, temp, err));
     TRY(catalog_open(lake->os, lake->store, &copt, &lake->cat, err));
-    const char *const read_dirs[] = {lake->opt.store_dir, NULL};
+    lake->store->ops->engine_path(lake->store, (slice){0}, &files);
+    const char *const read_dirs[] = {lake->store->remote ? NULL : buf_cstr(&files), NULL};
     TRY(segment_writer_open(temp, read_dirs, &lake->writer, err));
     return recover(lake, err);
 }
@@ -212,6 +215,7 @@ enum err_code lake_open(struct os *os, const struct lake_options *opt, struct la
 
     lake->os = os;
     lake->opt = *opt;
+    lake->store = opt->store;
     defaults(&lake->opt);
     atomic_init(&lake->room_bytes, lake->opt.stage_bytes_slow);
     lake->mu = os->ops->mutex_new(os);

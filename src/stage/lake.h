@@ -14,13 +14,14 @@
 #include "decode/json.h"
 #include "engine/engine.h"
 #include "os/os.h"
+#include "store/store.h"
 #include "wal/wal.h"
 
 struct lake;
 struct lake_options {
-    const char *data_dir;  /* node_id, engine spill, lock */
-    const char *wal_dir;   /* P_STAGING_DIR */
-    const char *store_dir; /* P_FS_DIR */
+    const char *data_dir; /* node_id, temporary files, lock */
+    const char *wal_dir;  /* P_STAGING_DIR */
+    struct store *store;  /* lake_open() takes it, also when it fails */
     struct wal_options wal;
     uint32_t flatten_level;    /* 10 */
     uint32_t columns_max;      /* 1,000 */

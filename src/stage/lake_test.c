@@ -35,10 +35,22 @@ static void home_done(struct home *h)
     assert_int_equal(system(cmd), 0);
 }
 
+static struct store *open_store(struct os *os, const char *dir)
+{
+    struct store *store = NULL;
+    struct err err = {0};
+
+    if (store_local_open(os, dir, &store, &err) != ERR_OK)
+        fail_msg("store: %s", err.msg);
+    return store;
+}
+
 static struct lake *open_lake(const struct home *h)
 {
-    const struct lake_options opt = {
-        .data_dir = h->dir, .wal_dir = h->wal, .store_dir = h->store, .wal = {.segment_bytes = 1u << 20}};
+    const struct lake_options opt = {.data_dir = h->dir,
+                                     .wal_dir = h->wal,
+                                     .store = open_store(os_real(), h->store),
+                                     .wal = {.segment_bytes = 1u << 20}};
     struct lake *lake = NULL;
     struct err err = {0};
 
@@ -265,7 +277,7 @@ static void test_wait_for_room(void **state)
     home_new(&h);
     opt.data_dir = h.dir;
     opt.wal_dir = h.wal;
-    opt.store_dir = h.store;
+    opt.store = open_store(os_real(), h.store);
     assert_int_equal(lake_open(os_real(), &opt, &late.lake, &err), ERR_OK);
     must_put(late.lake, "app", "{\"a\":0}");
     const struct lake_ingest patient = {
@@ -524,10 +536,11 @@ static void test_failed_flush_leaves_no_files(void **state)
     (void)state;
 
     home_new(&h);
-    struct lake_options opt = {.data_dir = h.dir, .wal_dir = h.wal, .store_dir = h.store};
+    struct lake_options opt = {.data_dir = h.dir, .wal_dir = h.wal};
     for (unsigned nth = 0; fired; nth += 3) {
         struct lake *lake = NULL;
         unsigned files = 0;
+        opt.store = open_store(os, h.store);
         assert_int_equal(lake_open(os, &opt, &lake, &err), ERR_OK);
         uint64_t rows = nth / 3;
         must_put(lake, "a", "{\"n\":1}");
@@ -579,7 +592,7 @@ static void check_flush_with_fault(enum fault_kind kind, unsigned nth, bool *fir
     uint64_t staged, filed, rows = 2;
 
     home_new(&h);
-    const struct lake_options opt = {.data_dir = h.dir, .wal_dir = h.wal, .store_dir = h.store};
+    const struct lake_options opt = {.data_dir = h.dir, .wal_dir = h.wal, .store = open_store(os, h.store)};
     assert_int_equal(lake_open(os, &opt, &lake, &err), ERR_OK);
     must_put(lake, "app", "[{\"n\":1},{\"n\":2}]");
     os_fault_arm(os, kind, nth, FAULT_ONCE);

@@ -69,13 +69,6 @@ struct aws_key_source *aws_key_source_new(struct os *os, const struct aws_key_op
     return s;
 }
 
-static void wipe(struct buf *b)
-{
-    if (b->cap)
-        explicit_bzero(b->ptr, b->cap);
-    buf_done(b);
-}
-
 static void wipe_text(const char *s)
 {
     if (s)
@@ -85,9 +78,9 @@ static void wipe_text(const char *s)
 
 static void found_done(struct found *f)
 {
-    wipe(&f->access);
-    wipe(&f->secret);
-    wipe(&f->token);
+    buf_wipe(&f->access);
+    buf_wipe(&f->secret);
+    buf_wipe(&f->token);
 }
 
 void aws_key_source_free(struct aws_key_source *s)
@@ -96,9 +89,9 @@ void aws_key_source_free(struct aws_key_source *s)
         return;
     exchange_pool_free(s->pool);
     s->os->ops->mutex_free(s->os, s->mu);
-    wipe(&s->access);
-    wipe(&s->secret);
-    wipe(&s->token);
+    buf_wipe(&s->access);
+    buf_wipe(&s->secret);
+    buf_wipe(&s->token);
     wipe_text(s->opt.access_key);
     wipe_text(s->opt.secret_key);
     wipe_text(s->opt.region);
@@ -109,7 +102,7 @@ void aws_key_source_free(struct aws_key_source *s)
 
 void aws_key_copy_done(struct aws_key_copy *c)
 {
-    wipe(&c->bytes);
+    buf_wipe(&c->bytes);
     c->keys = (struct aws_keys){0};
 }
 
@@ -246,7 +239,7 @@ static enum err_code from_container(struct aws_key_source *s, struct found *out,
     const char *token = env(s, "AWS_CONTAINER_AUTHORIZATION_TOKEN");
     const char *token_file = env(s, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
     _cleanup_(freep) char *url = relative ? mem_fmt("http://169.254.170.2%s", relative) : copy(full);
-    _cleanup_(wipe) struct buf reply = BUF_INIT;
+    _cleanup_(buf_wipe) struct buf reply = BUF_INIT;
     _cleanup_(freep) uint8_t *bytes = NULL;
     struct exchange_header header = {"Authorization", slice_str(token ? token : "")};
     size_t len = 0;
@@ -265,9 +258,9 @@ static enum err_code from_instance(struct aws_key_source *s, struct found *out, 
     static const char who[] = "the instance's role";
     const char *named = env(s, "AWS_EC2_METADATA_SERVICE_ENDPOINT"), *base = named ? named : s->opt.metadata_endpoint;
     const struct exchange_header lifetime = {"X-aws-ec2-metadata-token-ttl-seconds", slice_lit("21600")};
-    _cleanup_(wipe) struct buf token = BUF_INIT;
-    _cleanup_(wipe) struct buf role = BUF_INIT;
-    _cleanup_(wipe) struct buf reply = BUF_INIT;
+    _cleanup_(buf_wipe) struct buf token = BUF_INIT;
+    _cleanup_(buf_wipe) struct buf role = BUF_INIT;
+    _cleanup_(buf_wipe) struct buf reply = BUF_INIT;
     _cleanup_(freep) char *token_url = mem_fmt("%s/latest/api/token", base);
     _cleanup_(freep) char *role_url = mem_fmt("%s/latest/meta-data/iam/security-credentials/", base);
 
@@ -304,8 +297,8 @@ static enum err_code from_web_identity(struct aws_key_source *s, const char *tok
     const char *session = env(s, "AWS_ROLE_SESSION_NAME"), *endpoint = env(s, "AWS_ENDPOINT_URL_STS");
     const struct exchange_header form = {"Content-Type", slice_lit("application/x-www-form-urlencoded")};
     _cleanup_(buf_done) struct buf url = BUF_INIT;
-    _cleanup_(wipe) struct buf body = BUF_INIT;
-    _cleanup_(wipe) struct buf reply = BUF_INIT;
+    _cleanup_(buf_wipe) struct buf body = BUF_INIT;
+    _cleanup_(buf_wipe) struct buf reply = BUF_INIT;
     _cleanup_(freep) uint8_t *bytes = NULL;
     size_t len = 0;
 

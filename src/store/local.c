@@ -621,7 +621,8 @@ static enum err_code local_now_us(struct store *s, int64_t *out, struct err *err
 static void local_engine_path(struct store *s, slice key, struct buf *out)
 {
     buf_str(out, local_of(s)->root);
-    buf_byte(out, '/');
+    if (key.len)
+        buf_byte(out, '/');
     buf_slice(out, key);
     (void)buf_cstr(out);
 }

@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/metrics.h"
 #include "base/timetext.h"
+#include "engine/engine.h"
 #include "store/exchange.h"
 #include "store/xml.h"
 
@@ -33,9 +34,11 @@ struct s3 {
     struct os *os;
     struct aws_key_source *keys;
     struct exchange_pool *pool;
-    char *bucket, *prefix, *region, *temp_dir;
+    char *bucket, *prefix, *region, *temp_dir, *ca_file;
     char *origin, *host; /* "https://host:port" and "host:port" */
-    char *base_path;     /* "" or, path style, "/bucket" */
+    char *endpoint;      /* host:port without the bucket */
+    bool tls, path_style, read_only;
+    char *base_path; /* "" or, path style, "/bucket" */
     int64_t retry_us_max;
     _Atomic int64_t clock_offset_us; /* server's clock minus ours, from its last Date */
     _Atomic bool clock_known;
@@ -302,6 +305,11 @@ static enum err_code call(struct s3 *s, const struct call *c, struct answer *a, 
     }
 }
 
+static enum err_code writable(const struct s3 *s, struct err *err)
+{
+    return s->read_only ? err_set(err, ERR_DENIED, "the bucket %s is open for reading only", s->bucket) : ERR_OK;
+}
+
 static enum err_code key_check(const struct s3 *s, slice key, struct err *err)
 {
     if (!store_key_valid(key) || strlen(s->prefix) + key.len > S3_KEY_BYTES_MAX)
@@ -325,6 +333,7 @@ static enum err_code s3_create(struct store *store, slice key, slice bytes, stru
     char crc[CRC_BASE64 + 1];
     struct call c = {.method = "PUT", .key = key, .body = bytes, .reply_max = XML_BYTES_MAX};
 
+    TRY(writable(s, err));
     TRY(key_check(s, key, err));
     crc_base64(crc32c(0, bytes.ptr, bytes.len), crc);
     call_header(&c, "if-none-match", slice_lit("*"));
@@ -337,6 +346,8 @@ static enum err_code s3_create(struct store *store, slice key, slice bytes, stru
 static enum err_code s3_upload_begin(struct store *store, struct os_file **out, struct err *err)
 {
     struct s3 *s = s3_of(store);
+
+    TRY(writable(s, err));
     return s->os->ops->open(s->os, s->temp_dir, OS_READ | OS_WRITE | OS_UNNAMED, out, err);
 }
 
@@ -767,6 +778,7 @@ static enum err_code s3_remove(struct store *store, slice key, struct err *err)
     _cleanup_(answer_done) struct answer a = {0};
     const struct call c = {.method = "DELETE", .key = key, .reply_max = XML_BYTES_MAX, .repeatable = true};
 
+    TRY(writable(s, err));
     TRY(key_check(s, key, err));
     enum err_code rc = call(s, &c, &a, err);
     return rc == ERR_NOT_FOUND ? ERR_OK : rc;
@@ -796,6 +808,25 @@ static void s3_engine_path(struct store *store, slice key, struct buf *out)
     (void)buf_cstr(out);
 }
 
+static enum err_code s3_engine_login(struct store *store, struct engine *e, struct err *err)
+{
+    struct s3 *s = s3_of(store);
+    _cleanup_(aws_key_copy_done) struct aws_key_copy keys = {0};
+    _cleanup_(buf_done) struct buf scope = BUF_INIT;
+
+    TRY(aws_key_source_get(s->keys, false, &keys, err));
+    s3_engine_path(store, (slice){0}, &scope);
+    const struct engine_s3 login = {.scope = buf_view(&scope),
+                                    .host = slice_str(s->endpoint),
+                                    .region = slice_str(s->region),
+                                    .access_key = keys.keys.access_key,
+                                    .secret_key = keys.keys.secret_key,
+                                    .session_token = keys.keys.session_token,
+                                    .tls = s->tls,
+                                    .path_style = s->path_style};
+    return engine_s3_login(e, &login, err);
+}
+
 static const char *s3_describe(struct store *store)
 {
     (void)store;
@@ -816,6 +847,8 @@ static void s3_free(struct store *store)
     free(s->temp_dir);
     free(s->origin);
     free(s->host);
+    free(s->endpoint);
+    free(s->ca_file);
     free(s->base_path);
     free(s);
 }
@@ -833,6 +866,7 @@ static const struct store_ops s3_ops = {
     .remove = s3_remove,
     .now_us = s3_now_us,
     .engine_path = s3_engine_path,
+    .engine_login = s3_engine_login,
     .describe = s3_describe,
 };
 
@@ -885,10 +919,12 @@ static enum err_code place(struct s3 *s, const struct s3_options *opt, struct er
     if (!scheme || !host.len || memchr(host.ptr, '/', host.len) || memchr(host.ptr, '@', host.len))
         return err_set(err, ERR_INVALID, "'" SLICE_FMT "' is no endpoint: write https://host or http://host:port",
                        SLICE_ARG(endpoint));
-    bool path = opt->path_style || memchr(s->bucket, '.', strlen(s->bucket)); /* a certificate covers one label */
-    s->host = path ? mem_str(host) : mem_fmt("%s." SLICE_FMT, s->bucket, SLICE_ARG(host));
+    s->path_style = opt->path_style || memchr(s->bucket, '.', strlen(s->bucket)); /* a certificate covers one label */
+    s->tls = scheme == 8;
+    s->endpoint = mem_str(host);
+    s->host = s->path_style ? mem_str(host) : mem_fmt("%s.%s", s->bucket, s->endpoint);
     s->origin = mem_fmt(SLICE_FMT "%s", SLICE_ARG(slice_head(endpoint, scheme)), s->host);
-    s->base_path = path ? mem_fmt("/%s", s->bucket) : mem_str(slice_lit(""));
+    s->base_path = s->path_style ? mem_fmt("/%s", s->bucket) : mem_str(slice_lit(""));
     return ERR_OK;
 }
 
@@ -908,6 +944,10 @@ enum err_code store_s3_open(struct os *os, const struct s3_options *opt, struct 
     s->prefix = prefix.len ? mem_fmt(SLICE_FMT "/", SLICE_ARG(prefix)) : mem_str(slice_lit(""));
     s->region = mem_str(slice_str(opt->region ? opt->region : "us-east-1"));
     s->temp_dir = mem_str(slice_str(opt->temp_dir));
+    s->ca_file = opt->ca_file ? mem_str(slice_str(opt->ca_file)) : NULL;
+    s->read_only = opt->read_only;
+    s->base.remote = true;
+    s->base.ca_file = s->ca_file;
     s->retry_us_max = opt->retry_us_max ? opt->retry_us_max : 30000000;
     s->pool = exchange_pool_new(&exchange);
     enum err_code rc = bucket_valid(slice_str(opt->bucket))

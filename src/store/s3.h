@@ -19,6 +19,7 @@ struct s3_options {
     bool path_style;      /* bucket in the path instead of the host name: most servers but Amazon's */
     const char *ca_file;  /* PEM; NULL: the system's */
     const char *temp_dir; /* uploads are written here first */
+    bool read_only;       /* create, upload and remove answer ERR_DENIED */
     int64_t retry_us_max; /* 0: 30 s */
     int64_t stall_us_max; /* less than 1 KiB/s for this long is a failure; 0: 20 s */
 };

@@ -1,5 +1,5 @@
 /* store.h: an object store: exclusive create, read, list, delete. One table of calls; store/local is a directory
- * (catalog.md section 3, rules for the local file system), S3 comes later, sim/ has a twin that loses replies.
+ * (catalog.md section 3, rules for the local file system), store/s3 a bucket, sim/ has a twin that loses replies.
  *
  * Keys are UTF-8 with '/' separators, no leading slash, no empty, "." or ".." element, < 1,024 bytes. Objects are immutable.
  * ERRORS  ERR_CONFLICT: the key exists. ERR_NOT_FOUND. ERR_UNAVAILABLE: nothing happened. ERR_UNKNOWN: a create or delete that
@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "os/os.h"
 
+struct engine;
 struct store;
 struct store_meta {
     uint64_t size;
@@ -43,13 +44,21 @@ struct store_ops {
                           struct err *err);
     enum err_code (*remove)(struct store *s, slice key, struct err *err);    /* absent is ERR_OK */
     enum err_code (*now_us)(struct store *s, int64_t *out, struct err *err); /* the store's clock */
-    /* A path that read_parquet can open (local: the file); NUL-terminated in `out`. */
+    /* A path that read_parquet can open (local: the file; else an address); NUL-terminated in `out`. The empty key: the folder that an
+     * engine must be allowed to read. */
     void (*engine_path)(struct store *s, slice key, struct buf *out);
+    /* NULL: nothing is needed. Before an engine reads such paths, each time: gives it the keys of now. */
+    enum err_code (*engine_login)(struct store *s, struct engine *e, struct err *err);
     const char *(*describe)(struct store *s); /* "Local drive" and the like, contract 3.9 */
 };
 struct store {
     const struct store_ops *ops;
+    bool remote;         /* engine_path() is no file of this machine */
+    const char *ca_file; /* remote: PEM of certificates to trust; NULL: the system's */
 };
+/* Reads an object to its end, in pieces: its size and checksum, and, where `copy` is given, its bytes into that file. */
+MUST_CHECK enum err_code store_fetch(struct os *os, struct store *s, slice key, struct os_file *copy, uint64_t *size,
+                                     uint32_t *crc, struct err *err);
 /* Opens or creates the directory; its file system must pass the probe (exclusive create, sync). */
 MUST_CHECK enum err_code store_local_open(struct os *os, const char *dir, struct store **out, struct err *err);
 /* An existing directory, to look at: nothing is probed or written, create, upload and remove answer ERR_DENIED. */

@@ -1,0 +1,29 @@
+/* fetch.c: an object as a whole, piece by piece. */
+#include "base/hash.h"
+#include "store/store.h"
+
+#define PIECE_BYTES (8u << 20)
+
+static enum err_code fetch(struct os *os, struct store *s, slice key, struct os_file *copy, struct buf *piece,
+                           uint64_t *size, uint32_t *crc, struct err *err)
+{
+    do {
+        piece->len = 0;
+        TRY(s->ops->read(s, key, *size, PIECE_BYTES, piece, NULL, err));
+        *crc = crc32c(*crc, piece->ptr, piece->len);
+        if (copy && piece->len)
+            TRY(os->ops->pwritev(os, copy, &(struct os_iov){piece->ptr, piece->len}, 1, *size, err));
+        *size += piece->len;
+    } while (piece->len == PIECE_BYTES);
+    return ERR_OK;
+}
+
+enum err_code store_fetch(struct os *os, struct store *s, slice key, struct os_file *copy, uint64_t *size,
+                          uint32_t *crc, struct err *err)
+{
+    _cleanup_(buf_done) struct buf piece = BUF_INIT;
+
+    *size = 0;
+    *crc = 0;
+    return fetch(os, s, key, copy, &piece, size, crc, err);
+}
