@@ -439,6 +439,36 @@ static uint64_t round_limit(const struct round *r, uint64_t upto)
     return low;
 }
 
+static bool is_out(const struct round *r, const struct sid *sid)
+{
+    for (size_t i = 0; i < r->out_count; i++)
+        if (memcmp(r->out[i].text, sid->text, 26) == 0)
+            return true;
+    return false;
+}
+
+/* Streams of which rows are parked already and others are staged: by a replay that found the stream out of service half way, or by a round
+ * that failed (park.c, ONCE). */
+static void stay_out(struct round *r)
+{
+    struct lake *lake = r->lake;
+
+    for (size_t i = 0; i < r->streams_count && lake->park.count; i++) {
+        struct stage_stream *s = r->streams[i];
+        bool parked = false;
+        for (size_t k = 0; k < lake->park.count; k++)
+            parked |=
+                lake->park.items[k].segment <= r->upto && memcmp(lake->park.items[k].sid.text, s->sid.text, 26) == 0;
+        os_lock(lake->os, s->mu);
+        bool staged = s->groups_count && s->groups[0].segment <= r->upto;
+        os_unlock(lake->os, s->mu);
+        if (!parked || !staged)
+            continue;
+        *ARRAY_PUSH(r->out, r->out_count, r->out_cap) = s->sid;
+        lake->park_returns = true;
+    }
+}
+
 static enum err_code write_all(struct round *r, struct err *err)
 {
     struct buf stem = BUF_INIT;
@@ -451,7 +481,7 @@ static enum err_code write_all(struct round *r, struct err *err)
     buf_done(&stem);
     for (size_t i = 0; i < r->streams_count; i++) {
         size_t left = r->count < ROUND_FILES_MAX ? ROUND_FILES_MAX - r->count : 0;
-        if (MUTANT(22) && i && i + 1 == r->streams_count)
+        if ((MUTANT(22) && i && i + 1 == r->streams_count) || is_out(r, &r->streams[i]->sid))
             continue;
         TRY(write_stream(r, r->streams[i], MIN(left / (r->streams_count - i), STREAM_FILES_MAX), err));
     }
@@ -468,43 +498,64 @@ static void take_back(struct round *r)
         (void)r->lake->store->ops->remove(r->lake->store, r->keys[i], NULL); /* else the reconciler finds it */
 }
 
-static bool is_out(const struct round *r, const struct sid *sid)
+struct parking {
+    struct round *r;
+    bool *want; /* by r->out: its rows of the segment at hand */
+};
+
+static bool is_wanted(const struct parking *p, const struct sid *sid)
 {
-    for (size_t i = 0; i < r->out_count; i++)
-        if (memcmp(r->out[i].text, sid->text, 26) == 0)
-            return true;
+    for (size_t i = 0; i < p->r->out_count; i++)
+        if (memcmp(p->r->out[i].text, sid->text, 26) == 0)
+            return p->want[i];
     return false;
 }
 
 static enum err_code park_one(void *arg, struct wal_pos pos, slice body, struct err *err)
 {
-    struct round *r = arg;
+    struct parking *p = arg;
+    struct lake *lake = p->r->lake;
     _cleanup_(arena_done) struct arena arena = ARENA_INIT;
     struct parked from;
     struct record rec;
     slice rest, one;
 
     if (park_record(body, &from, &rest)) {
-        while (is_out(r, &from.sid) && park_next(&rest, &one))
-            TRY(park_add(r->lake, pos.segment, &from.sid, one, err));
+        while (is_wanted(p, &from.sid) && park_next(&rest, &one))
+            TRY(park_add(lake, pos.segment, &from.sid, one, err));
         return ERR_OK;
     }
     TRY(record_decode(body, &arena, &rec, err));
-    return is_out(r, &rec.sid) ? park_add(r->lake, pos.segment, &rec.sid, body, err) : ERR_OK;
+    return is_wanted(p, &rec.sid) ? park_add(lake, pos.segment, &rec.sid, body, err) : ERR_OK;
+}
+
+static enum err_code park_segment(struct parking *p, uint64_t segment, struct err *err)
+{
+    struct round *r = p->r;
+    bool any = false;
+
+    for (size_t i = 0; i < r->out_count; i++) {
+        TRY(park_begin(r->lake, segment, &r->out[i], &p->want[i], err));
+        any |= p->want[i];
+    }
+    if (!any)
+        return ERR_OK;
+    enum err_code rc = wal_read(r->lake->wal, segment, park_one, p, err);
+    return rc == ERR_NOT_FOUND ? ERR_OK : rc; /* a number without records */
 }
 
 /* What the stage would let go of with this commit and no file has, from the WAL. */
 static enum err_code park_rows(struct round *r, struct err *err)
 {
-    for (size_t i = 0; i < r->out_count; i++)
-        park_forget(r->lake, &r->out[i], r->from, r->upto);
-    for (uint64_t segment = r->from; r->out_count && segment <= r->upto; segment++) {
-        enum err_code rc = wal_read(r->lake->wal, segment, park_one, r, err);
-        if (rc != ERR_OK && rc != ERR_NOT_FOUND) /* numbers without records */
-            return rc;
-    }
+    _cleanup_(freep) bool *want = mem_zalloc(r->out_count + 1);
+    struct parking p = {r, want};
+
+    for (uint64_t segment = r->from; r->out_count && segment <= r->upto; segment++)
+        TRY(park_segment(&p, segment, err));
     TRY(park_write(r->lake, err));
-    return park_clean(r->lake, r->upto, err);
+    TRY(park_clean(r->lake, r->upto, err));
+    park_whole(r->lake, r->upto);
+    return ERR_OK;
 }
 
 /* ERR_CONFLICT: fenced; the next round goes on behind r->committed. */
@@ -531,7 +582,10 @@ static enum err_code write_and_commit(struct round *r, struct err *err)
 void lake_answer_object_waiters(struct lake *lake, const struct err *failed)
 {
     struct object_waiter *ready = NULL, **at;
+    struct err parked;
 
+    (void)err_set(&parked, ERR_UNAVAILABLE,
+                  "the stream is out of service: the rows are kept on this server, and are not in the store yet");
     os_lock(lake->os, lake->mu);
     for (at = &lake->object_waiters; *at;) {
         struct object_waiter *w = *at;
@@ -540,13 +594,15 @@ void lake_answer_object_waiters(struct lake *lake, const struct err *failed)
             continue;
         }
         *at = w->next;
+        w->parked = !failed && park_holds(lake, w->segment, &w->sid);
         w->next = ready;
         ready = w;
     }
     os_unlock(lake->os, lake->mu);
     while (ready) {
         struct object_waiter *next = ready->next;
-        ready->done(ready->arg, failed ? failed->code : ERR_OK, &ready->result, failed);
+        const struct err *why = failed ? failed : ready->parked ? &parked : NULL;
+        ready->done(ready->arg, why ? why->code : ERR_OK, &ready->result, why);
         free(ready);
         ready = next;
     }
@@ -576,6 +632,7 @@ static enum err_code flush_round(struct lake *lake, uint64_t upto, struct err *e
 
     round_streams(&r);
     r.upto = round_limit(&r, upto);
+    stay_out(&r);
     if (MUTANT(20))
         wal_release(lake->wal, r.upto);
     enum err_code rc = write_and_commit(&r, err);
@@ -584,7 +641,6 @@ static enum err_code flush_round(struct lake *lake, uint64_t upto, struct err *e
     os_lock(lake->os, lake->mu);
     lake->committed = MAX(lake->committed, r.committed);
     os_unlock(lake->os, lake->mu);
-    park_forget(lake, NULL, 0, lake->committed);
     if (catalog_forked(lake->cat)) { /* catalog.h, CLONED DISKS */
         log_warn("stage",
                  "this disk was copied, and the copy is in use: rows up to WAL segment %llu are committed there",
@@ -596,6 +652,7 @@ static enum err_code flush_round(struct lake *lake, uint64_t upto, struct err *e
     metric_add(lake->m_flushes, rc == ERR_OK);
     metric_observe(lake->m_flush_seconds, (double)(os_mono_us(lake->os) - start) / 1e6);
     lake_answer_object_waiters(lake, NULL);
+    park_forget(lake, lake->committed);
     return ERR_OK;
 }
 
@@ -642,6 +699,10 @@ enum err_code lake_flush(struct lake *lake, struct err *err)
     if (!MUTANT(24))
         wait_answered(lake, sealed);
     enum err_code rc = flush_segments(lake, sealed, err);
+    if (rc == ERR_OK && lake->park_returns) {
+        lake->park_returns = false;
+        lake_unpark_locked(lake);
+    }
     os_unlock(lake->os, lake->flush_mu);
     os_lock(lake->os, lake->mu);
     lake->flush_failing = rc != ERR_OK;

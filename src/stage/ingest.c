@@ -78,7 +78,8 @@ static void ack_object(struct lake *lake, const struct pending *p)
 {
     struct object_waiter *w = mem_zalloc(sizeof(*w));
 
-    *w = (struct object_waiter){.segment = p->pos.segment, .done = p->done, .arg = p->arg, .result = p->result};
+    *w = (struct object_waiter){
+        .segment = p->pos.segment, .sid = p->stream->sid, .done = p->done, .arg = p->arg, .result = p->result};
     os_lock(lake->os, lake->mu);
     w->next = lake->object_waiters;
     lake->object_waiters = w;
@@ -496,6 +497,8 @@ enum err_code lake_replay_record(void *arg, struct wal_pos pos, slice body, stru
         return ERR_OK;
     if (!park_record(body, &from, &rest))
         return replay_one(lake, pos, body, err);
+    if (park_is_done(lake, &from)) /* it went back once: no WAL of ours holds it twice */
+        return ERR_OK;
     park_done_note(lake, &from, pos.segment);
     while (park_next(&rest, &one))
         TRY(replay_one(lake, pos, one, err));

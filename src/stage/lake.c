@@ -269,7 +269,7 @@ static void free_tables(struct lake *lake)
     for (size_t i = 0; i < lake->decoders_count; i++)
         decoder_free(lake->decoders[i]);
     free(lake->decoders);
-    park_forget(lake, NULL, 0, UINT64_MAX);
+    park_forget(lake, UINT64_MAX);
     free(lake->park.items);
     free(lake->park_done);
     free(lake->segments);

@@ -65,6 +65,8 @@ struct segment_use { /* under lake.mu */
 struct object_waiter { /* ack=object: answered when its segment is committed */
     struct object_waiter *next;
     uint64_t segment;
+    struct sid sid;
+    bool parked; /* park.c has its rows, the store has not */
     lake_done_fn done;
     void *arg;
     struct lake_ingested result;
@@ -74,6 +76,7 @@ struct parked { /* park.c: a file of rows of a stream out of service */
     uint64_t segment; /* whose records they were */
     uint32_t part;
     uint64_t into; /* segment with the record that brought them back */
+    bool whole; /* on its way out: the rows of this segment that no file has, all of them; a commit may count on it */
     struct buf body;
 };
 struct park { /* on their way to files */
@@ -118,7 +121,8 @@ struct lake {
     struct park park;          /* under flush_mu, or before the start ends */
     struct parked *park_done;  /* the same: files that went back and are to be removed */
     size_t park_done_count, park_done_cap;
-    bool parked; /* there are such files */
+    bool parked;       /* there are such files */
+    bool park_returns; /* under flush_mu: of a stream that is in service already */
     /* By hash of the name (lake_name_mu): one create, drop or configuration of a name at a time, so that no create is answered between a
      * DEAD slot and stage_forget(); held across the catalog's IO, outermost. */
     struct os_mutex *name_mu[NAME_LOCKS];
@@ -199,14 +203,21 @@ MUST_CHECK enum err_code lake_replay_rows(struct lake *lake, struct stage_stream
 MUST_CHECK enum err_code park_open(struct lake *lake, struct err *err); /* before the replay */
 MUST_CHECK enum err_code park_add(struct lake *lake, uint64_t segment, const struct sid *sid, slice record,
                                   struct err *err);
+/* Starts anew with this stream's rows of one segment, unless they are whole: then *want is false. */
+MUST_CHECK enum err_code park_begin(struct lake *lake, uint64_t segment, const struct sid *sid, bool *want,
+                                    struct err *err);
+void park_whole(struct lake *lake, uint64_t upto); /* a commit of `upto` follows: its files stay as they are */
 MUST_CHECK enum err_code park_write(struct lake *lake, struct err *err); /* before a commit */
-void park_forget(struct lake *lake, const struct sid *sid, uint64_t from, uint64_t upto);
+bool park_holds(const struct lake *lake, uint64_t segment, const struct sid *sid);
+void park_forget(struct lake *lake, uint64_t upto); /* what is committed is in files beside the WAL */
 /* A WAL record that brings a file back: which, and its records, one by one with park_next(). */
 bool park_record(slice bytes, struct parked *from, slice *body);
 bool park_next(slice *body, slice *record);
 void park_done_note(struct lake *lake, const struct parked *p, uint64_t into);
+bool park_is_done(const struct lake *lake, const struct parked *p);
 MUST_CHECK enum err_code park_clean(struct lake *lake, uint64_t upto, struct err *err); /* before a commit of `upto` */
-void lake_unpark(struct lake *lake); /* what can go back, goes back; logs */
+void lake_unpark(struct lake *lake);        /* what can go back, goes back; logs */
+void lake_unpark_locked(struct lake *lake); /* the same, under flush_mu */
 
 /* flush.c */
 /* Commits WAL segments (lake->committed, upto]; rows of them must all be published. Under flush_mu. */

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "os/fault.h"
-#include "stage/lake.h"
+#include "stage/lake_int.h"
 
 struct home {
     char dir[64];
@@ -696,6 +696,217 @@ static void test_tail_horizon_after_restart(void **state)
     home_done(&h);
 }
 
+/* ---- a stream goes out of service while its rows are staged (park.c) */
+
+struct slots_seen {
+    char last[512];
+};
+
+static bool slot_seen(void *arg, const struct store_list_item *item)
+{
+    struct slots_seen *s = arg;
+
+    (void)snprintf(s->last, sizeof(s->last), SLICE_FMT, SLICE_ARG(item->key));
+    return true;
+}
+
+/* The path of the slot that the sequence would go on with. Put garbage there, and the next append finds it; remove it, and all is well. */
+static void next_slot(const struct home *h, struct lake *lake, const char *prefix, const char *below, char path[700])
+{
+    struct slots_seen seen = {""};
+    struct store *store = lake_store(lake);
+    struct lake_snapshot snap;
+    char seq[200];
+
+    assert_int_equal(lake_snapshot(lake, slice_lit("app"), &snap, NULL), ERR_OK);
+    (void)snprintf(seq, sizeof(seq), "%s%s%s", prefix, below ? stream_version_sid(snap.version)->text : "",
+                   below ? below : "");
+    lake_snapshot_done(&snap);
+    assert_int_equal(store->ops->list(store, slice_str(seq), (slice){0}, false, slot_seen, &seen, NULL), ERR_OK);
+    size_t len = strlen(seen.last);
+    assert_true(len > 20);
+    unsigned long long slot = strtoull(seen.last + len - 20, NULL, 10);
+    (void)snprintf(path, 700, "%s/%.*s%020llu", h->store, (int)(len - 20), seen.last, slot + 1);
+}
+
+static void put_garbage(const char *path)
+{
+    assert_int_equal(os_write_file(os_real(), path, slice_lit("garbage"), NULL), ERR_OK);
+}
+
+static void remove_file(const char *path)
+{
+    assert_int_equal(unlink(path), 0);
+}
+
+/* What the maintenance thread does. */
+static void fold_and_unpark(struct lake *lake)
+{
+    struct catalog_work work = {0};
+    struct err err = {0};
+
+    if (catalog_fold(lake_catalog(lake), &work, &err) != ERR_OK)
+        fail_msg("fold: %s", err.msg);
+    lake_unpark(lake);
+}
+
+static unsigned parked_files(const struct home *h)
+{
+    _cleanup_(freep) char *cmd = mem_fmt("ls %s/parked 2>/dev/null | wc -l", h->wal);
+    FILE *f = popen(cmd, "r");
+    unsigned n = 0;
+
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%u", &n), 1);
+    (void)pclose(f);
+    return n;
+}
+
+/* The flush that parks them fails at its commit, and the stream comes back before the next: they are there once, at every step. */
+static void test_parked_for_a_failed_commit(void **state)
+{
+    struct home h;
+    char head[700], lane[700];
+    (void)state;
+
+    home_new(&h);
+    struct lake *lake = open_lake(&h);
+    must_put(lake, "app", "{\"a\":1}");
+    must_flush(lake);
+    must_put(lake, "app", "{\"b\":2}");
+    next_slot(&h, lake, "app/", "/_head/", head);
+    next_slot(&h, lake, ".sluice/lanes/n00001/", NULL, lane);
+    put_garbage(head);
+    put_garbage(lane);
+    assert_int_not_equal(lake_flush(lake, NULL), ERR_OK);
+    assert_int_equal(parked_files(&h), 1);
+    remove_file(head);
+    remove_file(lane);
+    fold_and_unpark(lake); /* in service again; nobody knows whether that commit happened */
+    check_rows(lake, "app", 1, 1);
+    must_put(lake, "app", "{\"c\":3}");
+    must_flush(lake);
+    fold_and_unpark(lake);
+    uint64_t staged, filed;
+    rows_of(lake, "app", &staged, &filed);
+    assert_int_equal(staged + filed, 3);
+    lake_close(lake);
+    lake = open_lake(&h); /* killed */
+    rows_of(lake, "app", &staged, &filed);
+    assert_int_equal(staged + filed, 3);
+    must_flush(lake);
+    check_rows(lake, "app", 0, 3);
+    lake_close(lake);
+    lake = open_lake(&h);
+    check_rows(lake, "app", 0, 3);
+    assert_int_equal(parked_files(&h), 0);
+    lake_close(lake);
+    home_done(&h);
+}
+
+struct answer {
+    enum err_code rc;
+    struct err err;
+    _Atomic bool done;
+};
+
+static void answered(void *arg, enum err_code rc, const struct lake_ingested *result, const struct err *err)
+{
+    struct answer *a = arg;
+
+    (void)result;
+    a->rc = rc;
+    if (err)
+        a->err = *err;
+    atomic_store(&a->done, true);
+}
+
+/* ack=object means in the store: rows that the flush had to park are not. */
+static void test_object_ack_of_parked_rows(void **state)
+{
+    struct home h;
+    char head[700];
+    struct answer sick = {0}, well = {0};
+    (void)state;
+
+    home_new(&h);
+    struct lake *lake = open_lake(&h);
+    must_put(lake, "app", "{\"a\":1}");
+    must_flush(lake);
+    next_slot(&h, lake, "app/", "/_head/", head);
+    put_garbage(head);
+    struct lake_ingest req = {
+        .stream = slice_lit("app"), .create = true, .body = slice_lit("{\"b\":2}"), .ack = ACK_OBJECT};
+    assert_int_equal(lake_ingest(lake, &req, answered, &sick, NULL), ERR_OK);
+    req.stream = slice_lit("other");
+    assert_int_equal(lake_ingest(lake, &req, answered, &well, NULL), ERR_OK);
+    must_flush(lake);
+    assert_true(atomic_load(&sick.done));
+    assert_true(atomic_load(&well.done));
+    assert_int_equal(well.rc, ERR_OK);
+    assert_int_equal(sick.rc, ERR_UNAVAILABLE);
+    assert_non_null(strstr(sick.err.msg, "out of service"));
+    remove_file(head);
+    fold_and_unpark(lake);
+    must_flush(lake);
+    check_rows(lake, "app", 0, 2);
+    lake_close(lake);
+    home_done(&h);
+}
+
+/* Whichever call fails while rows go back, and killed at once: they are there once. */
+static void test_failed_return_of_parked_rows(void **state)
+{
+    static const enum fault_kind kinds[] = {FAULT_IO, FAULT_SYNC};
+    (void)state;
+
+    for (unsigned k = 0; k < ARRAY_LEN(kinds); k++) {
+        bool fired = true;
+        for (unsigned nth = 0; fired; nth++) {
+            _cleanup_(os_fault_freep) struct os *os = os_fault_new(os_real());
+            struct home h;
+            struct lake *lake = NULL;
+            char head[700];
+            uint64_t staged, filed;
+            home_new(&h);
+            const struct lake_options opt = {.data_dir = h.dir, .wal_dir = h.wal, .store_dir = h.store};
+            assert_int_equal(lake_open(os, &opt, &lake, NULL), ERR_OK);
+            must_put(lake, "app", "{\"a\":1}");
+            must_flush(lake);
+            next_slot(&h, lake, "app/", "/_head/", head);
+            put_garbage(head);
+            must_put(lake, "app", "{\"b\":2}");
+            must_flush(lake);
+            remove_file(head);
+            struct catalog_work work = {0};
+            assert_int_equal(catalog_fold(lake_catalog(lake), &work, NULL), ERR_OK);
+            os_fault_arm(os, kinds[k], nth, FAULT_ONCE);
+            lake_unpark(lake);
+            fired = os_fault_disarm(os);
+            if (nth % 2) {
+                (void)usleep(20000); /* the WAL may look whether its disk works again */
+                lake_unpark(lake);
+                enum err_code rc = lake_flush(lake, NULL); /* may fail */
+                (void)rc;
+            }
+            lake_close(lake);
+            lake = open_lake(&h);
+            fold_and_unpark(lake);
+            rows_of(lake, "app", &staged, &filed);
+            if (staged + filed != 2)
+                fail_msg("call %u fails: staged %llu, filed %llu", nth, (unsigned long long)staged,
+                         (unsigned long long)filed);
+            must_flush(lake);
+            lake_close(lake);
+            lake = open_lake(&h);
+            check_rows(lake, "app", 0, 2);
+            assert_int_equal(parked_files(&h), 0);
+            lake_close(lake);
+            home_done(&h);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -715,6 +926,9 @@ int main(void)
         cmocka_unit_test(test_failed_flush_leaves_no_files),
         cmocka_unit_test(test_failed_commit_keeps_rows_and_files),
         cmocka_unit_test(test_cloned_disk),
+        cmocka_unit_test(test_parked_for_a_failed_commit),
+        cmocka_unit_test(test_object_ack_of_parked_rows),
+        cmocka_unit_test(test_failed_return_of_parked_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,8 +5,12 @@
  *   fold finds the stream in service --lake_unpark: one WAL record with all of a file's--> stage; the next flush removes the file first
  *
  * ONCE  A file counts only when the segment that it came from is committed: those above are removed at the start, as the replay meets their
- * records again. A file that went back is named in its WAL record; it is removed before that record's segment is committed (park_clean), and a
- * replay that meets the record knows that the file is done. So no crash in between counts a row twice or not at all.
+ * records again, and none of them goes back before. A file that went back is named in its WAL record; it is removed for good (with a sync
+ * of the directory) before that record's segment is committed (park_clean), and a replay that meets the record knows that the file is
+ * done. An append that failed leaves no second record: the WAL takes nothing more before a next segment's header cuts the first off (wal.h, I3).
+ * A stream whose rows were parked for a commit that then failed stays out for these segments until one succeeds, even if it is in service
+ * again meanwhile: nobody knows yet whether the failed one happened, and either way the files are right.
+ * So no crash in between counts a row twice or not at all.
  *   file  "SPK1" | crc32c u32 of what follows | {u32 length, WAL record} ...
  *   WAL record that brings a file back  0 version 2 | 8 segment u64 | 16 part u32 | 24 sid[26] | 64 the same {length, record} ... */
 #include <stdio.h>
@@ -29,6 +33,14 @@ static char *parked_dir(const struct lake *lake)
 static char *parked_path(const struct lake *lake, const struct parked *p)
 {
     return mem_fmt("%s/parked/%s-%020llu-%u", lake->opt.wal_dir, p->sid.text, (unsigned long long)p->segment, p->part);
+}
+
+static enum err_code parked_sync(struct lake *lake, struct err *err)
+{
+    _cleanup_(freep) char *dir = parked_dir(lake);
+    enum err_code rc = lake->os->ops->sync_dir(lake->os, dir, err);
+
+    return rc == ERR_NOT_FOUND ? ERR_OK : rc; /* no such directory: no such files */
 }
 
 static bool parked_parse(const char *name, struct parked *out)
@@ -54,15 +66,50 @@ static bool same(const struct parked *a, const struct parked *b)
 
 /* ---- out of the WAL */
 
+static struct parked *park_find(const struct park *k, uint64_t segment, const struct sid *sid)
+{
+    for (size_t i = 0; i < k->count; i++)
+        if (k->items[i].segment == segment && memcmp(k->items[i].sid.text, sid->text, 26) == 0)
+            return &k->items[i];
+    return NULL;
+}
+
+bool park_holds(const struct lake *lake, uint64_t segment, const struct sid *sid)
+{
+    return park_find(&lake->park, segment, sid) != NULL;
+}
+
+enum err_code park_begin(struct lake *lake, uint64_t segment, const struct sid *sid, bool *want, struct err *err)
+{
+    struct parked *p = park_find(&lake->park, segment, sid);
+
+    *want = !p || !p->whole;
+    if (!p || p->whole)
+        return ERR_OK;
+    buf_done(&p->body);
+    p->body = BUF_INIT;
+    for (; p->part > 0; p->part--) { /* of a replay, or of a try that broke off: no commit has counted on them */
+        const struct parked last = {.sid = *sid, .segment = segment, .part = p->part - 1};
+        _cleanup_(freep) char *path = parked_path(lake, &last);
+        enum err_code rc = lake->os->ops->unlink(lake->os, path, err);
+        if (rc != ERR_OK && rc != ERR_NOT_FOUND)
+            return rc;
+    }
+    return parked_sync(lake, err);
+}
+
+void park_whole(struct lake *lake, uint64_t upto)
+{
+    for (size_t i = 0; i < lake->park.count; i++)
+        lake->park.items[i].whole |= lake->park.items[i].segment <= upto;
+}
+
 enum err_code park_add(struct lake *lake, uint64_t segment, const struct sid *sid, slice record, struct err *err)
 {
     struct park *k = &lake->park;
-    struct parked *p = NULL;
+    struct parked *p = park_find(k, segment, sid);
     uint8_t len[4];
 
-    for (size_t i = 0; i < k->count; i++)
-        if (k->items[i].segment == segment && memcmp(k->items[i].sid.text, sid->text, 26) == 0)
-            p = &k->items[i];
     if (!p) {
         p = ARRAY_PUSH(k->items, k->count, k->cap);
         *p = (struct parked){.sid = *sid, .segment = segment};
@@ -99,16 +146,14 @@ enum err_code park_write(struct lake *lake, struct err *err)
     return ERR_OK;
 }
 
-/* Forgets what was added of segments [from, upto] (of one stream, or all), written or not: they are committed, or met again from their
- * beginning. */
-void park_forget(struct lake *lake, const struct sid *sid, uint64_t from, uint64_t upto)
+void park_forget(struct lake *lake, uint64_t upto)
 {
     struct park *k = &lake->park;
     size_t kept = 0;
 
     for (size_t i = 0; i < k->count; i++) {
         struct parked *p = &k->items[i];
-        if (p->segment < from || p->segment > upto || (sid && memcmp(p->sid.text, sid->text, 26) != 0))
+        if (p->segment > upto)
             k->items[kept++] = *p;
         else
             buf_done(&p->body);
@@ -125,7 +170,7 @@ void park_done_note(struct lake *lake, const struct parked *p, uint64_t into)
     *d = (struct parked){.sid = p->sid, .segment = p->segment, .part = p->part, .into = into};
 }
 
-static bool is_done(const struct lake *lake, const struct parked *p)
+bool park_is_done(const struct lake *lake, const struct parked *p)
 {
     for (size_t i = 0; i < lake->park_done_count; i++)
         if (same(&lake->park_done[i], p))
@@ -135,7 +180,6 @@ static bool is_done(const struct lake *lake, const struct parked *p)
 
 enum err_code park_clean(struct lake *lake, uint64_t upto, struct err *err)
 {
-    _cleanup_(freep) char *dir = parked_dir(lake);
     size_t kept = 0;
     bool any = false;
 
@@ -147,10 +191,11 @@ enum err_code park_clean(struct lake *lake, uint64_t upto, struct err *err)
         enum err_code rc = lake->os->ops->unlink(lake->os, path, err);
         if (rc != ERR_OK && rc != ERR_NOT_FOUND)
             return rc;
-        any |= rc == ERR_OK;
+        any =
+            true; /* also one that is not there: an earlier try, or a killed process, may have removed it without a sync */
     }
     if (any)
-        TRY(lake->os->ops->sync_dir(lake->os, dir, err));
+        TRY(parked_sync(lake, err));
     for (size_t i = 0; i < lake->park_done_count; i++)
         if (lake->park_done[i].into > upto)
             lake->park_done[kept++] = lake->park_done[i];
@@ -200,14 +245,19 @@ enum err_code park_open(struct lake *lake, struct err *err)
 {
     struct parked_list l = {0};
     enum err_code rc = parked_all(lake, &l, err);
+    bool removed = false;
 
     for (size_t i = 0; i < l.count && rc == ERR_OK; i++) {
         _cleanup_(freep) char *path = parked_path(lake, &l.items[i]);
-        if (l.items[i].segment > lake->committed)
+        if (l.items[i].segment > lake->committed) {
             rc = lake->os->ops->unlink(lake->os, path, err);
-        else
+            removed = true;
+        } else {
             lake->parked = true;
+        }
     }
+    if (rc == ERR_OK && removed) /* or a power cut after a commit brings them back */
+        rc = parked_sync(lake, err);
     free(l.items);
     return rc;
 }
@@ -344,18 +394,23 @@ static enum err_code unpark_file(struct lake *lake, const struct parked *p, stru
 
 void lake_unpark(struct lake *lake)
 {
+    os_lock(lake->os, lake->flush_mu);
+    lake_unpark_locked(lake);
+    os_unlock(lake->os, lake->flush_mu);
+}
+
+void lake_unpark_locked(struct lake *lake)
+{
     struct parked_list l = {0};
     struct err err = {0};
 
     if (!lake->parked)
         return;
-    os_lock(lake->os, lake->flush_mu);
     enum err_code rc = parked_all(lake, &l, &err);
     for (size_t i = 0; i < l.count && rc == ERR_OK; i++)
-        if (!is_done(lake, &l.items[i]))
+        if (l.items[i].segment <= lake->committed && !park_is_done(lake, &l.items[i]))
             rc = unpark_file(lake, &l.items[i], &err);
     lake->parked = rc != ERR_OK || l.count > 0;
-    os_unlock(lake->os, lake->flush_mu);
     if (rc != ERR_OK)
         log_warn("stage", "rows that wait for a stream out of service: %s", err.msg);
     metric_set(metric_get(METRIC_GAUGE, "sluice_parked_files",
