@@ -11,6 +11,10 @@ FAST = {"SLUICE_FOLD_INTERVAL": "200ms", "SLUICE_FLUSH_AGE": "100ms", "SLUICE_FL
 
 def harm(kind, path, seed=0):
     data = bytearray(path.read_bytes())
+    if kind == "unreadable":  # the disk answers an error
+        path.unlink()
+        path.symlink_to(path.name)
+        return
     if kind == "truncated":
         data = data[:len(data) // 2]
     elif kind == "empty":
@@ -26,7 +30,13 @@ def harm(kind, path, seed=0):
     path.write_bytes(bytes(data))
 
 
-KINDS = ["header", "checksum", "body", "truncated", "empty", "zeros", "foreign"]
+KINDS = ["header", "checksum", "body", "truncated", "empty", "zeros", "foreign", "unreadable"]
+
+
+def restore(path, data):
+    if path.is_symlink():
+        path.unlink()
+    path.write_bytes(data)
 
 
 def store(server):
@@ -109,7 +119,7 @@ def test_one_stream_is_out_of_service(start_server):
     assert api.wait(lambda: told() == {(s, True) for s in sick}), told()
 
     for path, data in whole.values():
-        path.write_bytes(data)
+        restore(path, data)
     assert api.wait(lambda: api.metrics()["sluice_damaged_streams"] == 0)
     assert api.wait(lambda: all(len(numbers(api, s)) == n for s, n in rows.items())), {s: numbers(api, s) for s in rows}
     put()

@@ -222,7 +222,7 @@ enum err_code stream_reload(struct catalog *cat, struct stream *s, struct err *e
     old = s->head ? head_ref(s->head) : NULL;
     bool damaged = s->damage != NULL;
     os_unlock(cat->os, cat->mu);
-    TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_HEAD, &slot, err));
+    TRY(damage_or_outage(cat, seq_read_tail(&cat->io, buf_view(&seq), SLOT_HEAD, &slot, err), err));
     if (slot.seq == SLOT_NONE) {
         if (old && !damaged) /* a head was there: only a sweep of a dead incarnation removes them all (R5) */
             stream_forget(cat, s);
@@ -283,6 +283,14 @@ enum err_code head_update(struct catalog *cat, struct stream *s, head_edit_fn ed
         }
         if (rc == ERR_CONFLICT)
             rc = stream_reload(cat, s, &why);
+        if (rc == ERR_IO) { /* of the write, or of reading what was in its way? */
+            struct err again = {0};
+            enum err_code read = stream_reload(cat, s, &again);
+            if (is_damage(read)) {
+                rc = read;
+                why = again;
+            }
+        }
         if (is_damage(rc)) /* the loop's beginning says it */
             stream_quarantine(cat, s, &why);
         else if (rc != ERR_OK) {
@@ -484,7 +492,7 @@ enum err_code name_pull(struct catalog *cat, slice name, struct name_state *stat
 
     *out = NULL;
     seq_name(&seq, name);
-    enum err_code rc = seq_read_tail(&cat->io, buf_view(&seq), SLOT_NAME, &slot, &why);
+    enum err_code rc = damage_or_outage(cat, seq_read_tail(&cat->io, buf_view(&seq), SLOT_NAME, &slot, &why), &why);
     if (rc == ERR_OK) {
         rc = name_state_get(&slot, state, &why);
         if (rc != ERR_OK)

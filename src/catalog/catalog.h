@@ -16,7 +16,8 @@ struct catalog;
 struct sid {
     char text[27]; /* ULID, lower case */
 };
-/* DAMAGE  An object of one stream that cannot be read (its name, its tail head) takes that stream out of service, and nothing else: calls
+/* DAMAGE  An object of one stream that cannot be read (its name, its tail head; damaged bytes, or an error of the disk while the store takes
+ * writes) takes that stream out of service, and nothing else: calls
  * for it answer ERR_CORRUPT and name the object, its records wait in their lanes (the checkpoint of its shard stays below them), and
  * each fold looks again, so that a restored object ends it. A damaged manifest takes only the files it names out of reach. What belongs
  * to all streams (lane records, checkpoints, the cluster slot) stops the call instead. Each finding is told once. */

@@ -155,6 +155,8 @@ static inline bool is_damage(enum err_code rc)
 {
     return rc == ERR_CORRUPT || rc == ERR_INVALID;
 }
+/* Of reading one object: ERR_IO becomes ERR_CORRUPT, if the store takes and syncs a new object in the same moment. */
+enum err_code damage_or_outage(struct catalog *cat, enum err_code rc, struct err *err);
 void stream_quarantine(struct catalog *cat, struct stream *s, const struct err *why);
 bool stream_damaged(struct catalog *cat, const struct stream *s);
 /* ERR_CORRUPT and why, if it is out of service. */

@@ -513,6 +513,86 @@ static void test_scrub(void **state)
     assert_true(bad >= 1);
 }
 
+/* ---- a disk error on one object, or on all */
+
+static struct {
+    struct store_ops ops;
+    const struct store_ops *real;
+    char sick[300]; /* keys with this prefix cannot be read */
+    bool gone;      /* nor is anything written any more */
+} disk;
+
+static enum err_code disk_read(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out,
+                               struct store_meta *meta, struct err *err)
+{
+    if (disk.sick[0] && slice_starts(key, slice_str(disk.sick)))
+        return err_set(err, ERR_IO, SLICE_FMT ": Input/output error", SLICE_ARG(key));
+    return disk.real->read(s, key, offset, len, out, meta, err);
+}
+
+static enum err_code disk_create(struct store *s, slice key, slice bytes, struct err *err)
+{
+    bool registration = slice_starts(key, slice_lit(".sluice/nodes/")); /* in the moment before the disk went */
+    return disk.gone && !registration ? err_set(err, ERR_IO, "Input/output error") : disk.real->create(s, key, bytes, err);
+}
+
+static enum err_code node_open_sick(struct node *n, struct err *err)
+{
+    const struct catalog_options opt = {.shards = 4, .node_id = "01kjvktcgre5t2x7w4c6h0ryaq", .endpoint = ""};
+
+    n->os = os_skewed();
+    assert_int_equal(store_local_open(n->os, n->dir, &n->store, err), ERR_OK);
+    disk.real = n->store->ops;
+    disk.ops = *n->store->ops;
+    disk.ops.read = disk_read;
+    disk.ops.create = disk_create;
+    n->store->ops = &disk.ops;
+    return catalog_open(n->os, n->store, &opt, &n->cat, err);
+}
+
+static void test_disk_error(void **state)
+{
+    struct node *n = *state;
+    struct stream_version *v;
+    struct catalog_work work = {0};
+    struct err err = {0};
+    char head[200];
+    const char *const sick[] = {head, ".sluice/names/app/"};
+
+    const struct stream_config config = {.telemetry_type = slice_lit("logs")};
+    assert_int_equal(catalog_create(n->cat, slice_lit("app"), &config, NULL, &v, &err), ERR_OK);
+    (void)snprintf(head, sizeof(head), "app/%s/_head/", stream_version_sid(v)->text);
+    stream_version_unref(v);
+    assert_int_equal(catalog_create(n->cat, slice_lit("web"), &config, NULL, &v, &err), ERR_OK);
+    stream_version_unref(v);
+    node_stop(n);
+    for (size_t i = 0; i < ARRAY_LEN(sick); i++) {
+        (void)snprintf(disk.sick, sizeof(disk.sick), "%s", sick[i]);
+        if (node_open_sick(n, &err) != ERR_OK)
+            fail_msg("open: %s", err.msg);
+        assert_int_equal(catalog_resolve(n->cat, slice_lit("app"), &v, &err), ERR_CORRUPT);
+        assert_non_null(strstr(err.msg, "Input/output error"));
+        assert_int_equal(catalog_resolve(n->cat, slice_lit("web"), &v, &err), ERR_OK);
+        stream_version_unref(v);
+        assert_int_equal(catalog_fold(n->cat, &work, &err), ERR_OK);
+        assert_int_equal(catalog_resolve(n->cat, slice_lit("app"), &v, &err), ERR_CORRUPT);
+        disk.sick[0] = 0;
+        assert_int_equal(catalog_fold(n->cat, &work, &err), ERR_OK);
+        assert_int_equal(catalog_resolve(n->cat, slice_lit("app"), &v, &err), ERR_OK);
+        stream_version_unref(v);
+        node_stop(n);
+    }
+    disk.gone = true; /* what is cached can be read still: no reason to call one stream after the other damaged */
+    for (size_t i = 0; i < ARRAY_LEN(sick); i++) {
+        (void)snprintf(disk.sick, sizeof(disk.sick), "%s", sick[i]);
+        assert_int_equal(node_open_sick(n, &err), ERR_IO);
+        n->store->ops->free(n->store);
+    }
+    disk.gone = false;
+    disk.sick[0] = 0;
+    node_start(n, false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -526,6 +606,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_compact_or_expire, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_expire_manifest, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_scrub, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_disk_error, node_setup, node_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,6 +26,31 @@ static void tell(struct catalog *cat, slice stream, enum catalog_damage kind, co
         cat->on_damage(cat->damage_arg, stream, kind, why);
 }
 
+/* One bad sector, or a disk that is gone? What the page cache holds can be read either way, so a write tells. */
+static bool store_works(struct catalog *cat)
+{
+    _cleanup_(buf_done) struct buf key = BUF_INIT;
+    struct nonce id;
+    char hex[33];
+
+    seq_nonce(&cat->io, &id);
+    nonce_hex(&id, hex);
+    buf_fmt(&key, ".sluice/probe/%s", hex);
+    enum err_code rc = cat->store->ops->create(cat->store, buf_view(&key), slice_lit("probe"), NULL);
+    enum err_code removed = cat->store->ops->remove(cat->store, buf_view(&key), NULL); /* else it stays, a few bytes */
+    (void)removed;
+    return rc == ERR_OK;
+}
+
+enum err_code damage_or_outage(struct catalog *cat, enum err_code rc, struct err *err)
+{
+    if (rc != ERR_IO || !store_works(cat))
+        return rc;
+    if (err)
+        err->code = ERR_CORRUPT;
+    return ERR_CORRUPT;
+}
+
 /* ---- streams */
 
 void stream_quarantine(struct catalog *cat, struct stream *s, const struct err *why)

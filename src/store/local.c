@@ -551,7 +551,10 @@ static enum err_code walk_item(struct walk *w, slice key, bool is_dir)
         enum err_code rc = local_stat(&w->l->base, key, &item.meta, w->err);
         if (rc == ERR_NOT_FOUND || rc == ERR_INVALID) /* removed meanwhile, or a name that can not be an object's */
             return ERR_OK;
-        TRY(rc);
+        if (rc == ERR_IO) /* one bad object hides none of the others; reading it tells */
+            item.meta = (struct store_meta){.modified_us = INT64_MAX};
+        else
+            TRY(rc);
     }
     w->stopped = !w->fn(w->arg, &item);
     return ERR_OK;

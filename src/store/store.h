@@ -39,7 +39,8 @@ struct store_ops {
                           struct store_meta *meta, struct err *err);
     enum err_code (*stat)(struct store *s, slice key, struct store_meta *out, struct err *err);
     /* Keys with `prefix`, after `start_after` (may be empty), in byte order; with `delimiter` ('/' after the prefix) common
-     * prefixes are rolled up, and listed when they come after `start_after` as text. */
+     * prefixes are rolled up, and listed when they come after `start_after` as text. An object whose facts the disk does not tell is
+     * listed with size 0, modified at INT64_MAX. */
     enum err_code (*list)(struct store *s, slice prefix, slice start_after, bool delimiter, store_list_fn fn, void *arg,
                           struct err *err);
     enum err_code (*remove)(struct store *s, slice key, struct err *err);    /* absent is ERR_OK */
