@@ -455,7 +455,7 @@ struct store *sim_store_client(struct sim_store *st, struct sim_node *n)
 {
     struct client *c = mem_zalloc(sizeof(*c));
 
-    *c = (struct client){{&client_ops}, st, n};
+    *c = (struct client){.store = {.ops = &client_ops}, .shared = st, .node = n};
     return &c->store;
 }
 

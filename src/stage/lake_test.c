@@ -869,7 +869,7 @@ static void test_failed_return_of_parked_rows(void **state)
             char head[700];
             uint64_t staged, filed;
             home_new(&h);
-            const struct lake_options opt = {.data_dir = h.dir, .wal_dir = h.wal, .store_dir = h.store};
+            const struct lake_options opt = {.data_dir = h.dir, .wal_dir = h.wal, .store = open_store(os, h.store)};
             assert_int_equal(lake_open(os, &opt, &lake, NULL), ERR_OK);
             must_put(lake, "app", "{\"a\":1}");
             must_flush(lake);
