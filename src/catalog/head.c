@@ -135,6 +135,8 @@ void config_put(struct buf *out, const struct stream_config *c)
     if (c->infer_timestamp)
         buf_str(jobject_put(&o, "infer_timestamp"), "true");
     jobject_int(&o, "retention_days", c->retention_days);
+    if (c->hot_tier_bytes)
+        jobject_int(&o, "hot_tier_bytes", (int64_t)c->hot_tier_bytes);
     jobject_int(&o, "created", c->created_us);
     jobject_end(&o, out);
 }
@@ -154,6 +156,7 @@ enum err_code config_get(struct arena *a, const json_t *o, struct stream_config 
     c.internal = json_get_bool(o, "internal");
     c.infer_timestamp = json_get_bool(o, "infer_timestamp");
     (void)json_get_u64(o, "retention_days", &days);
+    (void)json_get_u64(o, "hot_tier_bytes", &c.hot_tier_bytes);
     (void)json_get_i64(o, "created", &c.created_us);
     if (days > 1000000)
         return err_set(err, ERR_CORRUPT, "retention of %" PRIu64 " days", days);
@@ -176,7 +179,7 @@ bool config_eq(const struct stream_config *a, const struct stream_config *b)
             return false;
     return a->static_schema == b->static_schema && a->internal == b->internal &&
            a->infer_timestamp == b->infer_timestamp && a->retention_days == b->retention_days &&
-           a->created_us == b->created_us;
+           a->created_us == b->created_us && a->hot_tier_bytes == b->hot_tier_bytes;
 }
 
 /* ---- schema */

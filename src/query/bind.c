@@ -405,16 +405,42 @@ static enum err_code files_choose(struct relation *r, const struct gate_output *
     return ERR_OK;
 }
 
+/* What the hot tier has of the files is read there. */
+static void pin_hot(struct relation *r)
+{
+    struct bound_stream *s = r->stream;
+    struct hot *hot = lake_hot(r->b->pool->lake);
+
+    if (!hot || r->opt->cold || !stream_version_config(s->snap.version)->hot_tier_bytes)
+        return;
+    s->hot = arena_zalloc(&r->b->arena, s->files_count * sizeof(struct hot_file *));
+    for (size_t i = 0; i < s->files_count; i++) {
+        const struct hot_object o = hot_object_of(&s->plan.files[i]);
+        s->hot[i] = hot_pin(hot, &o);
+    }
+}
+
+static void file_path(const struct relation *r, size_t i, struct buf *path)
+{
+    const struct bound_stream *s = r->stream;
+    struct lake *lake = r->b->pool->lake;
+    struct store *store = lake_store(lake);
+
+    path->len = 0;
+    if (s->hot && s->hot[i])
+        hot_path(lake_hot(lake), s->hot[i], path);
+    else
+        store->ops->engine_path(store, s->plan.files[i].key, path);
+}
+
 static void files_list(struct relation *r, struct buf *sql)
 {
     const struct plan *plan = &r->stream->plan;
-    struct store *store = lake_store(r->b->pool->lake);
     _cleanup_(buf_done) struct buf path = BUF_INIT;
 
     buf_str(sql, "read_parquet([");
     for (size_t i = 0; i < r->stream->files_count; i++) {
-        path.len = 0;
-        store->ops->engine_path(store, plan->files[i].key, &path);
+        file_path(r, i, &path);
         if (i)
             buf_byte(sql, ',');
         path_literal(sql, buf_cstr(&path));
@@ -474,6 +500,7 @@ static void arm_files(struct relation *r, struct buf *sql)
         from |= plan->files[i].tmin_us < r->floor_us;
         to |= plan->files[i].tmax_us >= r->opt->to_us;
     }
+    pin_hot(r);
     select_list(r, true, sql);
     buf_str(sql, " FROM ");
     files_list(r, sql);
@@ -622,6 +649,8 @@ void binding_done(struct binding *b)
         struct bound_stream *s = &b->streams[i];
         if (s->source_id)
             engine_source_del(b->engine, s->source_id);
+        for (size_t k = 0; s->hot && k < s->files_count; k++)
+            hot_unpin(lake_hot(b->pool->lake), s->hot[k]);
         plan_done(&s->plan);
         if (s->pinned)
             lake_snapshot_done(&s->snap);

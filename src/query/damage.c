@@ -161,8 +161,8 @@ static enum err_code verify_stream(const struct running *r, struct binding *b, c
 {
     for (size_t i = 0; i < s->files_count; i++) {
         const struct plan_file *f = &s->plan.files[i];
-        if (verified_known(b->pool, f->key))
-            continue;
+        if ((s->hot && s->hot[i]) || verified_known(b->pool, f->key))
+            continue; /* hot_pin() looked at it */
         if (atomic_load(&r->stop) || pool_time_left(r) <= 1)
             return ERR_OK; /* the engine says so at once */
         switch (file_check(b->pool, f)) {
@@ -195,6 +195,7 @@ struct search {
     const char *message; /* what the engine said */
     const struct running *running;
     size_t damaged, missing, unreadable;
+    size_t cold; /* copies in the hot tier that were damaged */
     slice first; /* key of the first that is not whole */
 };
 
@@ -208,6 +209,10 @@ static void search_stream(struct search *s, const struct bound_stream *b, bool n
             continue;
         if (atomic_load(&s->running->stop) || pool_time_left(s->running) <= 1)
             return;
+        if (b->hot && b->hot[i]) {
+            s->cold += !hot_check(lake_hot(s->pool->lake), b->hot[i]);
+            continue;
+        }
         enum file_state state = file_check(s->pool, f);
         s->damaged += state == FILE_DAMAGED;
         s->missing += state == FILE_MISSING;
@@ -240,11 +245,13 @@ enum err_code damage_find(const struct running *r, struct binding *b, bool again
         return rc;
     for (size_t i = 0; i < b->streams_count; i++)
         search_stream(&s, &b->streams[i], true);
-    for (size_t i = 0; i < b->streams_count && !s.first.ptr && rc != ERR_INVALID; i++)
+    for (size_t i = 0; i < b->streams_count && !s.first.ptr && !s.cold && rc != ERR_INVALID; i++)
         search_stream(&s, &b->streams[i], false);
     if (s.damaged)
         return err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is damaged; later queries leave it out and say so",
                        SLICE_ARG(s.first));
+    if (s.cold && !s.missing && !s.unreadable) /* they are gone: the store has the files */
+        return err_set(err, ERR_NOT_FOUND, "a copy of a file on this node was damaged, and is removed: ask again");
     if (s.missing && !again)
         return err_set(err, ERR_NOT_FOUND, "file " SLICE_FMT " was deleted while the query ran", SLICE_ARG(s.first));
     if (s.missing) {

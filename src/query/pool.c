@@ -98,6 +98,8 @@ enum err_code query_pool_open(struct lake *lake, const struct query_pool_options
     pool->temp_dir = opt->temp_dir ? mem_str(slice_str(opt->temp_dir)) : NULL;
     lake_store(lake)->ops->engine_path(lake_store(lake), (slice){0}, &files);
     pool->dirs[0] = mem_str(buf_view(&files));
+    if (lake_hot(lake))
+        pool->dirs[1] = mem_str(slice_str(hot_dir(lake_hot(lake))));
     ASSERT(pthread_rwlock_init(&pool->gate_mu, NULL) == 0 && pthread_mutex_init(&pool->mu, NULL) == 0);
     ASSERT(pthread_condattr_init(&attr) == 0 && pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
     ASSERT(pthread_cond_init(&pool->wake, &attr) == 0);
@@ -125,6 +127,7 @@ void query_pool_close(struct query_pool *pool)
     (void)pthread_mutex_destroy(&pool->mu);
     (void)pthread_rwlock_destroy(&pool->gate_mu);
     free(pool->dirs[0]);
+    free(pool->dirs[1]);
     free(pool->temp_dir);
     free(pool);
 }

@@ -42,7 +42,7 @@ struct query_pool {
     struct lake *lake;
     struct query_pool_options opt;
     char *temp_dir;
-    char *dirs[2]; /* where engines may read; NULL-terminated */
+    char *dirs[3]; /* where engines may read: store, hot tier; NULL-terminated */
     pthread_rwlock_t gate_mu;
     struct engine *gate; /* parses only; written under gate_mu */
 
@@ -71,11 +71,17 @@ MUST_CHECK enum err_code pool_gate(struct query_pool *pool, slice sql, const str
 int64_t pool_time_left(const struct running *r); /* microseconds, at least 1 */
 
 /* ---- bind.c */
+static inline struct hot_object hot_object_of(const struct plan_file *f)
+{
+    return (struct hot_object){f->key, f->bytes, f->crc32c, f->tmin_us, f->tmax_us};
+}
 struct bound_stream {
     struct lake_snapshot snap; /* pinned until the result is gone */
     bool pinned;
     struct plan plan;
     size_t files_count; /* of the plan, taken for this query: the first ones */
+    struct hot_file *
+        *hot; /* [files_count] those in the hot tier, pinned; or NULL; the array is NULL without a hot tier */
     struct engine_source source;
     uint64_t source_id;
 };
@@ -97,6 +103,7 @@ struct bind_options {
     slice row_id;                   /* name of the column of the row id in the gate's columns; ptr NULL: none */
     struct counts_bins *bins;       /* NULL, or: what need not be read is counted there, and left out */
     unsigned window; /* 0: all rows; n: only rows from an instant on, so that few files are read; the next n has more */
+    bool cold;       /* files of the hot tier are read from the store */
     const char *before, *after; /* put around the SQL of the gate: "SELECT ... FROM (" and ")"; NULL: nothing */
 };
 /* Takes the snapshots and writes the SQL. ERR_INVALID: a stream is gone since the gate saw it, in the gate's words. */

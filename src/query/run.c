@@ -149,6 +149,7 @@ enum err_code execute(struct execution *x, struct err *err)
     enum err_code rc = attempt_run(&a, err);
     if (rc == ERR_NOT_FOUND && !a.begun && !engine_broken(a.slot->engine)) {
         a.again = true;
+        x->bind.cold = true; /* a second damaged copy must not cost a third attempt */
         rc = attempt_run(&a, err);
     }
     pool_release(x->pool, x->running, a.slot);

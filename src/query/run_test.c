@@ -16,9 +16,10 @@
 #include "stage/lake.h"
 
 struct home {
-    char dir[64], wal[80], store[80], temp[80];
+    char dir[64], wal[80], store[80], temp[80], hot_dir[80];
     struct lake *lake;
     struct query_pool *pool;
+    bool hot;        /* has a hot tier */
     bool background; /* fold, compaction, gc, retention and scrub run all the time */
 };
 
@@ -41,6 +42,7 @@ static void home_open(struct home *h)
                                      .wal_dir = h->wal,
                                      .store = open_store(os_real(), h->store),
                                      .wal = {.segment_bytes = 1u << 20},
+                                     .hot = {.dir = h->hot ? h->hot_dir : NULL, .disk_percent_max = 100},
                                      .background = h->background,
                                      .fold_interval_us = MAINTENANCE_US,
                                      .compact_interval_us = MAINTENANCE_US,
@@ -66,6 +68,7 @@ static void home_new(struct home *h)
     (void)snprintf(h->wal, sizeof(h->wal), "%s/wal", h->dir);
     (void)snprintf(h->store, sizeof(h->store), "%s/store", h->dir);
     (void)snprintf(h->temp, sizeof(h->temp), "%s/temp", h->dir);
+    (void)snprintf(h->hot_dir, sizeof(h->hot_dir), "%s/hot", h->dir);
     home_open(h);
 }
 
@@ -1096,6 +1099,168 @@ static void test_damaged_file(void **state)
     }
 }
 
+/* ---- hot tier */
+
+#define HOT_FILES 6
+
+static const char *const hot_questions[] = {
+    "SELECT count(*) AS c, sum(n) AS s, min(p_timestamp) < now() AS t, count(DISTINCT s) AS d FROM app",
+    "SELECT n, s FROM app WHERE n > 290",
+    "SELECT s FROM app ORDER BY p_timestamp DESC LIMIT 3",
+    "SELECT a.n, count(*) AS c FROM app AS a JOIN app AS b ON a.s = b.s WHERE a.n < 3 GROUP BY a.n ORDER BY a.n",
+};
+
+/* The answers of all questions, one a line. */
+static void answers(struct home *h, struct buf *out)
+{
+    struct asked a = {0};
+    struct err err = {0};
+
+    out->len = 0;
+    for (size_t i = 0; i < ARRAY_LEN(hot_questions); i++) {
+        if (ask(h, hot_questions[i], "1h", "now", &a, &err) != ERR_OK)
+            fail_msg("%s: %s", hot_questions[i], err.msg);
+        assert_int_equal(a.note.len, 0);
+        buf_slice(out, buf_view(&a.out));
+        buf_byte(out, '\n');
+    }
+    asked_done(&a);
+}
+
+static void want_answers(struct home *h, struct buf *want)
+{
+    _cleanup_(buf_done) struct buf have = BUF_INIT;
+
+    answers(h, &have);
+    assert_string_equal(buf_cstr(&have), buf_cstr(want));
+}
+
+static double metric(const char *name)
+{
+    return metric_value(metric_get(METRIC_COUNTER, name, "", NULL));
+}
+
+static void set_hot_bytes(struct home *h, uint64_t bytes)
+{
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+    _cleanup_(schema_unrefp) struct schema *schema = NULL;
+    struct err err = {0};
+
+    assert_int_equal(lake_stream(h->lake, slice_lit("app"), &v, &schema, &err), ERR_OK);
+    struct stream_config config = *stream_version_config(v);
+    config.hot_tier_bytes = bytes;
+    assert_int_equal(lake_configure(h->lake, slice_lit("app"), &config, &err), ERR_OK);
+}
+
+static void hot_round(struct home *h)
+{
+    struct err err = {0};
+    bool behind = true;
+
+    if (lake_hot_round(h->lake, &behind, &err) != ERR_OK)
+        fail_msg("%s", err.msg);
+    assert_false(behind);
+}
+
+static size_t hot_files(struct home *h, uint64_t *bytes)
+{
+    struct hot_usage u;
+    hot_usage(lake_hot(h->lake), slice_lit("app/"), &u);
+    *bytes = u.bytes;
+    return u.files;
+}
+
+/* Runs a command for each file below a folder, as $f. */
+static void each_file(const char *dir, const char *command)
+{
+    _cleanup_(freep) char *cmd = mem_fmt("for f in $(find %s -name '*.parquet'); do %s || exit 1; done", dir, command);
+    assert_int_equal(system(cmd), 0);
+}
+
+/* Goal: cold, half-filled, warm and damaged, after a start too: the answers are the same, and the tier is what gives them. */
+static void test_hot_tier(void **state)
+{
+    /* in place, and so that neither size nor time tells */
+    static const char harm[] = "touch -r $f $f.time && dd if=/dev/zero of=$f bs=1 seek=4 count=1500 conv=notrunc "
+                               "2>/dev/null && touch -r $f.time $f && rm $f.time";
+    _cleanup_(buf_done) struct buf cold = BUF_INIT;
+    struct home h = {.hot = true};
+    uint64_t bytes = 0, half;
+    (void)state;
+
+    home_new(&h);
+    for (unsigned i = 0; i < HOT_FILES; i++) {
+        put_many(&h, "app", 300);
+        flush(&h);
+    }
+    put(&h, "app", "{\"n\":1000,\"s\":\"staged\"}");
+    hot_round(&h);
+    answers(&h, &cold);
+    assert_int_equal(hot_files(&h, &bytes), 0); /* nobody asked for it */
+    set_hot_bytes(&h, 1 << 20);
+    double misses = metric("sluice_hot_tier_misses_total"), hits = metric("sluice_hot_tier_hits_total");
+    want_answers(&h, &cold);
+    assert_true(metric("sluice_hot_tier_misses_total") > misses && metric("sluice_hot_tier_hits_total") == hits);
+    hot_round(&h);
+    assert_int_equal(hot_files(&h, &bytes), HOT_FILES);
+    misses = metric("sluice_hot_tier_misses_total");
+    want_answers(&h, &cold);
+    assert_true(metric("sluice_hot_tier_misses_total") == misses && metric("sluice_hot_tier_hits_total") > hits);
+
+    set_hot_bytes(&h, bytes / 2); /* half: the newest */
+    hot_round(&h);
+    assert_int_equal(hot_files(&h, &half), HOT_FILES / 2);
+    assert_true(half <= bytes / 2);
+    want_answers(&h, &cold);
+    hits = metric("sluice_hot_tier_hits_total");
+    misses = metric("sluice_hot_tier_misses_total");
+    want(&h, "SELECT n FROM app LIMIT 2", "[{\"n\":1000.0},{\"n\":299.0}]");
+    assert_true(metric("sluice_hot_tier_hits_total") == hits + 1 && metric("sluice_hot_tier_misses_total") == misses);
+
+    set_hot_bytes(&h, 1 << 20);
+    hot_round(&h);
+    home_close(&h); /* a start finds it */
+    home_open(&h);
+    assert_int_equal(hot_files(&h, &half), HOT_FILES);
+    double filled = metric("sluice_hot_tier_filled_bytes_total");
+    hot_round(&h);
+    want_answers(&h, &cold);
+    assert_true(metric("sluice_hot_tier_filled_bytes_total") == filled);
+    each_file(h.store, "mv $f $f.away"); /* it is the tier that answers */
+    want_answers(&h, &cold);
+    each_file(h.hot_dir, "true");
+    _cleanup_(freep) char *back = mem_fmt("for f in $(find %s -name '*.away'); do mv $f ${f%%.away}; done", h.store);
+    assert_int_equal(system(back), 0);
+
+    double damaged = metric("sluice_hot_tier_damaged_total");
+    each_file(h.hot_dir, harm);
+    want_answers(&h, &cold);
+    assert_true(metric("sluice_hot_tier_damaged_total") > damaged);
+    hot_round(&h);
+    each_file(h.hot_dir, "truncate -s 700 $f");
+    want_answers(&h, &cold);
+    hot_round(&h);
+    assert_int_equal(hot_files(&h, &half), HOT_FILES);
+    assert_true(half == bytes);
+    want_answers(&h, &cold);
+    each_file(h.hot_dir, "rm $f");
+    want_answers(&h, &cold);
+    hot_round(&h);
+    home_close(&h); /* damaged while nobody watched */
+    each_file(h.hot_dir, harm);
+    home_open(&h);
+    want_answers(&h, &cold);
+    hot_round(&h);
+    assert_int_equal(hot_files(&h, &half), HOT_FILES);
+    want_answers(&h, &cold);
+
+    assert_int_equal(lake_drop(h.lake, slice_lit("app"), NULL), ERR_OK);
+    hot_round(&h);
+    assert_int_equal(hot_files(&h, &bytes), 0);
+    each_file(h.hot_dir, "false");
+    home_done(&h);
+}
+
 /* Words of damage in a user's own error are the user's. */
 static void test_no_damage(void **state)
 {
@@ -1137,6 +1302,7 @@ int main(void)
         cmocka_unit_test(test_cancel_any_time),
         cmocka_unit_test(test_client_leaves_and_timeout),
         cmocka_unit_test(test_damaged_file),
+        cmocka_unit_test(test_hot_tier),
         cmocka_unit_test(test_no_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

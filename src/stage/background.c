@@ -213,3 +213,21 @@ void lake_maintenance_thread(void *arg)
             if (os_mono_us(lake->os) >= duties[i].next_us)
                 run_duty(lake, &duties[i]);
 }
+
+/* ---- hot tier */
+
+static enum err_code round_hot(struct lake *lake, struct catalog_work *w, struct err *err)
+{
+    (void)w;
+    return lake_hot_round(lake, &lake->hot_behind, err);
+}
+
+void lake_hot_thread(void *arg)
+{
+    struct lake *lake = arg;
+    struct duty duty = {"hot_tier", round_hot, lake->opt.hot_interval_us, 0};
+
+    lake->hot_behind = true; /* the first look at once */
+    while (nap(lake, lake->hot_behind ? 0 : duty.interval_us))
+        run_duty(lake, &duty);
+}

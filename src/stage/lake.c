@@ -78,6 +78,9 @@ static void metrics_register(struct lake *lake)
         metric_get(METRIC_COUNTER, "sluice_flush_bytes_total", "Parquet bytes written by flushes", NULL);
     lake->m_replayed =
         metric_get(METRIC_COUNTER, "sluice_wal_replayed_rows_total", "rows replayed from the WAL at the start", NULL);
+    lake->m_hot_missing = metric_get(METRIC_GAUGE, "sluice_hot_tier_missing_files",
+                                     "files that belong into the hot tier and were not there at the last look", NULL);
+    lake->m_hot_missing_bytes = metric_get(METRIC_GAUGE, "sluice_hot_tier_missing_bytes", "the same in bytes", NULL);
     lake->m_dropped =
         metric_get(METRIC_COUNTER, "sluice_dropped_rows_total", "rows of streams deleted while in flight", NULL);
 }
@@ -97,6 +100,8 @@ static void defaults(struct lake_options *o)
     o->retention_interval_us = o->retention_interval_us ? o->retention_interval_us : 3600000000;
     o->gc_interval_us = o->gc_interval_us ? o->gc_interval_us : 600000000;
     o->compact_interval_us = o->compact_interval_us ? o->compact_interval_us : 60000000;
+    o->hot_files = o->hot_files ? o->hot_files : 4;
+    o->hot_interval_us = o->hot_interval_us ? o->hot_interval_us : 2000000;
     o->scrub_interval_us = o->scrub_interval_us ? o->scrub_interval_us : 3600000000;
 }
 
@@ -184,6 +189,18 @@ static void on_damage(void *arg, slice stream, enum catalog_damage kind, const c
     }
 }
 
+/* A folder of its own for each store: what lies there under a key is that store's. */
+static enum err_code open_hot(struct lake *lake, struct err *err)
+{
+    struct hot_options opt = lake->opt.hot;
+
+    if (!opt.dir)
+        return ERR_OK;
+    _cleanup_(freep) char *dir = mem_fmt("%s/%s", opt.dir, catalog_cluster(lake->cat));
+    opt.dir = dir;
+    return hot_open(lake->os, lake->store, &opt, &lake->hot, err);
+}
+
 static enum err_code open_rooms(struct lake *lake, struct err *err)
 {
     _cleanup_(freep) char *temp = mem_fmt("%s/tmp", lake->opt.data_dir);
@@ -203,6 +220,7 @@ static enum err_code open_rooms(struct lake *lake, struct err *err)
     TRY(wal_open(lake->os, lake->opt.wal_dir, &lake->opt.wal, &lake->wal, err));
     TRY(os_mkdirs(lake->os, temp, err));
     TRY(catalog_open(lake->os, lake->store, &copt, &lake->cat, err));
+    TRY(open_hot(lake, err));
     lake->store->ops->engine_path(lake->store, (slice){0}, &files);
     const char *const read_dirs[] = {lake->store->remote ? NULL : buf_cstr(&files), NULL};
     TRY(segment_writer_open(temp, read_dirs, &lake->writer, err));
@@ -234,6 +252,8 @@ enum err_code lake_open(struct os *os, const struct lake_options *opt, struct la
         lake->threads[0] = os->ops->thread_new(os, "flush", lake_flush_thread, lake);
         lake->threads[1] = os->ops->thread_new(os, "maintenance", lake_maintenance_thread, lake);
         lake->threads[2] = os->ops->thread_new(os, "events", lake_event_thread, lake);
+        if (lake->hot)
+            lake->threads[3] = os->ops->thread_new(os, "hot tier", lake_hot_thread, lake);
     }
     *out = lake;
     return ERR_OK;
@@ -243,6 +263,7 @@ enum err_code lake_open(struct os *os, const struct lake_options *opt, struct la
 
 static void stop_threads(struct lake *lake)
 {
+    hot_stop(lake->hot);
     os_lock(lake->os, lake->mu);
     lake->stopping = true;
     lake->os->ops->cond_broadcast(lake->os, lake->idle);
@@ -301,6 +322,7 @@ void lake_close(struct lake *lake)
     wal_close(lake->wal);
     lake_give_up_waiting(lake);
     segment_writer_close(lake->writer);
+    hot_close(lake->hot);
     free_tables(lake);
     catalog_close(lake->cat);
     if (lake->store)
@@ -326,6 +348,10 @@ struct store *lake_store(struct lake *lake)
 struct wal *lake_wal(struct lake *lake)
 {
     return lake->wal;
+}
+struct hot *lake_hot(struct lake *lake)
+{
+    return lake->hot;
 }
 const struct lake_options *lake_opts(const struct lake *lake)
 {

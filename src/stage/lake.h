@@ -14,6 +14,7 @@
 #include "decode/json.h"
 #include "engine/engine.h"
 #include "os/os.h"
+#include "store/hot.h"
 #include "store/store.h"
 #include "wal/wal.h"
 
@@ -31,6 +32,9 @@ struct lake_options {
     uint64_t flush_bytes;      /* seal at this much stage; 32 MiB */
     int64_t flush_age_us;      /* or at this age when busy; 10 s */
     int64_t flush_idle_us;     /* or at this age where files would be small; 60 s */
+    struct hot_options hot;    /* dir NULL: no hot tier; else it lies in a folder below, of the store's own name */
+    unsigned hot_files;        /* fetched into it at one time; 4 */
+    int64_t hot_interval_us;   /* how often it is looked at; 2 s */
     int64_t retention_interval_us, gc_interval_us, fold_interval_us, compact_interval_us, scrub_interval_us;
     /* May be NULL. Called once the data directory is known to be ours, before the recovery, which may take minutes. */
     enum err_code (*on_locked)(void *arg, struct err *err);
@@ -43,6 +47,7 @@ void lake_close(struct lake *lake); /* clean stop: flush, commit, SEAL */
 struct catalog *lake_catalog(struct lake *lake);
 struct store *lake_store(struct lake *lake);
 struct wal *lake_wal(struct lake *lake);
+struct hot *lake_hot(struct lake *lake); /* NULL: none */
 const struct lake_options *lake_opts(const struct lake *lake);
 
 /* ---- ingest */
@@ -122,6 +127,9 @@ bool lake_tail_dead(struct lake_tail *t);              /* the stream was deleted
 /* ---- operation */
 MUST_CHECK enum err_code lake_flush(struct lake *lake,
                                     struct err *err); /* everything acknowledged so far is in the catalog on return */
+/* One look at the hot tier, which there must be: evicts, fetches for a few seconds. *behind: there is more to fetch. Background threads
+ * do it by themselves. */
+MUST_CHECK enum err_code lake_hot_round(struct lake *lake, bool *behind, struct err *err);
 /* One line for the internal stream pmeta and a counter: kind is "loss", "rejected", "quarantine", "conflict", "inexact", ... */
 void lake_event(struct lake *lake, const char *kind, slice stream, uint64_t rows, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));

@@ -95,6 +95,8 @@ struct lake {
     struct catalog *cat;
     struct wal *wal;
     struct segment_writer *writer;
+    struct hot *hot;      /* or NULL */
+    bool hot_behind;      /* hot thread: the last look at it did not get to its end */
     struct os_file *lock; /* flock on the data directory */
     char node_id[27];
 
@@ -130,10 +132,10 @@ struct lake {
 
     struct os_mutex *event_mu;
     struct map event_rows; /* by line */
-    struct os_thread *threads[3];
+    struct os_thread *threads[4];
 
     struct metric *m_rows, *m_requests, *m_stage_rows, *m_stage_bytes, *m_flushes, *m_flush_seconds, *m_flush_errors,
-        *m_files, *m_file_bytes, *m_replayed, *m_dropped;
+        *m_files, *m_file_bytes, *m_replayed, *m_dropped, *m_hot_missing, *m_hot_missing_bytes;
 };
 
 /* stream.c */
@@ -230,3 +232,4 @@ void lake_flush_thread(void *arg);
 void lake_maintenance_thread(void *arg);
 void lake_event_thread(void *arg);
 void lake_events_write(struct lake *lake);
+void lake_hot_thread(void *arg);
