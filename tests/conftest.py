@@ -2,10 +2,12 @@
 
   server          one for a module's tests, with default settings
   start_server    makes private ones: options, environment, kill -9, restart
-SLUICE_BIN is the program; SLUICE_SOAK=1 asks for the long forms. What a server logged is printed when its test fails.
+SLUICE_BIN is the program; SLUICE_SOAK=1 asks for the long forms. SLUICE_TEST_S3=moto or minio puts the files of all servers into a bucket,
+SLUICE_TEST_S3_FAULTS=1 with a proxy in between that breaks a tenth of the requests. What a server logged is printed when its test fails.
 """
 import base64
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -27,6 +29,9 @@ SHARED = ROOT.parent / "shared"  # beside the clone: golden exchanges, data gene
 SOAK = bool(os.environ.get("SLUICE_SOAK"))
 START_S = 120  # a server that does not answer by then hangs
 HTTP_S = 120
+S3 = os.environ.get("SLUICE_TEST_S3")
+S3_FAULTS = bool(os.environ.get("SLUICE_TEST_S3_FAULTS"))
+s3_env = {}  # of every server, while S3 is asked for
 IDLE_S = 2  # the server closes connections that were idle for 5 s
 
 
@@ -206,14 +211,21 @@ class Server:
         self.api = Api(self)
         self.log_shown = 0
 
+    @property
+    def s3_store(self):
+        """Of one data directory, whoever serves it."""
+        return "s3://logs/" + hashlib.sha256(str(self.data).encode()).hexdigest()[:16]
+
     # ---- the process
 
-    def spawn(self):
+    def spawn(self, port=None):
         """Starts it without waiting: a free port each time, as the last one may be in TIME_WAIT."""
         with contextlib.closing(socket.socket()) as s:
             s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
+            self.port = port or s.getsockname()[1]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "P_"))}
+        if s3_env and "--store" not in self.args:
+            environment.update({**s3_env, "SLUICE_STORE": self.s3_store})
         environment.update(self.env)
         command = [binary(), "serve", "--data", str(self.data), "--addr", "127.0.0.1:%d" % self.port, *self.args]
         with open(self.log_path, "ab") as log:
@@ -307,6 +319,28 @@ def _made(module):
         for server in made:
             module._servers.remove(server)
             server.done()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "local_store: looks into the folder of a local store")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if S3 and item.get_closest_marker("local_store"):
+            item.add_marker(pytest.mark.skip(reason="looks into the folder of a local store"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def files_on_s3():
+    if not S3:
+        yield
+        return
+    import s3
+    with s3.store_of_all(S3, S3_FAULTS) as env:
+        s3_env.update(env)
+        yield
+        s3_env.clear()
 
 
 @pytest.fixture

@@ -449,6 +449,7 @@ def kinds_of(folder):
 
 
 @pytest.mark.parametrize("kind", ["data", "manifest", "head", "slot", "wal"])
+@pytest.mark.local_store
 def test_flipped_byte(start_server, disk, tmp_path, kind):
     """Never a wrong answer without an error: what is not right is refused with a reason, or (the cut end of a WAL) reported."""
     folder, right = disk
@@ -501,6 +502,7 @@ def test_flipped_byte(start_server, disk, tmp_path, kind):
 TOTALS = "SELECT count(*) AS n, sum(a) AS a, count(DISTINCT t) AS d, min(t) AS low, max(t) AS high FROM rows"
 
 
+@pytest.mark.local_store
 def test_flipped_byte_of_one_file(start_server):
     """Wherever it is, in numbers and texts that would still decode too: the first query names the file, those after it say what they leave out."""
     server = start_server(env=QUIET)
@@ -533,6 +535,7 @@ def test_two_servers_do_not_share_a_port(start_server, tmp_path):
     assert first.process.returncode and first.start().api.count("s") == 1
 
 
+@pytest.mark.local_store
 def test_compaction_goes_round_damage(start_server):
     """A damaged file is not merged into one whose checksum is right, costs its neighbours and other streams nothing, and is told once."""
     server = start_server(env=QUIET)
@@ -561,6 +564,7 @@ def test_compaction_goes_round_damage(start_server):
     assert api.count("rows") == 7000
 
 
+@pytest.mark.local_store
 def test_damaged_file_is_named_and_others_are_answered(start_server, disk, tmp_path):
     folder, _ = disk
     data = tmp_path / "data"
@@ -580,6 +584,7 @@ def test_damaged_file_is_named_and_others_are_answered(start_server, disk, tmp_p
                     api.sql("SELECT count(*) AS n FROM pmeta WHERE kind = 'quarantine'")[0]["n"] > 0), "no row in pmeta"
 
 
+@pytest.mark.local_store
 def test_foreign_objects_in_the_store(start_server):
     server = start_server()
     api = server.api

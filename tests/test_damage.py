@@ -6,6 +6,8 @@ import random
 
 import pytest
 
+pytestmark = pytest.mark.local_store
+
 FAST = {"SLUICE_FOLD_INTERVAL": "200ms", "SLUICE_FLUSH_AGE": "100ms", "SLUICE_FLUSH_IDLE": "100ms", "SLUICE_COMPACT_INTERVAL": "1h"}
 
 

@@ -1,57 +1,16 @@
 """Object stores: `sluice store check` against a directory and against S3 servers, one that is good, and a proxy that loses, delays,
 breaks and falsifies what goes through it."""
-import collections
-import contextlib
-import http.client
 import http.server
 import json
 import os
 import random
-import socket
 import subprocess
-import sys
 import threading
-import time
 
 import pytest
 
 import conftest
-
-KEYS = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret"}
-
-
-class Moto:
-    """The S3 server of moto, in memory."""
-
-    def __init__(self):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.url = "http://127.0.0.1:%d" % self.port
-        self.process = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.wait()
-
-    def wait(self):
-        end = time.monotonic() + conftest.START_S
-        while time.monotonic() < end:
-            assert self.process.poll() is None, "moto ended"
-            with contextlib.suppress(OSError):
-                self.request("GET", "/")
-                return
-            time.sleep(0.1)
-        pytest.fail("moto does not answer")
-
-    def request(self, method, path):
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=conftest.HTTP_S)
-        c.request(method, path)
-        answer = c.getresponse()
-        body = answer.read()
-        c.close()
-        return answer.status, body
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(conftest.HTTP_S)
+from s3 import KEYS, Moto, Proxy, proxy
 
 
 @pytest.fixture(scope="module")
@@ -76,97 +35,6 @@ def check(endpoint, store="s3://logs/some/prefix", env=None, more=()):
 
 def bad_steps(report):
     return {s["what"]: s["problem"] for s in report["steps"] if not s["good"]}
-
-
-# ---- a proxy with faults
-
-class Proxy(http.server.ThreadingHTTPServer):
-    """Between Sluice and an S3 server. `fault(method, path, headers, number)` names what is done to a request, or None.
-
-    Writes go through one at a time: moto looks and then writes, so that of 16 creates at once two may win, which `store check` finds."""
-
-    daemon_threads = True
-
-    def __init__(self, to, fault):
-        self.to, self.fault, self.done, self.number, self.lock = to, fault, collections.Counter(), 0, threading.Lock()
-        self.writing = threading.Lock()
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = "http://127.0.0.1:%d" % self.server_address[1]
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def handle_error(self, request, client_address):
-        pass  # broken connections are what it is for
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
-    def answer(self, status, headers, body, cut=None):
-        self.send_response_only(status)
-        for name, value in headers:
-            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
-                self.send_header(name, value)
-        size = dict((n.lower(), v) for n, v in headers).get("content-length", "0") if self.command == "HEAD" else str(len(body))
-        self.send_header("Content-Length", size)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body if cut is None else body[:cut])
-
-    def forward(self, body, drop=()):
-        c = http.client.HTTPConnection("127.0.0.1", self.server.to, timeout=conftest.HTTP_S)
-        headers = {k: v for k, v in self.headers.items() if k.lower() not in drop}
-        with self.server.writing if self.command in ("PUT", "POST") else contextlib.nullcontext():
-            c.request(self.command, self.path, body, headers)
-            r = c.getresponse()
-            data = r.read()
-        c.close()
-        return r.status, r.getheaders(), data
-
-    def handle_any(self):
-        server = self.server
-        with server.lock:
-            server.number += 1
-            fault = server.fault(self.command, self.path, self.headers, server.number)
-            server.done[fault] += 1
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if fault in ("reset", "refuse"):  # before it did anything
-            self.close_connection = True
-            return
-        if fault and fault.isdigit():
-            code = {"409": "ConditionalRequestConflict", "503": "SlowDown", "429": "TooManyRequests", "500": "InternalError"}[fault]
-            extra = [("Retry-After", "0")] if fault == "503" else []
-            self.answer(int(fault), extra, b"<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>so</Message></Error>" % code.encode())
-            return
-        status, headers, data = self.forward(body, ("if-none-match",) if fault == "overwrite" else ())
-        if fault == "lose":  # done, and nobody is told
-            self.close_connection = True
-            return
-        if fault == "stall":
-            time.sleep(0.3)
-        if fault == "truncate" and data:
-            self.answer(status, headers, data, cut=len(data) // 2)
-            self.close_connection = True
-            return
-        if fault == "falsify" and data and status in (200, 206):
-            data = bytes([data[0] ^ 1]) + data[1:]
-        if fault == "skew":
-            headers = [("Date", "Fri, 01 Jan 2027 00:00:00 GMT") if n.lower() == "date" else (n, v) for n, v in headers]
-        self.answer(status, headers, data)
-
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
-
-
-@contextlib.contextmanager
-def proxy(to, fault):
-    p = Proxy(to, fault)
-    try:
-        yield p
-    finally:
-        p.shutdown()
-        p.server_close()
 
 
 # ---- tests
