@@ -184,12 +184,15 @@ static void signals_start(struct signals *s)
 
 #define MALLOC_KEEP_BYTES (256 << 20) /* free at the top of one arena before it shrinks by itself */
 #define MALLOC_MAP_BYTES (32 << 20)   /* larger blocks are mappings of their own: the most that an arena takes */
+#define MALLOC_ARENAS_MIN 2
+#define MALLOC_ARENAS_MAX 16
 #define MALLOC_TRIM_S 30
 
 static void memory_start(void)
 {
     (void)mallopt(M_TRIM_THRESHOLD, MALLOC_KEEP_BYTES);
     (void)mallopt(M_MMAP_THRESHOLD, MALLOC_MAP_BYTES);
+    (void)mallopt(M_ARENA_MAX, (int)MAX(MALLOC_ARENAS_MIN, MIN(sysconf(_SC_NPROCESSORS_ONLN), MALLOC_ARENAS_MAX)));
 }
 
 static int signals_wait(struct signals *s)

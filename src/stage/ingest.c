@@ -22,6 +22,67 @@ void lake_decoder_give(struct lake *lake, struct decoder *d)
     os_unlock(lake->os, lake->mu);
 }
 
+/* ---- room */
+
+/* Room for `bytes` more is taken before they are decoded: many requests that only looked would pass the mark together. A request of half
+ * the room and more counts as half: once what is staged is below the flush's mark, nothing but other requests keeps it out. */
+static bool room_try(struct lake *lake, uint64_t bytes)
+{
+    uint64_t room = atomic_load(&lake->room_bytes), coming = atomic_load(&lake->coming_bytes);
+
+    do {
+        if (atomic_load(&lake->stage_bytes) + coming + MIN(bytes, room / 2) > room)
+            return false;
+    } while (!atomic_compare_exchange_weak(&lake->coming_bytes, &coming, coming + bytes));
+    return true;
+}
+
+static void room_give(struct lake *lake, uint64_t bytes)
+{
+    if (!bytes)
+        return;
+    atomic_fetch_sub(&lake->coming_bytes, bytes);
+    if (!atomic_load(&lake->room_waiters))
+        return;
+    os_lock(lake->os, lake->mu);
+    lake->os->ops->cond_broadcast(lake->os, lake->idle);
+    os_unlock(lake->os, lake->mu);
+}
+
+/* Clients that send faster than files are written are slowed down, long before they are refused: memory follows the mark, not their
+ * rate. Returns what room_give() is to get back once the rows are staged, or will not be. */
+static uint64_t room_take(struct lake *lake, uint64_t bytes, int64_t wait_us_max)
+{
+    int64_t until, left;
+    bool taken;
+
+    if (wait_us_max == 0)
+        return 0;
+    if (room_try(lake, bytes))
+        return bytes;
+    until = os_mono_us(lake->os) + wait_us_max;
+    os_lock(lake->os, lake->mu);
+    atomic_fetch_add(&lake->room_waiters, 1);
+    while (!(taken = room_try(lake, bytes)) && !lake->stopping && !lake->flush_failing &&
+           (left = until - os_mono_us(lake->os)) > 0)
+        (void)lake->os->ops->cond_wait(lake->os, lake->idle, lake->mu, left);
+    atomic_fetch_sub(&lake->room_waiters, 1);
+    os_unlock(lake->os, lake->mu);
+    if (!taken)
+        atomic_fetch_add(&lake->coming_bytes, bytes);
+    return bytes;
+}
+
+/* The rows are decoded: what they take is known. */
+static void room_correct(struct lake *lake, uint64_t *coming, uint64_t bytes)
+{
+    if (!*coming)
+        return;
+    atomic_fetch_add(&lake->coming_bytes, bytes);
+    room_give(lake, *coming);
+    *coming = bytes;
+}
+
 /* ---- acknowledgement */
 
 static struct segment_use *segment_use(struct lake *lake, uint64_t segment)
@@ -109,6 +170,7 @@ static void on_durable(void *arg, enum err_code rc, const struct err *err)
     } else {
         batch_unref(move_ptr(p->batch));
     }
+    room_give(lake, p->coming);
     pending_finish(s, p); /* may free p */
     segment_leave(lake, segment);
     if (done)
@@ -117,22 +179,6 @@ static void on_durable(void *arg, enum err_code rc, const struct err *err)
 }
 
 /* ---- the way in */
-
-/* Clients that send faster than files are written are slowed down, long before they are refused: memory follows the mark, not their rate. */
-static void wait_room(struct lake *lake, int64_t wait_us_max)
-{
-    int64_t until, left;
-
-    if (wait_us_max == 0 || atomic_load(&lake->stage_bytes) <= atomic_load(&lake->room_bytes))
-        return;
-    until = os_mono_us(lake->os) + wait_us_max;
-    os_lock(lake->os, lake->mu);
-    while (!lake->stopping && !lake->flush_failing &&
-           atomic_load(&lake->stage_bytes) > atomic_load(&lake->room_bytes) &&
-           (left = until - os_mono_us(lake->os)) > 0)
-        (void)lake->os->ops->cond_wait(lake->os, lake->idle, lake->mu, left);
-    os_unlock(lake->os, lake->mu);
-}
 
 static enum err_code check_room(struct lake *lake, struct err *err)
 {
@@ -308,8 +354,8 @@ static void pending_free(struct pending *p)
 DEFINE_CLEANUP(struct pending *, pending_free)
 
 static enum err_code ingest_decoded(struct stage_stream *s, const struct lake_ingest *req, struct record *r,
-                                    struct decoded *d, const struct decode_options *opt, lake_done_fn done, void *arg,
-                                    struct err *err)
+                                    struct decoded *d, const struct decode_options *opt, uint64_t *coming,
+                                    lake_done_fn done, void *arg, struct err *err)
 {
     struct lake *lake = s->lake;
     _cleanup_(pending_freep) struct pending *p = NULL;
@@ -325,13 +371,16 @@ static enum err_code ingest_decoded(struct stage_stream *s, const struct lake_in
         done(arg, ERR_OK, &p->result, NULL);
         return ERR_OK;
     }
+    room_correct(lake, coming, p->batch->bytes);
+    p->coming = *coming;
     TRY(append(lake, p, req->body, err));
-    p = NULL; /* the WAL's callback owns it now */
+    p = NULL; /* the WAL's callback owns it now, and the room that it has */
+    *coming = 0;
     return ERR_OK;
 }
 
-enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake_done_fn done, void *arg,
-                          struct err *err)
+static enum err_code ingest_body(struct lake *lake, const struct lake_ingest *req, uint64_t *coming, lake_done_fn done,
+                                 void *arg, struct err *err)
 {
     _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
     _cleanup_(schema_unrefp) struct schema *hint = NULL;
@@ -346,8 +395,6 @@ enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake
                        .body = req->body};
     const struct decode_options opt = decode_options_of(lake, &r, false);
 
-    wait_room(lake, req->wait_us_max);
-    TRY(check_room(lake, err));
     TRY(find_target(lake, req, &s, err));
     r.sid = s->sid;
     hint = stage_schema(s);
@@ -356,7 +403,7 @@ enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake
     bool malformed = rc == ERR_INVALID && decoder_malformed(decoder);
     if (rc == ERR_OK) {
         os_lock(lake->os, s->ingest_mu);
-        rc = ingest_decoded(s, req, &r, d, &opt, done, arg, err);
+        rc = ingest_decoded(s, req, &r, d, &opt, coming, done, arg, err);
         os_unlock(lake->os, s->ingest_mu);
     }
     lake_decoder_give(lake, decoder);
@@ -365,6 +412,18 @@ enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake
     metric_add(lake->m_requests, 1);
     if (rc == ERR_INVALID || (rc == ERR_LIMIT && !(err && err->os_errno))) /* with an errno: a full disk, tried again */
         lake_event(lake, "rejected", req->stream, 1, "%s", err ? err->msg : "");
+    return rc;
+}
+
+enum err_code lake_ingest(struct lake *lake, const struct lake_ingest *req, lake_done_fn done, void *arg,
+                          struct err *err)
+{
+    uint64_t coming = room_take(lake, req->body.len, req->wait_us_max);
+    enum err_code rc = check_room(lake, err);
+
+    if (rc == ERR_OK)
+        rc = ingest_body(lake, req, &coming, done, arg, err);
+    room_give(lake, coming);
     return rc;
 }
 

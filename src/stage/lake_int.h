@@ -108,7 +108,9 @@ struct lake {
     size_t segments_count, segments_cap;
     int64_t open_since_us; /* monotonic: first row of what is not flushed; 0: none */
     uint64_t open_bytes, open_keys;
-    _Atomic uint64_t room_bytes; /* staged beyond it, large requests wait: about twice what a flush takes */
+    _Atomic uint64_t room_bytes;   /* large requests wait for room below it: about twice what a flush takes */
+    _Atomic uint64_t coming_bytes; /* of large requests between admission and stage */
+    _Atomic uint32_t room_waiters;
     struct object_waiter *object_waiters;
     bool flush_asked, stopping;
     bool flush_failing;        /* the last flush did: nobody waits for room */
@@ -187,6 +189,7 @@ struct pending { /* a request between its WAL append and its acknowledgement */
     struct buf head;
     struct wal_pos pos;
     uint64_t row_id, raw_bytes;
+    uint64_t coming; /* its part of lake.coming_bytes */
     struct lake_ingested result;
     enum lake_ack ack;
     lake_done_fn done;

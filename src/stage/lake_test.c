@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/metrics.h"
 #include "os/fault.h"
 #include "stage/lake_int.h"
 
@@ -294,6 +295,72 @@ static void test_wait_for_room(void **state)
     must_flush(late.lake);
     check_rows(late.lake, "app", 0, 3);
     lake_close(late.lake);
+    home_done(&h);
+}
+
+#define CROWD 8
+#define CROWD_REQUESTS 6
+#define CROWD_ROWS 80 /* more than a request whose rows are copied into a shared block */
+
+struct crowd {
+    struct lake *lake;
+    char body[CROWD_ROWS * 820];
+    _Atomic unsigned left;
+};
+
+static void *put_crowd(void *arg)
+{
+    struct crowd *c = arg;
+    const struct lake_ingest req = {.stream = slice_lit("app"),
+                                    .create = true,
+                                    .body = slice_str(c->body),
+                                    .newline_delimited = true,
+                                    .wait_us_max = 60000000};
+    struct err err = {0};
+
+    for (unsigned i = 0; i < CROWD_REQUESTS; i++)
+        if (lake_ingest_wait(c->lake, &req, NULL, &err) != ERR_OK)
+            abort();
+    atomic_fetch_sub(&c->left, 1);
+    return NULL;
+}
+
+/* Requests that come together do not pass the mark together: each has its room before it is decoded. */
+static void test_crowd_keeps_the_mark(void **state)
+{
+    struct home h;
+    struct lake_options opt = {.flush_bytes = 128 << 10}; /* the mark is twice that */
+    struct crowd *crowd = calloc(1, sizeof(*crowd));
+    const struct metric *staged = metric_get(METRIC_GAUGE, "sluice_stage_bytes", "", NULL);
+    pthread_t threads[CROWD];
+    struct err err = {0};
+    double most = 0;
+    (void)state;
+
+    assert_non_null(crowd);
+    home_new(&h);
+    opt.data_dir = h.dir;
+    opt.wal_dir = h.wal;
+    opt.store = open_store(os_real(), h.store);
+    assert_int_equal(lake_open(os_real(), &opt, &crowd->lake, &err), ERR_OK);
+    for (unsigned i = 0; i < CROWD_ROWS; i++)
+        (void)snprintf(crowd->body + strlen(crowd->body), 820, "{\"a\":\"%0800u\"}\n", i);
+    atomic_init(&crowd->left, CROWD);
+    for (unsigned i = 0; i < CROWD; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, put_crowd, crowd), 0);
+    while (atomic_load(&crowd->left)) {
+        (void)usleep(5000);
+        most = MAX(most, metric_value(staged));
+        must_flush(crowd->lake);
+    }
+    for (unsigned i = 0; i < CROWD; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    must_flush(crowd->lake);
+    check_rows(crowd->lake, "app", 0, UINT64_C(1) * CROWD * CROWD_REQUESTS * CROWD_ROWS);
+    if (most > 320 << 10) /* decoded, they are somewhat larger than their bodies; all eight are 512 KiB */
+        fail_msg("%.0f bytes were staged", most);
+    lake_close(crowd->lake);
+    free(crowd);
     home_done(&h);
 }
 
@@ -916,6 +983,7 @@ int main(void)
         cmocka_unit_test(test_custom_partition_and_object_ack),
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_wait_for_room),
+        cmocka_unit_test(test_crowd_keeps_the_mark),
         cmocka_unit_test(test_tail_horizon),
         cmocka_unit_test(test_tail_horizon_after_restart),
         cmocka_unit_test(test_partition_set_after_acceptance),

@@ -285,7 +285,10 @@ void stage_publish(struct stage_stream *s, uint64_t segment, struct batch *batch
         lake->open_since_us = os_mono_us(lake->os);
     lake->open_bytes += grown;
     lake->open_keys += before == 0;
-    bool ask = lake->open_bytes > lake_flush_bytes(lake) || lake->open_keys > SEGMENT_KEYS_MAX;
+    uint64_t most = lake_flush_bytes(lake);
+    if (most > lake->opt.flush_bytes && 2 * most > atomic_load(&lake->room_bytes))
+        atomic_store(&lake->room_bytes, 2 * most);
+    bool ask = lake->open_bytes > most || lake->open_keys > SEGMENT_KEYS_MAX;
     if (ask && !lake->flush_asked) {
         lake->flush_asked = true;
         lake->os->ops->cond_broadcast(lake->os, lake->idle);
