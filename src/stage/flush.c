@@ -16,7 +16,8 @@
 #define ROUND_FILES_MAX SEGMENT_KEYS_MAX /* of one DATA */
 #define STREAM_FILES_MAX 256             /* of one stream in one round, before its custom partition is ignored */
 #define MANY_KEYS 1000                   /* streams of one flush, before it waits for more rows than usual */
-#define PATH_VALUE_MAX 100               /* bytes of a partition's name or value in a path, escaped */
+#define RESTAGE_TRIES_MAX 5
+#define PATH_VALUE_MAX 100 /* bytes of a partition's name or value in a path, escaped */
 
 /* ---- rows of one stream -> the files they belong to */
 
@@ -339,12 +340,15 @@ static enum err_code give_ids(struct stage_stream *stream, struct schema **schem
     return ERR_OK;
 }
 
-static enum err_code write_stream(struct round *r, struct stage_stream *stream, size_t files_max, struct err *err)
+/* *conflict: a name has another type in the catalog, so these columns cannot be written. */
+static enum err_code write_once(struct round *r, struct stage_stream *stream, size_t files_max, bool *conflict,
+                                struct err *err)
 {
-    _cleanup_(sheets_done) struct sheets sheets;
+    _cleanup_(sheets_done) struct sheets sheets = {0};
     _cleanup_(schema_unrefp) struct schema *schema = NULL;
     uint64_t raw_left, rows_left;
 
+    *conflict = false;
     if (!sheets_take(stream, r->upto, files_max, &sheets, &schema))
         return ERR_OK;
     enum err_code rc = give_ids(stream, &schema, err);
@@ -357,6 +361,10 @@ static enum err_code write_stream(struct round *r, struct stage_stream *stream, 
         return ERR_OK;
     }
     TRY(rc);
+    for (uint32_t i = 0; i < schema_count(schema); i++)
+        *conflict |= schema_field(schema, i)->id == 0;
+    if (*conflict)
+        return ERR_OK;
     raw_left = sheets.raw_bytes;
     rows_left = sheets.rows;
     for (size_t i = 0; i < sheets.count; i++) {
@@ -370,6 +378,20 @@ static enum err_code write_stream(struct round *r, struct stage_stream *stream, 
         rows_left -= sheet->rows;
     }
     return ERR_OK;
+}
+
+static enum err_code write_stream(struct round *r, struct stage_stream *stream, size_t files_max, struct err *err)
+{
+    bool conflict;
+
+    for (int tries = 0; tries < RESTAGE_TRIES_MAX; tries++) {
+        TRY(write_once(r, stream, files_max, &conflict, err));
+        if (!conflict)
+            return ERR_OK;
+        TRY(stage_restage(stream, err));
+    }
+    return err_set(err, ERR_UNAVAILABLE, "other nodes give the columns of stream %s types faster than this one",
+                   stream->name);
 }
 
 /* ---- the round */
@@ -663,8 +685,7 @@ enum err_code flush_segments(struct lake *lake, uint64_t upto, struct err *err)
     return ERR_OK;
 }
 
-/* L2: waits until every record of segments <= upto is answered. */
-static void wait_answered(struct lake *lake, uint64_t upto)
+void lake_wait_answered(struct lake *lake, uint64_t upto)
 {
     os_lock(lake->os, lake->mu);
     lake->answer_waiters++;
@@ -697,7 +718,7 @@ enum err_code lake_flush(struct lake *lake, struct err *err)
         sealed = stat.segment ? stat.segment - 1 : 0;
     }
     if (!MUTANT(24))
-        wait_answered(lake, sealed);
+        lake_wait_answered(lake, sealed);
     enum err_code rc = flush_segments(lake, sealed, err);
     if (rc == ERR_OK && lake->park_returns) {
         lake->park_returns = false;

@@ -397,15 +397,24 @@ static enum err_code ingest_body(struct lake *lake, const struct lake_ingest *re
 
     TRY(find_target(lake, req, &s, err));
     r.sid = s->sid;
-    hint = stage_schema(s);
     struct decoder *decoder = lake_decoder_take(lake);
-    enum err_code rc = decode_json(decoder, req->body, &opt, hint, &d, err);
-    bool malformed = rc == ERR_INVALID && decoder_malformed(decoder);
-    if (rc == ERR_OK) {
+    enum err_code rc = ERR_OK;
+    for (bool again = true; again && rc == ERR_OK;) { /* once, but where restage.c comes between */
+        uint64_t restaged = atomic_load(&s->restaged);
+        schema_unref(hint);
+        hint = stage_schema(s);
+        rc = decode_json(decoder, req->body, &opt, hint, &d, err);
+        if (rc != ERR_OK)
+            break;
         os_lock(lake->os, s->ingest_mu);
-        rc = ingest_decoded(s, req, &r, d, &opt, coming, done, arg, err);
+        again = atomic_load(&s->restaged) != restaged;
+        if (again)
+            decoded_free(d);
+        else
+            rc = ingest_decoded(s, req, &r, d, &opt, coming, done, arg, err);
         os_unlock(lake->os, s->ingest_mu);
     }
+    bool malformed = rc == ERR_INVALID && decoder_malformed(decoder);
     lake_decoder_give(lake, decoder);
     if (rc == ERR_INVALID) /* the beginnings that clients look for (contract 1.1, 2.1) */
         (void)err_wrap(err, malformed ? "Json deserialize error" : "Invalid Request");
@@ -551,6 +560,7 @@ enum err_code lake_replay_record(void *arg, struct wal_pos pos, slice body, stru
     struct parked from;
     slice rest, one;
 
+    lake->replay_at = pos;
     TRY(replay_make_room(lake, pos, err));
     if (pos.segment <= lake->committed) /* that flush found that a copy of this disk has it (catalog.h, CLONED DISKS) */
         return ERR_OK;

@@ -141,6 +141,7 @@ static enum err_code recover(struct lake *lake, struct err *err)
     int64_t start = os_mono_us(lake->os);
     TRY(park_open(lake, err));
     TRY(wal_start(lake->wal, MUTANT(21) ? 0 : lake->committed, lake_replay_record, lake, &cut, err));
+    lake->replay_at = (struct wal_pos){0};
     if (id.cloned)
         TRY(recover_clone(lake, err));
     lake->flush_asked = lake->park.count > 0; /* until then they are nowhere but in the WAL */

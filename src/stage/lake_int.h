@@ -45,7 +45,7 @@ struct stage_stream { /* one incarnation */
     char *name;
     struct os_mutex *ingest_mu; /* orders resolve and WAL append of this stream */
     struct os_mutex *mu;
-    struct schema *schema;       /* under mu; grows */
+    struct schema *schema;       /* under mu; grows, but for restage.c */
     struct stream_config config; /* under mu: the pieces ingest needs */
     struct arena config_arena;
     struct stage_group *groups; /* under mu; ascending by segment */
@@ -56,6 +56,7 @@ struct stage_stream { /* one incarnation */
     struct tail_waiter *waiters;                 /* under mu */
     _Atomic bool dead;                           /* dropped; set once */
     _Atomic bool out;                            /* out of service, as the catalog says: takes no rows */
+    _Atomic uint64_t restaged;                   /* how often its schema did not grow, but was another */
 };
 struct segment_use { /* under lake.mu */
     uint64_t segment;
@@ -119,6 +120,7 @@ struct lake {
     size_t decoders_count, decoders_cap;
 
     struct os_mutex *flush_mu; /* one flush at a time; outermost */
+    struct wal_pos replay_at;  /* at the start: the record at hand; from there on nothing is staged. {0}: no replay */
     uint64_t committed;        /* under flush_mu: highest WAL segment in the catalog */
     char file_stem[80];        /* under flush_mu: what names of files begin with until the next commit */
     uint64_t file_number;      /* under flush_mu: of the next file with that stem */
@@ -145,6 +147,7 @@ struct os_mutex *lake_name_mu(struct lake *lake, slice name);
 struct stage_stream *stage_stream_ref(struct stage_stream *s);
 void stage_stream_unref(struct stage_stream *s);
 DEFINE_CLEANUP(struct stage_stream *, stage_stream_unref)
+struct stage_stream *stage_new(struct lake *lake, struct stream_version *v); /* in no table */
 /* The live incarnation of `name`, from the table or the catalog. ERR_NOT_FOUND. */
 MUST_CHECK enum err_code stage_find(struct lake *lake, slice name, struct stage_stream **out, struct err *err);
 /* The incarnation of a WAL record; ERR_NOT_FOUND: it is dead. */
@@ -224,7 +227,11 @@ MUST_CHECK enum err_code park_clean(struct lake *lake, uint64_t upto, struct err
 void lake_unpark(struct lake *lake);        /* what can go back, goes back; logs */
 void lake_unpark_locked(struct lake *lake); /* the same, under flush_mu */
 
+/* restage.c: another node gave a name another type. Under flush_mu. */
+MUST_CHECK enum err_code stage_restage(struct stage_stream *s, struct err *err);
+
 /* flush.c */
+void lake_wait_answered(struct lake *lake, uint64_t upto); /* L2: until every record of segments <= upto is answered */
 /* Commits WAL segments (lake->committed, upto]; rows of them must all be published. Under flush_mu. */
 MUST_CHECK enum err_code flush_segments(struct lake *lake, uint64_t upto, struct err *err);
 MUST_CHECK enum err_code lake_save_identity(void *arg, const struct lane_identity *id, struct err *err);

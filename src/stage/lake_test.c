@@ -974,6 +974,95 @@ static void test_failed_return_of_parked_rows(void **state)
     }
 }
 
+/* ---- two nodes, each with a disk of its own, and one store */
+
+/* The columns of the newest row that is staged: "name=value ..." in the order of the schema. */
+static void staged_row(struct lake *lake, const char *stream, size_t back, struct buf *out)
+{
+    struct lake_snapshot snap;
+
+    out->len = 0;
+    assert_int_equal(lake_snapshot(lake, slice_str(stream), &snap, NULL), ERR_OK);
+    for (size_t p = 0; p < snap.parts_count; p++)
+        for (uint32_t row = snap.parts[p].rows; row-- > 0;) {
+            if (back-- != 0)
+                continue;
+            for (uint32_t i = 1; i < schema_count(snap.schema); i++) {
+                const struct field *f = schema_field(snap.schema, i);
+                const struct column *c = batch_view_column(&snap.parts[p], i);
+                if (!c || !c->valid[row])
+                    continue;
+                assert_true(type_eq(c->type, f->type));
+                buf_fmt(out, SLICE_FMT "=", SLICE_ARG(f->name));
+                if (f->type.kind == TYPE_UTF8)
+                    buf_slice(out, text_slice((const struct text *)c->values + row));
+                else if (f->type.kind == TYPE_FLOAT64)
+                    buf_fmt(out, "%g", ((const double *)c->values)[row]);
+                else
+                    buf_fmt(out, "%lld", (long long)((const int64_t *)c->values)[row]);
+                buf_byte(out, ' ');
+            }
+        }
+    lake_snapshot_done(&snap);
+}
+
+static void check_staged(struct lake *lake, const char *stream, size_t back, const char *want)
+{
+    struct buf got = BUF_INIT;
+
+    staged_row(lake, stream, back, &got);
+    if (strcmp(buf_cstr(&got), want) != 0)
+        fail_msg("row %zu from the end: %s, not %s", back, buf_cstr(&got), want);
+    buf_done(&got);
+}
+
+/* Both give one new name a type; the second to flush finds the first's, and its rows are what a restart would make of them. */
+static void test_two_types_of_one_column(void **state)
+{
+    struct home h, other;
+    char lane[700];
+    struct catalog_work work = {0};
+    uint64_t staged, filed;
+    (void)state;
+
+    home_new(&h);
+    home_new(&other);
+    struct lake *a = open_lake(&h);
+    must_put(a, "app", "{\"n\":0}");
+    must_flush(a);
+    struct home b_home = other;
+    (void)snprintf(b_home.store, sizeof(b_home.store), "%s", h.store);
+    struct lake *b = open_lake(&b_home);
+    must_put(b, "app", "[{\"x\":1,\"when_created\":\"2026-01-01T00:00:00+01:00\"},{\"x\":1.5,\"own\":\"k\"}]");
+    must_put(b, "well", "{\"x\":1}");
+    must_put(a, "app", "{\"x\":\"text\",\"when_created\":\"yesterday\"}");
+    must_flush(a);
+    next_slot(&b_home, b, ".sluice/lanes/n00002/", NULL, lane);
+    put_garbage(lane);
+    assert_int_not_equal(lake_flush(b, NULL), ERR_OK); /* so that we see them staged */
+    check_staged(b, "app", 0, "own=k x_float64=1.5 ");
+    check_staged(b, "app", 1, "when_created=2026-01-01T00:00:00+01:00 x_int64=1 ");
+    remove_file(lane);
+    must_put(b, "app", "{\"x\":\"fits\"}");
+    check_staged(b, "app", 0, "x=fits ");
+    must_put(b, "app", "{\"x\":2}");
+    check_staged(b, "app", 0, "x_int64=2 ");
+    must_flush(b);
+    check_rows(b, "well", 0, 1);
+    must_put(b, "app", "{\"x\":3}");
+    lake_close(b);
+    b = open_lake(&b_home);
+    must_flush(b);
+    assert_int_equal(catalog_fold(lake_catalog(b), &work, NULL), ERR_OK);
+    rows_of(b, "app", &staged, &filed);
+    assert_int_equal(staged, 0);
+    assert_int_equal(filed, 7);
+    lake_close(b);
+    lake_close(a);
+    home_done(&other);
+    home_done(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -997,6 +1086,7 @@ int main(void)
         cmocka_unit_test(test_parked_for_a_failed_commit),
         cmocka_unit_test(test_object_ack_of_parked_rows),
         cmocka_unit_test(test_failed_return_of_parked_rows),
+        cmocka_unit_test(test_two_types_of_one_column),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

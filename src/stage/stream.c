@@ -54,7 +54,7 @@ void stage_set_config(struct stage_stream *s, const struct stream_config *config
     arena_done(&old);
 }
 
-static struct stage_stream *stage_new(struct lake *lake, struct stream_version *v)
+struct stage_stream *stage_new(struct lake *lake, struct stream_version *v)
 {
     struct stage_stream *s = mem_zalloc(sizeof(*s));
     struct wal_stat stat;
