@@ -79,8 +79,17 @@ enum err_code seq_read(const struct seq_io *io, slice seq, enum slot_type type, 
 
 enum err_code seq_read_tail(const struct seq_io *io, slice seq, enum slot_type type, struct slot *out, struct err *err)
 {
+    bool of_object;
+
+    return seq_read_tail_at(io, seq, type, out, &of_object, err);
+}
+
+enum err_code seq_read_tail_at(const struct seq_io *io, slice seq, enum slot_type type, struct slot *out,
+                               bool *of_object, struct err *err)
+{
     uint64_t tail;
 
+    *of_object = false;
     for (int tries = 0;; tries++) {
         TRY(seq_find_tail(io, seq, SLOT_NONE, &tail, err));
         if (tail == SLOT_NONE) {
@@ -88,8 +97,10 @@ enum err_code seq_read_tail(const struct seq_io *io, slice seq, enum slot_type t
             return ERR_OK;
         }
         enum err_code rc = seq_read(io, seq, type, tail, out, err);
+        *of_object = rc != ERR_OK;
         if (rc != ERR_NOT_FOUND || tries == 3) /* between LIST and GET it may stop being the tail and go */
             return rc;
+        *of_object = false;
     }
 }
 

@@ -222,7 +222,7 @@ enum err_code stream_reload(struct catalog *cat, struct stream *s, struct err *e
     old = s->head ? head_ref(s->head) : NULL;
     bool damaged = s->damage != NULL;
     os_unlock(cat->os, cat->mu);
-    TRY(damage_or_outage(cat, seq_read_tail(&cat->io, buf_view(&seq), SLOT_HEAD, &slot, err), err));
+    TRY(tail_read(cat, buf_view(&seq), SLOT_HEAD, &slot, err));
     if (slot.seq == SLOT_NONE) {
         if (old && !damaged) /* a head was there: only a sweep of a dead incarnation removes them all (R5) */
             stream_forget(cat, s);
@@ -492,7 +492,7 @@ enum err_code name_pull(struct catalog *cat, slice name, struct name_state *stat
 
     *out = NULL;
     seq_name(&seq, name);
-    enum err_code rc = damage_or_outage(cat, seq_read_tail(&cat->io, buf_view(&seq), SLOT_NAME, &slot, &why), &why);
+    enum err_code rc = tail_read(cat, buf_view(&seq), SLOT_NAME, &slot, &why);
     if (rc == ERR_OK) {
         rc = name_state_get(&slot, state, &why);
         if (rc != ERR_OK)

@@ -155,8 +155,10 @@ static inline bool is_damage(enum err_code rc)
 {
     return rc == ERR_CORRUPT || rc == ERR_INVALID;
 }
-/* Of reading one object: ERR_IO becomes ERR_CORRUPT, if the store takes and syncs a new object in the same moment. */
-enum err_code damage_or_outage(struct catalog *cat, enum err_code rc, struct err *err);
+/* seq_read_tail() of what belongs to one stream: ERR_CORRUPT also where the disk does not read the slot (ERR_IO), if the store takes and syncs
+ * a new object in the same moment. */
+MUST_CHECK enum err_code tail_read(struct catalog *cat, slice seq, enum slot_type type, struct slot *out,
+                                   struct err *err);
 void stream_quarantine(struct catalog *cat, struct stream *s, const struct err *why);
 bool stream_damaged(struct catalog *cat, const struct stream *s);
 /* ERR_CORRUPT and why, if it is out of service. */

@@ -533,7 +533,8 @@ static enum err_code disk_read(struct store *s, slice key, uint64_t offset, uint
 static enum err_code disk_create(struct store *s, slice key, slice bytes, struct err *err)
 {
     bool registration = slice_starts(key, slice_lit(".sluice/nodes/")); /* in the moment before the disk went */
-    return disk.gone && !registration ? err_set(err, ERR_IO, "Input/output error") : disk.real->create(s, key, bytes, err);
+    return disk.gone && !registration ? err_set(err, ERR_IO, "Input/output error")
+                                      : disk.real->create(s, key, bytes, err);
 }
 
 static enum err_code node_open_sick(struct node *n, struct err *err)

@@ -42,9 +42,12 @@ static bool store_works(struct catalog *cat)
     return rc == ERR_OK;
 }
 
-enum err_code damage_or_outage(struct catalog *cat, enum err_code rc, struct err *err)
+enum err_code tail_read(struct catalog *cat, slice seq, enum slot_type type, struct slot *out, struct err *err)
 {
-    if (rc != ERR_IO || !store_works(cat))
+    bool of_object;
+    enum err_code rc = seq_read_tail_at(&cat->io, seq, type, out, &of_object, err);
+
+    if (rc != ERR_IO || !of_object || !store_works(cat))
         return rc;
     if (err)
         err->code = ERR_CORRUPT;
