@@ -3,6 +3,7 @@
 
 #include "api/api_int.h"
 #include "base/timetext.h"
+#include "cli/setting.h"
 
 #define RETENTION_DAYS_MAX 36500
 
@@ -104,7 +105,7 @@ void handle_stream_info(struct request *r)
     set_text(o, "streamType", c->internal ? slice_lit("Internal") : slice_lit("UserDefined"));
     set_json(o, "logSource", c->log_source, json_source);
     set_text(o, "telemetryType", c->telemetry_type.len ? c->telemetry_type : slice_lit("logs"));
-    (void)json_object_set_new(o, "hotTierEnabled", json_false());
+    (void)json_object_set_new(o, "hotTierEnabled", json_boolean(c->hot_tier_bytes > 0));
     set_json(o, "datasetTags", c->tags, NULL);
     set_json(o, "datasetLabels", c->labels, NULL);
     (void)json_object_set_new(o, "inferTimestamp", json_boolean(c->infer_timestamp));
@@ -505,29 +506,90 @@ void handle_retention_put(struct request *r)
         answer_err(r, rc, &err);
 }
 
-/* No hot tier beside a local store (contract 3.6). */
+#define HOT_TIER_BYTES_MIN (UINT64_C(10) << 30)
+
+static void answer_hot_invalid(struct request *r, const char *why)
+{
+    answer_text(r, 400, "Hot tier validation failed: %s", why);
+}
+
+/* {"size":"10 GiB"}; false: answered. */
+static bool hot_tier_size(struct request *r, uint64_t *bytes)
+{
+    json_t *o = json_loadb((const char *)r->body.ptr, r->body.len, JSON_REJECT_DUPLICATES, NULL);
+    const char *size = json_string_value(json_object_get(o, "size"));
+    slice text = slice_str(size), unit = slice_lit(" Bytes"); /* as GET writes it */
+    struct err err = {0};
+
+    if (slice_ends(text, unit))
+        text.len -= unit.len;
+    bool good = size && parse_size(text, 1, bytes, &err) == ERR_OK;
+
+    json_decref(o);
+    if (!good)
+        answer_hot_invalid(r, err.msg[0] ? err.msg : "expected {\"size\": \"10 GiB\"}");
+    else if (*bytes < HOT_TIER_BYTES_MIN)
+        answer_hot_invalid(r, "Stream should have atleast 10.00 GiB size");
+    else if (*bytes > INT64_MAX)
+        answer_hot_invalid(r, "no disk is that large");
+    else
+        return true;
+    return false;
+}
+
+static void answer_hot_tier(struct request *r, const struct stream_version *v)
+{
+    uint64_t bytes = stream_version_config(v)->hot_tier_bytes;
+    _cleanup_(buf_done) struct buf dir = BUF_INIT;
+    struct hot_usage u;
+
+    hot_usage(lake_hot(r->api->lake),
+              catalog_stream_dir(lake_catalog(r->api->lake), stream_version_name(v), stream_version_sid(v), &dir), &u);
+    json_t *o = json_pack("{s:s}", "version", "v2");
+    const struct {
+        const char *key;
+        uint64_t bytes;
+    } sizes[] = {{"size", bytes}, {"used_size", u.bytes}, {"available_size", bytes - MIN(u.bytes, bytes)}};
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
+        (void)json_object_set_new(o, sizes[i].key, json_sprintf("%llu Bytes", (unsigned long long)sizes[i].bytes));
+    (void)json_object_set_new(o, "oldest_date_time_entry", json_null());
+    if (u.oldest_us != INT64_MAX)
+        set_time(o, "oldest_date_time_entry", u.oldest_us);
+    answer_json(r, 200, o);
+}
+
+static void set_hot_tier(struct request *r, const struct stream_version *v, uint64_t bytes, const char *done)
+{
+    struct stream_config config = *stream_version_config(v);
+    struct err err = {0};
+
+    config.hot_tier_bytes = bytes;
+    enum err_code rc = lake_configure(r->api->lake, r->args[0], &config, &err);
+    if (rc == ERR_OK)
+        answer_text(r, 200, "hot tier %s for stream " SLICE_FMT, done, SLICE_ARG(r->args[0]));
+    else
+        answer_err(r, rc, &err);
+}
+
+/* Contract 3.6. The setting is the stream's, for all nodes; what GET tells of the tier is this node's. */
 void handle_hottier(struct request *r)
 {
     _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+    uint64_t bytes = 0;
 
-    if (!find(r, &v, NULL))
+    if (!find(r, &v, NULL) || (r->method == M_PUT && !hot_tier_size(r, &bytes)))
         return;
-    if (r->method == M_PUT) {
-        json_t *o = json_loadb((const char *)r->body.ptr, r->body.len, 0, NULL);
-        const char *size = json_string_value(json_object_get(o, "size"));
-        double n = 0;
-        char unit[8] = "";
-        bool small = !size || sscanf(size, "%lf %7s", &n, unit) < 1 ||
-                     n * (unit[0] == 'T'   ? 1024
-                          : unit[0] == 'G' ? 1
-                                           : 0) <
-                         10;
-        json_decref(o);
-        if (small) {
-            answer_text(r, 400, "Hot tier validation failed: Stream should have atleast 10.00 GiB size");
-            return;
-        }
-    }
-    answer_text(r, 403, "Hot tier is not enabled at the server config, cannot enable hot tier for stream " SLICE_FMT,
-                SLICE_ARG(r->args[0]));
+    if (!lake_hot(r->api->lake))
+        answer_text(r, 403,
+                    "Hot tier is not enabled at the server config, cannot enable hot tier for stream " SLICE_FMT,
+                    SLICE_ARG(r->args[0]));
+    else if (r->method == M_PUT)
+        set_hot_tier(r, v, bytes, "set");
+    else if (!stream_version_config(v)->hot_tier_bytes)
+        answer_text(r, 400, "Hot tier validation failed: Hot tier not found for stream " SLICE_FMT,
+                    SLICE_ARG(r->args[0]));
+    else if (r->method == M_GET)
+        answer_hot_tier(r, v);
+    else
+        set_hot_tier(r, v, 0, "deleted");
 }

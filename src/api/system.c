@@ -32,6 +32,8 @@ void handle_about(struct request *r)
 {
     const struct api_options *o = &r->api->opt;
     struct store *store = lake_store(r->api->lake);
+    const char *hot_dir = lake_opts(r->api->lake)->hot.dir;
+    const char *hot = hot_dir ? arena_fmt(&r->arena, "Enabled, Path: %s", hot_dir) : "Disabled";
     char deployment[40]; /* ULIDs of ours are in lower case, the contract's in upper case */
 
     (void)snprintf(deployment, sizeof(deployment), "%s", catalog_cluster(lake_catalog(r->api->lake)));
@@ -44,8 +46,8 @@ void handle_about(struct request *r)
                           "deploymentId", deployment, "updateAvailable", 0, "latestVersion", "llmActive", 0,
                           "llmProvider", "oidcActive", 0, "license", "name", "Apache-2.0", "version", "v1", "plan",
                           "OSS", "deploymentInfo", "Managed", "mode", "Standalone", "staging",
-                          o->staging_dir ? o->staging_dir : "", "hotTier", "Disabled", "grpcPort", 8001, "store",
-                          "type", store->ops->describe(store), "path", o->store_path ? o->store_path : "", "analytics",
+                          o->staging_dir ? o->staging_dir : "", "hotTier", hot, "grpcPort", 8001, "store", "type",
+                          store->ops->describe(store), "path", o->store_path ? o->store_path : "", "analytics",
                           "clarityTag", "sluice", "version", SLUICE_VERSION, "engine", SLUICE_DUCKDB_VERSION));
 }
 

@@ -64,7 +64,7 @@ static const char *kind_word(const struct setting *s)
 {
     static const char *const words[] = {
         [SETTING_TEXT] = "TEXT", [SETTING_PATH] = "PATH", [SETTING_BOOL] = "BOOL",   [SETTING_COUNT] = "N",
-        [SETTING_SIZE] = "SIZE", [SETTING_TIME] = "TIME", [SETTING_LEVEL] = "LEVEL",
+        [SETTING_SIZE] = "SIZE", [SETTING_TIME] = "TIME", [SETTING_LEVEL] = "LEVEL", [SETTING_PERCENT] = "PERCENT",
     };
     return words[s->kind];
 }
@@ -126,11 +126,10 @@ static void docs_row(FILE *to, const struct setting *s)
     setting_file_key(s, &key);
     if (s->max) {
         buf_str(&range, "; from ");
-        void (*print)(struct buf *, uint64_t) = s->kind == SETTING_TIME ? print_duration : print_size;
-        print(&range, s->min);
+        setting_number(s, s->min, &range);
         if (s->max < UINT64_MAX) {
             buf_str(&range, " to ");
-            print(&range, s->max);
+            setting_number(s, s->max, &range);
         }
     }
     (void)fprintf(to, "| `--%s` | `%s`%s%s%s | `%s` | %s%s%s | %s%s |\n", s->name, buf_cstr(&env),

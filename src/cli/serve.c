@@ -51,6 +51,11 @@ static struct lake_options lake_settings(const struct config *c)
         .gc_interval_us = (int64_t)config_number(c, SET_GC_INTERVAL),
         .retention_interval_us = (int64_t)config_number(c, SET_RETENTION_INTERVAL),
         .scrub_interval_us = (int64_t)config_number(c, SET_SCRUB_INTERVAL),
+        .hot = {.dir = config_text(c, SET_HOT_TIER_DIR),
+                .bytes_max = config_number(c, SET_HOT_TIER_MAX),
+                .disk_percent_max = (unsigned)config_number(c, SET_MAX_DISK_USAGE),
+                .chunk_bytes = config_number(c, SET_HOT_TIER_CHUNK)},
+        .hot_files = (unsigned)config_number(c, SET_HOT_TIER_FILES),
         .background = true,
     };
 }

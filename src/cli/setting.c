@@ -31,12 +31,14 @@ void setting_file_key(const struct setting *s, struct buf *out)
 
 /* ---- one value */
 
-static void print_number(const struct setting *s, uint64_t n, struct buf *out)
+void setting_number(const struct setting *s, uint64_t n, struct buf *out)
 {
     if (s->kind == SETTING_SIZE)
         print_size(out, n);
     else if (s->kind == SETTING_TIME)
         print_duration(out, n);
+    else if (s->kind == SETTING_PERCENT)
+        buf_fmt(out, "%" PRIu64 "%%", n);
     else
         buf_fmt(out, "%" PRIu64, n);
 }
@@ -53,6 +55,19 @@ static bool parse_bool(slice s, uint64_t *out)
     return false;
 }
 
+/* The contract's server writes 80.0: what comes after the point is cut. */
+static bool parse_percent(slice s, uint64_t *out)
+{
+    size_t n = 0;
+
+    if (s.len && s.ptr[s.len - 1] == '%')
+        s = slice_trim(slice_head(s, s.len - 1));
+    while (n < s.len && s.ptr[n] != '.')
+        n++;
+    uint64_t fraction;
+    return slice_u64(slice_head(s, n), out) && (n == s.len || slice_u64(slice_from(s, n + 1), &fraction));
+}
+
 static enum err_code check_range(const struct setting *s, uint64_t n, struct err *err)
 {
     _cleanup_(buf_done) struct buf b = BUF_INIT;
@@ -61,10 +76,10 @@ static enum err_code check_range(const struct setting *s, uint64_t n, struct err
         return ERR_OK;
     if (n < s->min) {
         buf_str(&b, "too small: at least ");
-        print_number(s, s->min, &b);
+        setting_number(s, s->min, &b);
     } else {
         buf_str(&b, "too large: at most ");
-        print_number(s, s->max, &b);
+        setting_number(s, s->max, &b);
     }
     return err_set(err, ERR_INVALID, "%s", buf_cstr(&b));
 }
@@ -83,6 +98,10 @@ static enum err_code parse_value(const struct setting *s, const char *text, uint
     case SETTING_COUNT:
         if (!slice_u64(t, out))
             return err_set(err, ERR_INVALID, "'%s' is no whole number", text);
+        break;
+    case SETTING_PERCENT:
+        if (!parse_percent(t, out))
+            return err_set(err, ERR_INVALID, "'%s' is no percentage, such as 80 or 80%%", text);
         break;
     case SETTING_SIZE: TRY(parse_size(t, unit, out, err)); break;
     case SETTING_TIME: TRY(parse_duration(t, unit, out, err)); break;
@@ -230,7 +249,7 @@ static void set_auto(struct config *c, enum setting_id id, uint64_t n)
     if (c->values[id].text)
         return;
     n = MAX(n, settings[id].min);
-    print_number(&settings[id], n, &b);
+    setting_number(&settings[id], n, &b);
     c->values[id] = (struct value){.text = arena_str(&c->arena, buf_view(&b)),
                                    .number = n,
                                    .source = SOURCE_DEFAULT,
@@ -293,6 +312,10 @@ enum err_code config_finish(struct config *c, struct err *err)
 
     set_auto_text(c, SET_WAL, arena_fmt(&c->arena, "%s/wal", data));
     TRY(place_store(c, err));
+    if (c->values[SET_HOT_TIER_DIR].text && !strstr(config_text(c, SET_STORE), "://"))
+        return err_set(err, ERR_INVALID,
+                       "%s: files are on this machine already, in %s: a hot tier goes with --store s3://...",
+                       c->values[SET_HOT_TIER_DIR].where, config_text(c, SET_STORE));
     set_auto(c, SET_NETWORK_THREADS,
              2 * MAX(cores, 2)); /* they decode small requests, and one may have to wait for its core */
     set_auto(c, SET_INFLIGHT_MAX, share(memory, 8, UINT64_C(512) << 20));

@@ -52,6 +52,11 @@ enum setting_id {
     SET_GC_INTERVAL,
     SET_RETENTION_INTERVAL,
     SET_SCRUB_INTERVAL,
+    SET_HOT_TIER_DIR,
+    SET_HOT_TIER_MAX,
+    SET_MAX_DISK_USAGE,
+    SET_HOT_TIER_FILES,
+    SET_HOT_TIER_CHUNK,
     SET_QUERY_ENGINES,
     SET_QUERY_THREADS,
     SET_QUERY_MEMORY,
@@ -65,11 +70,12 @@ enum setting_id {
 enum setting_kind {
     SETTING_TEXT,
     SETTING_PATH,
-    SETTING_BOOL,  /* true, false, yes, no, on, off, 1, 0 */
-    SETTING_COUNT, /* a whole number */
-    SETTING_SIZE,  /* bytes: 1048576, 64MiB, 1GB */
-    SETTING_TIME,  /* microseconds: 10s, 500ms, 1h30m */
-    SETTING_LEVEL, /* debug, info, warn, error */
+    SETTING_BOOL,    /* true, false, yes, no, on, off, 1, 0 */
+    SETTING_COUNT,   /* a whole number */
+    SETTING_PERCENT, /* 80, 80%, 80.0; whole ones */
+    SETTING_SIZE,    /* bytes: 1048576, 64MiB, 1GB */
+    SETTING_TIME,    /* microseconds: 10s, 500ms, 1h30m */
+    SETTING_LEVEL,   /* debug, info, warn, error */
 };
 enum setting_source { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_ALIAS, SOURCE_ENV, SOURCE_FLAG };
 enum setting_scope { SCOPE_SERVER = 1, SCOPE_CLIENT = 2, SCOPE_STORE = 4 /* commands that open a store directory */ };
@@ -96,8 +102,9 @@ struct setting_ignored {
 extern const struct setting_ignored settings_ignored[];
 extern const size_t settings_ignored_count;
 
-void setting_env(const struct setting *s, struct buf *out);      /* "SLUICE_QUERY_MEMORY" */
-void setting_file_key(const struct setting *s, struct buf *out); /* "query_memory" */
+void setting_number(const struct setting *s, uint64_t n, struct buf *out); /* as one writes it */
+void setting_env(const struct setting *s, struct buf *out);                /* "SLUICE_QUERY_MEMORY" */
+void setting_file_key(const struct setting *s, struct buf *out);           /* "query_memory" */
 
 /* ---- values */
 struct value {

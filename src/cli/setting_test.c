@@ -141,7 +141,8 @@ static void test_table(void **state)
         assert_non_null(s->help);
         assert_true(s->scope != 0);
         assert_true((s->preset != NULL) != (s->auto_text != NULL));
-        bool number = s->kind == SETTING_COUNT || s->kind == SETTING_SIZE || s->kind == SETTING_TIME;
+        bool number = s->kind == SETTING_COUNT || s->kind == SETTING_PERCENT || s->kind == SETTING_SIZE ||
+                      s->kind == SETTING_TIME;
         assert_true(number == (s->max != 0));
         for (size_t k = 0; k < i; k++) {
             assert_string_not_equal(s->name, settings[k].name);
@@ -305,6 +306,37 @@ static void test_bucket(void **state)
     config_done(&c);
 }
 
+/* Goal: the contract's way to write a percentage; a hot tier beside files that are local is refused. */
+static void test_hot_tier(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t want; /* 0: refused */
+    } percents[] = {{"80.0", 80}, {"7%", 7},  {"100", 100}, {"99.9 %", 99}, {"0", 0},
+                    {"101", 0},   {"80.", 0}, {"x", 0},     {"%", 0}};
+    char *bucket[] = {"P_S3_BUCKET=logs", "P_HOT_TIER_DIR=/srv/hot", "P_HOT_TIER_DOWNLOAD_CHUNK_SIZE=5242880", NULL};
+    char *folder[] = {"P_HOT_TIER_DIR=/srv/hot", NULL};
+    struct config c;
+    struct err err = {0};
+    _cleanup_(buf_done) struct buf warnings = BUF_INIT;
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(percents); i++) {
+        config_init(&c);
+        enum err_code rc = config_set(&c, SET_MAX_DISK_USAGE, percents[i].text, SOURCE_FLAG, "--max-disk-usage", &err);
+        assert_int_equal(rc, percents[i].want ? ERR_OK : ERR_INVALID);
+        assert_true(rc != ERR_OK || config_number(&c, SET_MAX_DISK_USAGE) == percents[i].want);
+        config_done(&c);
+    }
+    assert_int_equal(load(&c, bucket, NULL, &warnings, &err), ERR_OK);
+    assert_string_equal(config_text(&c, SET_HOT_TIER_DIR), "/srv/hot");
+    assert_int_equal(config_number(&c, SET_HOT_TIER_CHUNK), 5u << 20);
+    config_done(&c);
+    assert_int_equal(load(&c, folder, NULL, &warnings, &err), ERR_INVALID);
+    assert_non_null(strstr(err.msg, "P_HOT_TIER_DIR: "));
+    config_done(&c);
+}
+
 /* Goal: the password of a file, its strength against a plain one. */
 static void test_password_file(void **state)
 {
@@ -359,10 +391,11 @@ static void test_machine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),   cmocka_unit_test(test_durations),     cmocka_unit_test(test_print_and_parse),
-        cmocka_unit_test(test_nearest), cmocka_unit_test(test_table),         cmocka_unit_test(test_precedence),
-        cmocka_unit_test(test_sources), cmocka_unit_test(test_mistakes),      cmocka_unit_test(test_warnings),
-        cmocka_unit_test(test_bucket),  cmocka_unit_test(test_password_file), cmocka_unit_test(test_machine),
+        cmocka_unit_test(test_sizes),   cmocka_unit_test(test_durations), cmocka_unit_test(test_print_and_parse),
+        cmocka_unit_test(test_nearest), cmocka_unit_test(test_table),     cmocka_unit_test(test_precedence),
+        cmocka_unit_test(test_sources), cmocka_unit_test(test_mistakes),  cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_bucket),  cmocka_unit_test(test_hot_tier),  cmocka_unit_test(test_password_file),
+        cmocka_unit_test(test_machine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
