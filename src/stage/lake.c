@@ -101,7 +101,7 @@ static void defaults(struct lake_options *o)
     o->gc_interval_us = o->gc_interval_us ? o->gc_interval_us : 600000000;
     o->compact_interval_us = o->compact_interval_us ? o->compact_interval_us : 60000000;
     o->hot_files = o->hot_files ? o->hot_files : 4;
-    o->hot_interval_us = o->hot_interval_us ? o->hot_interval_us : 2000000;
+    o->hot_interval_us = o->hot_interval_us ? o->hot_interval_us : 1000000;
     o->scrub_interval_us = o->scrub_interval_us ? o->scrub_interval_us : 3600000000;
 }
 

@@ -34,7 +34,7 @@ struct lake_options {
     int64_t flush_idle_us;     /* or at this age where files would be small; 60 s */
     struct hot_options hot;    /* dir NULL: no hot tier; else it lies in a folder below, of the store's own name */
     unsigned hot_files;        /* fetched into it at one time; 4 */
-    int64_t hot_interval_us;   /* how often it is looked at; 2 s */
+    int64_t hot_interval_us;   /* how often it is looked at; 1 s */
     int64_t retention_interval_us, gc_interval_us, fold_interval_us, compact_interval_us, scrub_interval_us;
     /* May be NULL. Called once the data directory is known to be ours, before the recovery, which may take minutes. */
     enum err_code (*on_locked)(void *arg, struct err *err);
