@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 import conftest
-from test_store import KEYS, Moto
+from s3 import KEYS, Moto
 
 FILES = 4
 ROWS = 400
@@ -93,6 +93,7 @@ def test_same_answers(lake, folder):
     assert told == {"version": "v2", "size": "10737418240 Bytes", "used_size": "%d Bytes" % size,
                     "available_size": "%d Bytes" % (10737418240 - size)}
     assert metric(api, "bytes") == size == metric(api, "filled_bytes_total")
+    assert api.metrics()['parseable_hot_tier_used_bytes{stream="app",tenant_id="DEFAULT_TENANT"}'] == size
 
     misses = metric(api, "misses_total")
     assert answers(api) == cold  # warm

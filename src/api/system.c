@@ -62,6 +62,7 @@ struct stream_numbers {
     char *labels;
     struct lake_stats stats;
     uint64_t today[3]; /* rows, JSON bytes, Parquet bytes */
+    uint64_t hot_bytes;
 };
 struct numbers {
     struct request *r;
@@ -84,6 +85,14 @@ static bool collect(void *arg, struct stream_version *v)
     if (lake_stats_day(n->r->api->lake, stream_version_name(v), slice_str(n->date), s->today, NULL) != ERR_OK)
         memset(s->today, 0, sizeof(s->today));
     s->labels = arena_str(&n->r->arena, buf_view(&b));
+    if (lake_hot(n->r->api->lake) && stream_version_config(v)->hot_tier_bytes) {
+        struct hot_usage u;
+        b.len = 0;
+        hot_usage(lake_hot(n->r->api->lake),
+                  catalog_stream_dir(lake_catalog(n->r->api->lake), stream_version_name(v), stream_version_sid(v), &b),
+                  &u);
+        s->hot_bytes = u.bytes;
+    }
     buf_done(&b);
     return true;
 }
@@ -111,6 +120,17 @@ static void print_today(const struct numbers *n, struct buf *out)
         family(out, rows[i].total, "counter", "of one UTC day, all streams");
         buf_fmt(out, "%s{date=\"%s\"," TENANT "} %llu\n", rows[i].total, n->date, (unsigned long long)sum);
     }
+}
+
+static void print_hot(const struct numbers *n, struct buf *out)
+{
+    if (!lake_hot(n->r->api->lake))
+        return;
+    family(out, "parseable_hot_tier_used_bytes", "gauge", "bytes of a stream in the hot tier of this node");
+    for (size_t k = 0; k < n->count; k++)
+        if (n->list[k].hot_bytes)
+            buf_fmt(out, "parseable_hot_tier_used_bytes{%s," TENANT "} %llu\n", n->list[k].labels,
+                    (unsigned long long)n->list[k].hot_bytes);
 }
 
 static void print_streams(struct request *r, struct buf *out)
@@ -155,6 +175,7 @@ static void print_streams(struct request *r, struct buf *out)
         }
     }
     print_today(&n, out);
+    print_hot(&n, out);
     free(n.list);
 }
 
