@@ -8,6 +8,8 @@
 
 #include "base/banned.h"
 
+#define PROBE_PAUSE_US 500000
+
 static enum err_code open_s3(const struct config *c, slice url, const char *temp_dir, bool to_read, struct store **out,
                              struct err *err)
 {
@@ -47,6 +49,20 @@ enum err_code cli_store_open(const struct config *c, const char *place, bool to_
     return to_read ? store_local_open_reader(os_real(), place, out, err) : store_local_open(os_real(), place, out, err);
 }
 
+/* A create whose fate is unknown is not sent again: the next probe has names of its own. */
+static enum err_code probe_patiently(struct store *s, int64_t us_max, struct err *err)
+{
+    struct os *os = os_real();
+    int64_t deadline = os_mono_us(os) + us_max;
+
+    for (;;) {
+        enum err_code rc = store_probe_quick(os, s, err);
+        if ((rc != ERR_UNKNOWN && rc != ERR_UNAVAILABLE) || os_mono_us(os) >= deadline)
+            return rc;
+        os->ops->sleep_us(os, PROBE_PAUSE_US);
+    }
+}
+
 enum err_code cli_store_serve(const struct config *c, struct store **out, struct err *err)
 {
     const char *place = config_text(c, SET_STORE);
@@ -56,7 +72,7 @@ enum err_code cli_store_serve(const struct config *c, struct store **out, struct
     _cleanup_(freep) char *temp = mem_fmt("%s/tmp", config_text(c, SET_DATA));
     TRY(os_mkdirs(os_real(), temp, err));
     TRY(open_s3(c, slice_str(place), temp, false, out, err));
-    enum err_code rc = store_probe_quick(os_real(), *out, err);
+    enum err_code rc = probe_patiently(*out, (int64_t)config_number(c, SET_S3_RETRY), err);
     if (rc == ERR_OK)
         return ERR_OK;
     (*out)->ops->free(*out);

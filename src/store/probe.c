@@ -52,6 +52,17 @@ static enum err_code check_bytes(const struct probe *p, slice key, slice expecte
     return ERR_OK;
 }
 
+/* A create of a key that is free. HTTP libraries send a request again when a kept connection broke before the first byte of the answer: a
+ * conflict with ourselves is no verdict against the store. */
+static enum err_code create_free(const struct probe *p, slice key, slice bytes, const char *what, struct err *err)
+{
+    enum err_code rc = p->s->ops->create(p->s, key, bytes, err);
+
+    if (rc == ERR_CONFLICT && check_bytes(p, key, bytes, NULL) == ERR_OK)
+        return ERR_OK;
+    return want(rc, ERR_OK, what, err);
+}
+
 static bool count_item(void *arg, const struct store_list_item *item)
 {
     (void)item;
@@ -67,7 +78,7 @@ static enum err_code step_create(struct probe *p, struct err *err)
     struct store_meta meta;
     size_t count = 0;
 
-    TRY(want(s->ops->create(s, key, slice_lit("first"), err), ERR_OK, "a create", err));
+    TRY(create_free(p, key, slice_lit("first"), "a create", err));
     TRY(want(s->ops->create(s, key, slice_lit("second"), err), ERR_CONFLICT, "a second create of one key", err));
     TRY(check_bytes(p, key, slice_lit("first"), err));
     TRY(want(s->ops->stat(s, key, &meta, err), ERR_OK, "a look at it", err));
@@ -77,7 +88,7 @@ static enum err_code step_create(struct probe *p, struct err *err)
     TRY(s->ops->remove(s, key, err));
     _cleanup_(buf_done) struct buf got = BUF_INIT;
     TRY(want(s->ops->read(s, key, 0, UINT64_MAX, &got, NULL, err), ERR_NOT_FOUND, "a read after remove", err));
-    TRY(want(s->ops->create(s, key, slice_lit("third"), err), ERR_OK, "a create after remove", err));
+    TRY(create_free(p, key, slice_lit("third"), "a create after remove", err));
     TRY(check_bytes(p, key, slice_lit("third"), err));
     return s->ops->remove(s, key, err);
 }
@@ -128,6 +139,9 @@ static enum err_code one_race(struct probe *p, unsigned round, struct err *err)
     }
     if (winner < 0 && unclear) /* the winner's answer got lost: nothing is proven */
         return p->s->ops->remove(p->s, key, err);
+    for (int i = 0; winner < 0 && i < RACERS; i++) /* told of a conflict with itself: see create_free() */
+        if (check_bytes(p, key, slice_str(racers[i].body), NULL) == ERR_OK)
+            winner = i;
     if (winner < 0)
         return err_set(err, ERR_CORRUPT, "of %d creates of one key at once none won", RACERS);
     TRY(check_bytes(p, key, slice_str(racers[winner].body), err));
@@ -179,7 +193,7 @@ static enum err_code step_list(struct probe *p, struct err *err)
 
     for (unsigned i = 0; i < LISTED; i++) {
         (void)snprintf(name, sizeof(name), "list/%s%03u", i == LISTED - 1 ? "sub/" : "", i);
-        TRY(want(p->s->ops->create(p->s, key_of(p, buf, name), slice_lit("x"), err), ERR_OK, "a create", err));
+        TRY(create_free(p, key_of(p, buf, name), slice_lit("x"), "a create", err));
     }
     rc = list_expect(p, "list/", "", false, LISTED, false, err);
     if (rc == ERR_OK)
@@ -205,7 +219,7 @@ static enum err_code step_range(struct probe *p, struct err *err)
     char buf[KEY_MAX];
     slice key = key_of(p, buf, "range");
 
-    TRY(want(p->s->ops->create(p->s, key, slice_lit("0123456789"), err), ERR_OK, "a create", err));
+    TRY(create_free(p, key, slice_lit("0123456789"), "a create", err));
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         _cleanup_(buf_done) struct buf got = BUF_INIT;
         struct store_meta meta;
@@ -285,7 +299,7 @@ static enum err_code step_time(struct probe *p, struct err *err)
         (void)snprintf(name, sizeof(name), "time-%u", i);
         slice key = key_of(p, buf, name);
         int64_t t0 = os_mono_us(p->os);
-        TRY(want(p->s->ops->create(p->s, key, slice_lit("x"), err), ERR_OK, "a create", err));
+        TRY(create_free(p, key, slice_lit("x"), "a create", err));
         int64_t t1 = os_mono_us(p->os);
         TRY(p->s->ops->read(p->s, key, 0, UINT64_MAX, &got, NULL, err));
         reads[i] = os_mono_us(p->os) - t1;

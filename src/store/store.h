@@ -2,7 +2,7 @@
  * (catalog.md section 3, rules for the local file system), store/s3 a bucket, sim/ has a twin that loses replies.
  *
  * Keys are UTF-8 with '/' separators, no leading slash, no empty, "." or ".." element, < 1,024 bytes. Objects are immutable.
- * ERRORS  ERR_CONFLICT: the key exists. ERR_NOT_FOUND. ERR_UNAVAILABLE: nothing happened. ERR_UNKNOWN: a create or delete that
+ * ERRORS  ERR_CONFLICT: the key exists, perhaps by this very call, as HTTP libraries repeat what a broken connection took: read back. ERR_NOT_FOUND. ERR_UNAVAILABLE: nothing happened. ERR_UNKNOWN: a create or delete that
  *   may have happened: only reading back decides (catalog.md R1). ERR_LIMIT: the disk is full. ERR_IO: the store is broken until it
  *   is opened again (local: a directory sync failed).
  * THREADS  any. */
