@@ -530,15 +530,21 @@ static struct stream *stream_waiting(struct catalog *cat, slice name, const stru
     return have;
 }
 
+/* The gate: a drop of ours forgets the incarnation between its DEAD name and its DEAD head. Who read the name before and looked for the
+ * stream after that would load it again, with a head that says LIVE, and this node would go on with what it has deleted. */
 enum err_code stream_of_record(struct catalog *cat, slice name, const struct sid *sid, struct stream **out,
                                struct err *err)
 {
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
     struct name_state state;
 
     *out = stream_get(cat, sid);
     if (*out || name.len == 0)
         return ERR_OK;
+    seq_name(&seq, name);
+    gate_enter(cat, buf_view(&seq));
     enum err_code rc = name_pull(cat, name, &state, out, err);
+    gate_leave(cat, buf_view(&seq));
     if (rc == ERR_CORRUPT && name_bad(cat, name)) {
         *out = stream_waiting(cat, name, sid);
         return ERR_OK;

@@ -594,6 +594,121 @@ static void test_disk_error(void **state)
     node_start(n, false);
 }
 
+/* ---- a drop while a fold of the same node has read the name as LIVE and not looked for its stream yet */
+
+enum { FOLD_RUNS, NAME_READ, DROP_AT_GATE, DROP_FORGOT, FOLD_OVER };
+static struct {
+    struct store_ops ops;
+    const struct store_ops *real;
+    struct os_mutex *mu;
+    struct os_cond *cond;
+    int at;
+    struct node *node;
+    enum err_code dropped;
+} duel;
+static _Thread_local bool duel_folds, duel_drops;
+
+static void duel_is_at(int at)
+{
+    os_lock(os_real(), duel.mu);
+    duel.at = MAX(duel.at, at);
+    os_real()->ops->cond_broadcast(os_real(), duel.cond);
+    os_unlock(os_real(), duel.mu);
+}
+
+static void duel_await(int at)
+{
+    os_lock(os_real(), duel.mu);
+    while (duel.at < at)
+        (void)os_real()->ops->cond_wait(os_real(), duel.cond, duel.mu, -1);
+    os_unlock(os_real(), duel.mu);
+}
+
+/* The fold goes on when the drop waits for it, or has forgotten the stream. */
+static enum err_code duel_read(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out,
+                               struct store_meta *meta, struct err *err)
+{
+    enum err_code rc = duel.real->read(s, key, offset, len, out, meta, err);
+
+    if (duel_folds && slice_starts(key, slice_lit(".sluice/names/app/"))) {
+        duel_is_at(NAME_READ);
+        duel_await(DROP_AT_GATE);
+    }
+    return rc;
+}
+
+/* The DEAD head comes late. */
+static enum err_code duel_create(struct store *s, slice key, slice bytes, struct err *err)
+{
+    if (duel_drops && slice_starts(key, slice_lit("app/"))) {
+        duel_is_at(DROP_FORGOT);
+        duel_await(FOLD_OVER);
+    }
+    return duel.real->create(s, key, bytes, err);
+}
+
+static bool duel_cond_wait(struct os *os, struct os_cond *c, struct os_mutex *m, int64_t wait_us)
+{
+    (void)os;
+    if (duel_drops)
+        duel_is_at(DROP_AT_GATE);
+    return os_real()->ops->cond_wait(os_real(), c, m, wait_us);
+}
+
+static void duel_drop(void *arg)
+{
+    struct err err;
+
+    (void)arg;
+    duel_drops = true;
+    duel_await(NAME_READ);
+    duel.dropped = catalog_drop(duel.node->cat, slice_lit("app"), &err);
+}
+
+static void test_drop_beside_fold(void **state)
+{
+    struct node *a = *state, b = {.id.wal_id = "b"};
+    struct stream_version *v;
+    struct catalog_work w = {0};
+    struct err err = {0};
+
+    memcpy(b.dir, a->dir, sizeof(b.dir));
+    node_start(&b, true);
+    struct sid old = create(a, "app"); /* the record that b reads is of an incarnation that it never met */
+    assert_int_equal(commit(a, &old, "app", 1, 1), ERR_OK);
+    assert_int_equal(catalog_drop(a->cat, slice_lit("app"), &err), ERR_OK);
+    struct sid sid = create(&b, "app");
+    assert_int_equal(commit(&b, &sid, "app", 1, 1), ERR_OK);
+
+    duel.at = FOLD_RUNS;
+    duel.node = &b;
+    duel.mu = os_real()->ops->mutex_new(os_real());
+    duel.cond = os_real()->ops->cond_new(os_real());
+    duel.real = b.store->ops;
+    duel.ops = *b.store->ops;
+    duel.ops.read = duel_read;
+    duel.ops.create = duel_create;
+    b.store->ops = &duel.ops;
+    skewed_ops.cond_wait = duel_cond_wait;
+    struct os_thread *t = os_real()->ops->thread_new(os_real(), "drop", duel_drop, NULL);
+    duel_folds = true;
+    assert_int_equal(catalog_fold(b.cat, &w, &err), ERR_OK);
+    duel_folds = false;
+    os_lock(os_real(), duel.mu);
+    int at = duel.at;
+    os_unlock(os_real(), duel.mu);
+    assert_in_range(at, DROP_AT_GATE, DROP_FORGOT); /* they met */
+    duel_is_at(FOLD_OVER);
+    os_real()->ops->thread_join(os_real(), t);
+    assert_int_equal(duel.dropped, ERR_OK);
+    assert_int_equal(catalog_resolve(b.cat, slice_lit("app"), &v, &err), ERR_NOT_FOUND);
+    assert_int_equal(catalog_by_sid(b.cat, &sid, &v, &err), ERR_NOT_FOUND);
+    b.store->ops = duel.real;
+    node_stop(&b);
+    os_real()->ops->cond_free(os_real(), duel.cond);
+    os_real()->ops->mutex_free(os_real(), duel.mu);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -608,6 +723,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_expire_manifest, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_scrub, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_disk_error, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_drop_beside_fold, node_setup, node_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
