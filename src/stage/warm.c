@@ -10,7 +10,7 @@
 #include "stage/lake_int.h"
 
 #define FETCH_US_MAX INT64_C(5000000)
-#define SCRUB_BYTES_MAX (UINT64_C(256) << 20) /* of a round that finds nothing to fetch */
+#define SCRUB_BYTES_MAX (UINT64_C(64) << 20) /* of a round that finds nothing to fetch */
 #define HOUR_US INT64_C(3600000000)
 #define FETCHERS_MAX 64
 

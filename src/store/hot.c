@@ -224,7 +224,8 @@ const char *hot_dir(const struct hot *h)
 
 /* ---- leaving */
 
-/* Out of the table, which `f` must be in and HERE or FAILED. Under mu, which is let go and taken again for the IO. */
+/* Out of the table, which `f` must be in and HERE or FAILED. Under mu, which is let go and taken again for the IO. Whoever has no pin
+ * frees it when nobody has one. */
 static void take_out(struct hot *h, struct hot_file *f)
 {
     _cleanup_(freep) char *path = path_of(h, f->key);
@@ -245,8 +246,6 @@ static void take_out(struct hot *h, struct hot_file *f)
     bytes_take(h, f->bytes);
     h->os->ops->cond_broadcast(h->os, h->settled);
     f->gone = true;
-    if (!f->pins)
-        file_free(f);
 }
 
 static void evict(struct hot *h, struct hot_file *f) /* under mu, as take_out() */
@@ -254,6 +253,8 @@ static void evict(struct hot *h, struct hot_file *f) /* under mu, as take_out() 
     if (f->state == HOT_HERE)
         metric_add(h->m_evicted, (double)f->bytes);
     take_out(h, f);
+    if (!f->pins)
+        file_free(f);
 }
 
 static void discard(struct hot *h, struct hot_file *f) /* under mu, as take_out(); of a pinned file */
@@ -445,7 +446,7 @@ void hot_retain(struct hot *h, const struct hot_object *objects, size_t count, c
         out[i]->leaving = true;
         if (out[i]->state == HOT_FAILED) {
             out[i]->pins--;
-            take_out(h, out[i]);
+            evict(h, out[i]);
         } else {
             unpin(h, out[i]);
         }
