@@ -24,11 +24,12 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret"}
 class Moto:
     """The S3 server of moto, in memory."""
 
-    def __init__(self):
+    def __init__(self, tls=None):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self.url = "http://127.0.0.1:%d" % self.port
-        self.process = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
+        self.url = "%s://127.0.0.1:%d" % ("https" if tls else "http", self.port)
+        options = ["--ssl-cert", str(tls[0]), "--ssl-key", str(tls[1])] if tls else []
+        self.process = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port), *options],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self)
 
@@ -75,21 +76,18 @@ def wait_for(server):
     while time.monotonic() < end:
         assert server.process.poll() is None, "the S3 server ended"
         with contextlib.suppress(OSError):
-            c = http.client.HTTPConnection("127.0.0.1", server.port, timeout=conftest.HTTP_S)
-            c.request("GET", "/")
-            c.getresponse().read()
-            c.close()
+            socket.create_connection(("127.0.0.1", server.port)).close()
             return
         time.sleep(0.1)
     pytest.fail("the S3 server does not answer")
 
 
-def bucket(server, name="logs"):
+def bucket(server, name="logs", verify=None):
     """boto3's view of a bucket, which is made: what is really there."""
     import boto3
     import botocore.config
 
-    resource = boto3.resource("s3", endpoint_url=server.url, region_name="us-east-1", aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+    resource = boto3.resource("s3", endpoint_url=server.url, region_name="us-east-1", verify=verify, aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
                               aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
                               config=botocore.config.Config(s3={"addressing_style": "path"}))
     return resource.create_bucket(Bucket=name)

@@ -1,0 +1,216 @@
+"""A server whose files lie in an S3 bucket: nothing durable on the node but its WAL, a bucket that falters, goes away, is read by several
+servers, and is left clean."""
+import random
+import shutil
+import subprocess
+import threading
+
+import pytest
+
+import conftest
+import s3
+
+FAST = ("--flush-age", "50ms", "--flush-idle", "50ms", "--fold-interval", "200ms")
+TIDY = FAST + ("--gc-interval", "300ms", "--compact-interval", "300ms")
+
+
+@pytest.fixture(scope="module")
+def moto():
+    m = s3.Moto()
+    yield m
+    m.close()
+
+
+@pytest.fixture(scope="module")
+def bucket(moto):
+    return s3.bucket(moto)
+
+
+class Switch:
+    """A fault that can be changed while the proxy runs."""
+
+    def __init__(self):
+        self.fault = lambda *_: None
+
+    def __call__(self, *request):
+        return self.fault(*request)
+
+
+@pytest.fixture(scope="module")
+def between(moto, bucket):
+    switch = Switch()
+    with s3.proxy(moto.port, switch) as p:
+        p.switch = switch
+        yield p
+
+
+@pytest.fixture
+def on_bucket(request, between, start_server):
+    """start(options...) of servers on one prefix of the bucket, a new one for each test; each call is a node with a disk of its own."""
+    between.switch.fault = lambda *_: None
+    prefix = "s3://logs/" + request.node.name[:60].replace("[", "-").replace("]", "")
+    env = {**s3.KEYS, "SLUICE_S3_ENDPOINT": between.url}
+
+    def start(*options, env=env, start=True):
+        return start_server("--store", prefix, *options, env=env, start=start)
+    start.prefix = prefix[len("s3://logs/"):] + "/"
+    yield start
+    between.switch.fault = lambda *_: None
+
+
+def keys(bucket, prefix):
+    return [o.key[len(prefix):] for o in bucket.objects.filter(Prefix=prefix)]
+
+
+def data_files(bucket, prefix, stream=""):
+    return [k for k in keys(bucket, prefix) if k.endswith(".parquet") and k.startswith(stream)]
+
+
+def put(server, stream, start, count, size=20):
+    for at in range(start, start + count, size):
+        server.api.put(stream, [{"i": i, "m": "message %d" % (i % 97)} for i in range(at, min(at + size, start + count))])
+
+
+def check(server, stream, count):
+    assert server.api.sql("SELECT count(*) AS n, count(DISTINCT i) AS d, coalesce(sum(i), 0) AS s FROM " + stream) == [
+        {"n": count, "d": count, "s": count * (count - 1) // 2}]
+
+
+def test_a_lost_disk_loses_nothing_that_was_flushed(on_bucket, bucket):
+    first = on_bucket(*FAST)
+    put(first, "app", 0, 200)
+    first.api.flushed()
+    first.kill()
+    shutil.rmtree(first.data)
+    second = on_bucket(*FAST)  # another machine, an empty disk
+    assert "app" in second.api.streams()
+    check(second, "app", 200)
+    put(second, "app", 200, 100)
+    check(second, "app", 300)
+    assert second.stop() == 0
+    done = subprocess.run([conftest.binary(), "catalog", "verify", "--store", "s3://logs/" + on_bucket.prefix[:-1], "--s3-endpoint",
+                           second.env["SLUICE_S3_ENDPOINT"]], env=second.env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and '"damaged": []' in done.stdout, done
+    assert not [p for p in (second.data / "tmp").rglob("*") if p.is_file()]
+
+
+def test_a_bucket_that_falters(on_bucket, between):
+    """A fifth of the requests fail or lose their answer, through kills: nothing is lost, nothing comes twice."""
+    server = on_bucket(*TIDY)
+    rng = random.Random(11)
+    between.switch.fault = lambda *_: rng.choice(["503", "500", "429", "409", "lose", "reset", "truncate"]) if rng.random() < 0.2 else None
+    count = 0
+    for round in range(3):
+        put(server, "app", count, 60, size=10)
+        count += 60
+        server.kill()
+        server.start()
+        check(server, "app", count)
+    between.switch.fault = lambda *_: None
+    server.api.flushed()
+    check(server, "app", count)
+    assert between.done["lose"] and between.done["503"]
+
+
+def test_a_bucket_that_goes_away(on_bucket, between):
+    """Ingest goes on while the WAL has room; what is staged is in answers; afterwards all of it reaches the bucket."""
+    server = on_bucket(*FAST, "--s3-retry", "1s")
+    put(server, "app", 0, 100)
+    server.api.flushed()
+    between.switch.fault = lambda *_: "503"
+    put(server, "app", 100, 100)
+    assert server.api.sql("SELECT count(*) AS n FROM app") == [{"n": 200}]  # the bucket is not needed for that
+    answer = server.api.query("SELECT sum(i) AS s FROM app WHERE m LIKE '%message 4%'")
+    assert answer.status in (500, 503) and b"rows" not in answer.body, answer
+    assert server.api.metrics()["sluice_stage_rows"] == 100
+    between.switch.fault = lambda *_: None
+    server.api.flushed()
+    check(server, "app", 200)
+
+
+def test_compaction_reads_and_writes_the_bucket(on_bucket, bucket):
+    server = on_bucket(*FAST, "--compact-interval", "1h", "--gc-interval", "300ms")
+    for i in range(70):
+        server.api.put("app", [{"i": i, "m": "message"}], {"X-P-Ack": "object"})
+    assert server.stop() == 0
+    assert len(data_files(bucket, on_bucket.prefix, "app/")) > 64
+    server.args += ["--compact-interval", "300ms"]
+    server.start()
+    assert server.api.wait(lambda: server.api.metrics()["sluice_compaction_outputs_total"] > 0), server.api.metrics()
+    check(server, "app", 70)
+    assert server.stop() == 0
+    assert not [p for p in (server.data / "tmp").rglob("*") if p.is_file()]
+    server.start()
+    check(server, "app", 70)
+
+
+def test_deleted_streams_leave_nothing(on_bucket, bucket):
+    """Not for the server that filled it, nor for one that never knew it and was down meanwhile."""
+    first, second = on_bucket(*TIDY), on_bucket(*TIDY)
+    second.kill()
+    put(first, "app", 0, 60)
+    put(first, "kept", 0, 60)
+    first.api.flushed()
+    assert data_files(bucket, on_bucket.prefix, "app/")
+    assert first.api.delete("app").status == 200
+    assert first.api.wait(lambda: not [k for k in keys(bucket, on_bucket.prefix) if k.startswith("app/") and "_head" not in k]), keys(bucket, on_bucket.prefix)
+    second.start()
+    assert "app" not in second.api.streams()
+    check(second, "kept", 60)
+    check(first, "kept", 60)
+
+
+def test_servers_share_a_bucket(on_bucket):
+    """Rows of one are seen by the others once they are flushed, whoever created the stream, and none is lost when one is killed."""
+    servers = [on_bucket(*FAST) for _ in range(3)]
+    threads = [threading.Thread(target=put, args=(s, "app", n * 100, 100)) for n, s in enumerate(servers)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    servers[1].kill()
+    servers[1].start()
+    for s in servers:
+        s.api.flushed()
+    for s in servers:
+        assert s.api.wait(lambda: s.api.count("app") == 300), s.api.count("app")
+        check(s, "app", 300)
+
+
+def test_keys_are_nowhere(on_bucket):
+    server = on_bucket(*FAST)
+    put(server, "app", 0, 20)
+    server.api.flushed()
+    check(server, "app", 20)
+    secret = s3.KEYS["AWS_SECRET_ACCESS_KEY"]
+    for sql in ("SELECT * FROM duckdb_secrets()", "SELECT current_setting('s3_secret_access_key')", "SELECT getenv('AWS_SECRET_ACCESS_KEY')"):
+        answer = server.api.query(sql)
+        assert answer.status != 200 and secret not in answer.text, answer
+    assert secret not in server.log() + server.api.get("/api/v1/metrics").text + server.api.get("/api/v1/about").text
+
+
+def test_a_store_that_overwrites_is_refused(on_bucket, between):
+    between.switch.fault = lambda *_: "overwrite"
+    server = on_bucket(start=False)
+    server.spawn()
+    assert server.process.wait(conftest.START_S) == 1
+    assert "sluice store check" in server.log() and "second create" in server.log(), server.log()
+
+
+def test_https_with_a_certificate_of_ones_own(certificate, start_server):
+    """Both who speak to the bucket, the store's client and the engine's, trust what s3-ca-cert says and nothing less."""
+    cert, key, _ = certificate
+    moto = s3.Moto(tls=(cert, key))
+    try:
+        s3.bucket(moto, verify=str(cert))
+        env = {**s3.KEYS, "SLUICE_S3_ENDPOINT": moto.url}
+        server = start_server("--store", "s3://logs/tls", "--s3-ca-cert", str(cert), *FAST, env=env)
+        put(server, "app", 0, 40)
+        server.api.flushed()
+        assert server.api.metrics()["sluice_stage_rows"] == 0
+        check(server, "app", 40)
+        stranger = start_server("--store", "s3://logs/tls", "--s3-retry", "1s", env=env, start=False).spawn()
+        assert stranger.process.wait(conftest.START_S) == 1
+        assert "certificate" in stranger.log().lower(), stranger.log()
+    finally:
+        moto.close()
