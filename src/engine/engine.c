@@ -338,6 +338,13 @@ enum err_code engine_open(const struct engine_options *opt, struct engine **out,
     return ERR_OK;
 }
 
+static void plan_drop(struct kept_plan *p)
+{
+    duckdb_destroy_prepare(&p->stmt);
+    free(p->sql);
+    *p = (struct kept_plan){0};
+}
+
 void engine_close(struct engine *e)
 {
     if (!e)
@@ -349,6 +356,8 @@ void engine_close(struct engine *e)
         pthread_mutex_unlock(&e->mu);
         (void)pthread_join(e->watchdog, NULL);
     }
+    for (size_t i = 0; i < KEPT_PLANS; i++)
+        plan_drop(&e->plans[i]);
     duckdb_destroy_prepare(&e->parse);
     duckdb_destroy_prepare(&e->deparse);
     if (e->con)
@@ -462,19 +471,43 @@ static void give_up(struct engine *e)
     duckdb_destroy_prepare(&stmt);
 }
 
+/* The plan of this text, or the place of the one that was not used for longest. */
+static struct kept_plan *plan_for(struct engine *e, const char *sql)
+{
+    struct kept_plan *oldest = &e->plans[0];
+
+    for (size_t i = 0; i < KEPT_PLANS; i++) {
+        struct kept_plan *p = &e->plans[i];
+        if (p->sql && strcmp(p->sql, sql) == 0) {
+            p->used = ++e->plans_clock;
+            return p;
+        }
+        if (p->used < oldest->used)
+            oldest = p;
+    }
+    plan_drop(oldest);
+    oldest->sql = mem_str(slice_str(sql));
+    oldest->used = ++e->plans_clock;
+    return oldest;
+}
+
 enum err_code engine_run(struct engine *e, const struct engine_query *q, struct engine_result **out, struct err *err)
 {
     struct engine_result *r = mem_zalloc(sizeof(*r));
-    duckdb_prepared_statement stmt = NULL;
+    struct kept_plan once = {0}, *plan = &once;
     enum err_code rc;
 
+    ASSERT(q->materialize || !q->keep);
     engine_begin(e, q);
     r->engine = e;
-    if (duckdb_prepare(e->con, q->sql, &stmt) == DuckDBSuccess)
-        rc = run_prepared(e, stmt, q->materialize, r, err);
+    if (q->keep)
+        plan = plan_for(e, q->sql);
+    if (plan->stmt || duckdb_prepare(e->con, q->sql, &plan->stmt) == DuckDBSuccess)
+        rc = run_prepared(e, plan->stmt, q->materialize, r, err);
     else
-        rc = engine_error(e, duckdb_prepare_error(stmt), err);
-    duckdb_destroy_prepare(&stmt);
+        rc = engine_error(e, duckdb_prepare_error(plan->stmt), err);
+    if (rc != ERR_OK || !q->keep)
+        plan_drop(plan);
     if (rc != ERR_OK) {
         engine_result_free(r);
         return rc;

@@ -64,7 +64,8 @@ struct engine_source {
     uint32_t parts_count;
     bool newest_first; /* parts as listed; rows inside a part (without sel) from last to first */
 };
-/* Borrows everything until engine_source_del(). The id goes into SQL as sluice_rows(<id>). */
+/* Borrows everything until engine_source_del(). The id goes into SQL as sluice_rows(<id>); it is the lowest that is free, so that a
+ * statement of the same shape has the same text. */
 uint64_t engine_source_add(struct engine *e, const struct engine_source *source);
 void engine_source_del(struct engine *e, uint64_t id);
 const char *engine_type_name(struct type t); /* the SQL type that a column of ours has: "DOUBLE", "VARCHAR[]", ... */
@@ -75,6 +76,9 @@ struct engine_query {
     const char *sql;
     int64_t timeout_us; /* 0: none */
     bool materialize;   /* false: stream; the engine stays busy until engine_result_free() */
+    /* The same text will come again: what it was planned to is kept (of the last few such texts), a third of the cost of a small
+     * statement. Sources in it must have columns of the same types each time; only materialized. */
+    bool keep;
     const atomic_bool
         *stop; /* NULL, or set before engine_interrupt(): one that comes before the query starts is not lost */
 };

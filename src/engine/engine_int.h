@@ -10,6 +10,12 @@ struct source_entry {
     uint64_t id;
     const struct engine_source *source;
 };
+struct kept_plan {
+    char *sql;
+    duckdb_prepared_statement stmt; /* NULL: not prepared yet */
+    uint64_t used;
+};
+#define KEPT_PLANS 8
 struct engine {
     duckdb_database db;
     duckdb_connection con;    /* queries */
@@ -28,7 +34,8 @@ struct engine {
 
     struct source_entry *sources; /* under mu */
     size_t sources_count, sources_cap;
-    uint64_t source_next;
+    struct kept_plan plans[KEPT_PLANS]; /* whoever made the engine busy has them */
+    uint64_t plans_clock;
     struct buf login; /* the last engine_s3_login(); wiped */
 };
 struct engine_result {

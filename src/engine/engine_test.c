@@ -115,6 +115,71 @@ static void test_rows_of_ours(void **state)
     engine_close(e);
 }
 
+static struct batch *numbers(uint32_t count, int64_t first, uint8_t kind)
+{
+    struct batch *b = batch_new(count);
+    struct column *c = batch_add(b, 3, (struct type){kind, TYPE_NULL});
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (kind == TYPE_INT64)
+            ((int64_t *)c->values)[i] = first + i;
+        else
+            ((struct text *)c->values)[i] = text_of(slice_lit("no number"));
+        c->valid[i] = 1;
+    }
+    b->rows = count;
+    return b;
+}
+
+/* What a kept plan of sum(n) says of a source of `count` numbers from `first` on. */
+static enum err_code ask_kept(struct engine *e, uint32_t count, int64_t first, uint8_t kind, double *sum)
+{
+    _cleanup_(batch_unrefp) struct batch *b = numbers(count, first, kind);
+    _cleanup_(engine_result_freep) struct engine_result *r = NULL;
+    struct engine_part part = {0};
+    struct engine_column column = {3, slice_lit("n"), {kind, TYPE_NULL}};
+    const struct engine_source source = {&column, 1, &part, 1, false};
+    const struct engine_query q = {
+        .sql = "SELECT CAST(sum(n) AS DOUBLE) FROM sluice_rows(1)", .materialize = true, .keep = true};
+    const struct engine_chunk *chunk = NULL;
+
+    batch_view_take(b, count, &part.view);
+    uint64_t id = engine_source_add(e, &source);
+    assert_int_equal(id, 1);
+    enum err_code rc = engine_run(e, &q, &r, NULL);
+    if (rc == ERR_OK)
+        rc = engine_result_next(r, &chunk, NULL);
+    if (rc == ERR_OK)
+        *sum = ((const double *)chunk->columns[0].data)[0];
+    engine_source_del(e, id);
+    batch_view_done(&part.view);
+    return rc;
+}
+
+static void test_kept_plans(void **state)
+{
+    struct engine *e = open_engine();
+    double sum = 0;
+    (void)state;
+
+    assert_int_equal(ask_kept(e, 3, 1, TYPE_INT64, &sum), ERR_OK);
+    assert_float_equal(sum, 6, 0);
+    assert_int_equal(ask_kept(e, 5000, 10, TYPE_INT64, &sum), ERR_OK); /* other rows, same plan */
+    assert_float_equal(sum, 12547500, 0);
+    assert_int_equal(ask_kept(e, 3, 1, TYPE_UTF8, &sum), ERR_INVALID); /* never read as what it is not */
+    assert_int_equal(ask_kept(e, 2, 1, TYPE_INT64, &sum), ERR_OK);
+    assert_float_equal(sum, 3, 0);
+    for (unsigned i = 0; i < 20; i++) { /* more than are kept, with errors among them */
+        _cleanup_(freep) char *sql = mem_fmt("SELECT %s(%u)", i % 3 == 2 ? "nothing" : "abs", i);
+        _cleanup_(engine_result_freep) struct engine_result *r = NULL;
+        const struct engine_query q = {.sql = sql, .materialize = true, .keep = true};
+        assert_int_equal(engine_run(e, &q, &r, NULL), i % 3 == 2 ? ERR_INVALID : ERR_OK);
+    }
+    assert_int_equal(ask_kept(e, 4, 1, TYPE_INT64, &sum), ERR_OK);
+    assert_float_equal(sum, 10, 0);
+    engine_close(e);
+}
+
 static void test_settings_and_sandbox(void **state)
 {
     static const char *const refused[] = {
@@ -215,8 +280,11 @@ static void test_ast(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows_of_ours), cmocka_unit_test(test_settings_and_sandbox),
-                                       cmocka_unit_test(test_limits), cmocka_unit_test(test_spill),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows_of_ours),
+                                       cmocka_unit_test(test_kept_plans),
+                                       cmocka_unit_test(test_settings_and_sandbox),
+                                       cmocka_unit_test(test_limits),
+                                       cmocka_unit_test(test_spill),
                                        cmocka_unit_test(test_ast)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

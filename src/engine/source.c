@@ -4,6 +4,12 @@
  * DuckDB uses where order matters) yields them in the source's order. */
 #include "engine/engine_int.h"
 
+struct bound { /* what a plan was made for */
+    struct engine *engine;
+    uint64_t id;
+    uint32_t columns_count;
+    struct type types[];
+};
 struct scan { /* of one query */
     const struct engine_source *source;
     uint32_t *columns; /* projected: index into source->columns */
@@ -17,7 +23,12 @@ struct scan { /* of one query */
 uint64_t engine_source_add(struct engine *e, const struct engine_source *source)
 {
     pthread_mutex_lock(&e->mu);
-    uint64_t id = ++e->source_next;
+    uint64_t id = 1;
+    for (size_t i = 0; i < e->sources_count; i++)
+        if (e->sources[i].id == id) {
+            id++;
+            i = SIZE_MAX; /* from the start */
+        }
     *ARRAY_PUSH(e->sources, e->sources_count, e->sources_cap) = (struct source_entry){id, source};
     pthread_mutex_unlock(&e->mu);
     return id;
@@ -93,7 +104,8 @@ static void bind(duckdb_bind_info info)
 {
     struct engine *e = duckdb_bind_get_extra_info(info);
     duckdb_value value = duckdb_bind_get_parameter(info, 0);
-    const struct engine_source *source = engine_source_find(e, (uint64_t)duckdb_get_int64(value));
+    uint64_t id = (uint64_t)duckdb_get_int64(value);
+    const struct engine_source *source = engine_source_find(e, id);
     uint64_t rows = 0;
 
     duckdb_destroy_value(&value);
@@ -101,7 +113,10 @@ static void bind(duckdb_bind_info info)
         duckdb_bind_set_error(info, "sluice_rows: no such source");
         return;
     }
+    struct bound *b = mem_alloc(sizeof(*b) + source->columns_count * sizeof(*b->types));
+    *b = (struct bound){e, id, source->columns_count};
     for (uint32_t i = 0; i < source->columns_count; i++) {
+        b->types[i] = source->columns[i].type;
         duckdb_logical_type type = engine_logical_type(source->columns[i].type);
         char *name = mem_str(source->columns[i].name);
         duckdb_bind_add_result_column(info, name, type);
@@ -111,7 +126,20 @@ static void bind(duckdb_bind_info info)
     for (uint32_t i = 0; i < source->parts_count; i++)
         rows += source->parts[i].sel ? source->parts[i].sel_count : source->parts[i].view.rows;
     duckdb_bind_set_cardinality(info, rows, true);
-    duckdb_bind_set_bind_data(info, (void *)(uintptr_t)source, NULL);
+    duckdb_bind_set_bind_data(info, b, free);
+}
+
+/* The source as it is now: a kept plan outlives the one that it was made for. */
+static const struct engine_source *source_of(const struct bound *b)
+{
+    const struct engine_source *source = engine_source_find(b->engine, b->id);
+
+    if (!source || source->columns_count != b->columns_count)
+        return NULL;
+    for (uint32_t i = 0; i < b->columns_count; i++)
+        if (!type_eq(source->columns[i].type, b->types[i]))
+            return NULL;
+    return source;
 }
 
 static uint32_t part_rows(const struct engine_part *p)
@@ -129,10 +157,15 @@ static void scan_free(void *arg)
 
 static void init(duckdb_init_info info)
 {
-    struct scan *s = mem_zalloc(sizeof(*s));
+    const struct engine_source *source = source_of(duckdb_init_get_bind_data(info));
     uint64_t vector = duckdb_vector_size();
 
-    s->source = duckdb_init_get_bind_data(info);
+    if (!source) {
+        duckdb_init_set_error(info, "sluice_rows: no such source");
+        return;
+    }
+    struct scan *s = mem_zalloc(sizeof(*s));
+    s->source = source;
     s->columns_count = (uint32_t)duckdb_init_get_column_count(info);
     s->columns = mem_alloc(s->columns_count * sizeof(*s->columns));
     for (uint32_t i = 0; i < s->columns_count; i++)

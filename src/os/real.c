@@ -466,6 +466,23 @@ enum err_code os_fd_checksum(int fd, uint64_t *size, uint32_t *crc, struct err *
     return ERR_OK;
 }
 
+enum err_code os_fd_alias(int *alias, struct err *err)
+{
+    *alias = open("/dev/null", O_RDWR | O_CLOEXEC);
+    return *alias < 0 ? fail(err, errno, "open", "/dev/null") : ERR_OK;
+}
+
+enum err_code os_fd_stand(int alias, int fd, struct err *err)
+{
+    return RETRY(dup3(fd, alias, O_CLOEXEC)) < 0 ? fail(err, errno, "dup3", NULL) : ERR_OK;
+}
+
+void os_fd_close(int alias)
+{
+    if (alias >= 0)
+        (void)close(alias);
+}
+
 struct os *os_real(void)
 {
     static const struct os_ops ops = {

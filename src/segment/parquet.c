@@ -33,6 +33,8 @@ struct segment_writer {
     struct engine *free[ENGINES_MAX]; /* under mu, as all below */
     bool slot_used[ENGINES_MAX];      /* a spill directory each */
     unsigned slots[ENGINES_MAX];      /* of free[] */
+    int alias[ENGINES_MAX];           /* by slot: what its engine writes to has the same number each time */
+    int null;                         /* what they stand for meanwhile */
     unsigned free_count;
 };
 
@@ -44,14 +46,22 @@ enum err_code segment_writer_open(const char *temp_dir, const char *const *read_
     struct segment_writer *w = mem_zalloc(sizeof(*w));
     size_t n = 1;
 
-    (void)err; /* engines are opened when they are first needed */
     w->dirs[0] = SEGMENT_FD_PATH;
     for (; read_dirs && *read_dirs && n <= READ_DIRS_MAX; read_dirs++)
         w->dirs[n++] = mem_str(slice_str(*read_dirs));
     w->temp_dir = temp_dir ? mem_str(slice_str(temp_dir)) : NULL;
     ASSERT(pthread_mutex_init(&w->mu, NULL) == 0 && pthread_cond_init(&w->wake, NULL) == 0);
-    *out = w;
-    return ERR_OK;
+    for (unsigned i = 0; i < ENGINES_MAX; i++)
+        w->alias[i] = -1;
+    w->null = -1;
+    enum err_code rc = os_fd_alias(&w->null, err);
+    for (unsigned i = 0; i < ENGINES_MAX && rc == ERR_OK; i++)
+        rc = os_fd_alias(&w->alias[i], err);
+    if (rc != ERR_OK)
+        segment_writer_close(w);
+    else
+        *out = w; /* its engines are opened when they are first needed */
+    return rc;
 }
 
 void segment_writer_close(struct segment_writer *w)
@@ -60,6 +70,9 @@ void segment_writer_close(struct segment_writer *w)
         return;
     for (unsigned i = 0; i < w->free_count; i++)
         engine_close(w->free[i]);
+    for (unsigned i = 0; i < ENGINES_MAX; i++)
+        os_fd_close(w->alias[i]);
+    os_fd_close(w->null);
     (void)pthread_cond_destroy(&w->wake);
     (void)pthread_mutex_destroy(&w->mu);
     for (size_t i = 1; w->dirs[i]; i++)
@@ -184,8 +197,11 @@ static enum err_code check_ids(const struct schema *schema, const bool *used, st
  * 1 MiB. Where columns are many that is more than its memory limit, so they share what DICTIONARY_BYTES gives. */
 static void dictionary_sql(const struct layout *layout, uint64_t rows, uint32_t columns, struct buf *sql)
 {
-    uint64_t share = DICTIONARY_BYTES / columns, slots = MIN(rows / 5, layout->dictionary_slots);
+    uint64_t share = DICTIONARY_BYTES / columns, slots = layout->dictionary_slots;
 
+    if (slots > rows / 5) /* a power of two, so that files of similar sizes have the same statement */
+        for (slots = MIN(rows / 5, 1); slots && slots * 2 <= rows / 5;)
+            slots *= 2;
     if (share < 1u << 20) {
         slots = MIN(slots, share / DICTIONARY_SLOT_BYTES);
         buf_fmt(sql, "STRING_DICTIONARY_PAGE_SIZE_LIMIT %llu, ", (unsigned long long)MAX(share, 16u << 10));
@@ -232,12 +248,12 @@ static void copy_sql(const struct schema *schema, const bool *used, const struct
 }
 
 /* Runs a statement; `row`, if given, is called with its first chunk. */
-static enum err_code run(struct engine *e, struct buf *sql,
+static enum err_code run(struct engine *e, struct buf *sql, bool keep,
                          enum err_code (*row)(void *arg, const struct engine_chunk *chunk, struct err *err), void *arg,
                          struct err *err)
 {
     _cleanup_(engine_result_freep) struct engine_result *r = NULL;
-    const struct engine_query q = {.sql = buf_cstr(sql), .materialize = true};
+    const struct engine_query q = {.sql = buf_cstr(sql), .materialize = true, .keep = keep};
     const struct engine_chunk *chunk;
 
     TRY(engine_run(e, &q, &r, err));
@@ -294,6 +310,14 @@ static uint32_t source_columns(const struct schema *schema, const bool *used, st
     return n;
 }
 
+/* What the text of a COPY does not say, but its plan depends on (engine.h, keep). */
+static void types_sql(const struct engine_source *source, struct buf *sql)
+{
+    buf_str(sql, " -- ");
+    for (uint32_t i = 0; i < source->columns_count; i++)
+        buf_fmt(sql, "%s ", engine_type_name(source->columns[i].type));
+}
+
 static uint64_t total_rows(const struct segment_part *parts, uint32_t parts_count)
 {
     uint64_t rows = 0;
@@ -325,8 +349,14 @@ enum err_code segment_write(struct segment_writer *w, const struct schema *schem
     TRY(lease_begin(w, &lease, err));
     uint64_t id = engine_source_add(lease.engine, &source);
     (void)snprintf(from, sizeof(from), "sluice_rows(%llu)", (unsigned long long)id);
-    copy_sql(schema, used, &flush_layout, from, total_rows(parts, parts_count), fd, &sql);
-    enum err_code rc = run(lease.engine, &sql, take_count, &written, err);
+    copy_sql(schema, used, &flush_layout, from, total_rows(parts, parts_count), w->alias[lease.slot], &sql);
+    types_sql(&source, &sql);
+    enum err_code rc = os_fd_stand(w->alias[lease.slot], fd, err);
+    if (rc == ERR_OK) {
+        rc = run(lease.engine, &sql, true, take_count, &written, err);
+        enum err_code back = os_fd_stand(w->alias[lease.slot], w->null, rc == ERR_OK ? err : NULL);
+        rc = rc == ERR_OK ? back : rc;
+    }
     engine_source_del(lease.engine, id);
     TRY(rc);
     segment_stats_compute(schema, parts, parts_count, fields, segment_stat_fields(schema, used, fields), &stats);
@@ -459,7 +489,7 @@ static enum err_code summarize(struct engine *e, const struct schema *schema, co
     buf_str(&sql, ", min(row_id), max(row_id), count(row_id)");
     buf_fmt(&sql, " FROM read_parquet('" SEGMENT_FD_PATH "%d'", fd);
     read_sql(schema, used, &sql);
-    return run(e, &sql, take_summary, &s, err);
+    return run(e, &sql, false, take_summary, &s, err);
 }
 
 static enum err_code merge(struct engine *e, const struct schema *schema, const struct inputs *in, bool *used, int fd,
@@ -472,12 +502,12 @@ static enum err_code merge(struct engine *e, const struct schema *schema, const 
     buf_str(&sql, "SELECT coalesce(sum(num_rows), 0)::BIGINT FROM parquet_file_metadata(");
     list_sql(in, &sql);
     buf_str(&sql, ")");
-    TRY(run(e, &sql, take_count, &rows, err));
+    TRY(run(e, &sql, false, take_count, &rows, err));
     sql.len = 0;
     buf_str(&sql, "SELECT list(DISTINCT field_id::BIGINT) FROM parquet_schema(");
     list_sql(in, &sql);
     buf_str(&sql, ") WHERE field_id IS NOT NULL");
-    TRY(run(e, &sql, take_ids, &found, err));
+    TRY(run(e, &sql, false, take_ids, &found, err));
     used[0] = true;
     buf_str(&from, "read_parquet(");
     list_sql(in, &from);
@@ -485,7 +515,7 @@ static enum err_code merge(struct engine *e, const struct schema *schema, const 
     buf_str(&from, " ORDER BY c0 DESC, row_id DESC");
     sql.len = 0;
     copy_sql(schema, used, &merge_layout, buf_cstr(&from), rows, fd, &sql);
-    TRY(run(e, &sql, NULL, NULL, err));
+    TRY(run(e, &sql, false, NULL, NULL, err));
     TRY(summarize(e, schema, used, fd, stats, err));
     if (stats->rows != rows)
         return err_set(err, ERR_UNKNOWN, "engine merged %llu rows into %llu", (unsigned long long)rows,
