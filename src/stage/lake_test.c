@@ -817,15 +817,20 @@ static void fold_and_unpark(struct lake *lake)
     lake_unpark(lake);
 }
 
+static bool count_one(void *arg, const char *name, bool is_dir)
+{
+    (void)name, (void)is_dir;
+    ++*(unsigned *)arg;
+    return true;
+}
+
 static unsigned parked_files(const struct home *h)
 {
-    _cleanup_(freep) char *cmd = mem_fmt("ls %s/parked 2>/dev/null | wc -l", h->wal);
-    FILE *f = popen(cmd, "r");
+    _cleanup_(freep) char *dir = mem_fmt("%s/parked", h->wal);
     unsigned n = 0;
 
-    assert_non_null(f);
-    assert_int_equal(fscanf(f, "%u", &n), 1);
-    (void)pclose(f);
+    enum err_code rc = os_real()->ops->list(os_real(), dir, count_one, &n, NULL);
+    assert_true(rc == ERR_OK || rc == ERR_NOT_FOUND);
     return n;
 }
 
