@@ -43,6 +43,7 @@ static void home_open(struct home *h)
                                      .store = open_store(os_real(), h->store),
                                      .wal = {.segment_bytes = 1u << 20},
                                      .hot = {.dir = h->hot ? h->hot_dir : NULL, .disk_percent_max = 100},
+                                     .hot_interval_us = MAINTENANCE_US,
                                      .background = h->background,
                                      .fold_interval_us = MAINTENANCE_US,
                                      .compact_interval_us = MAINTENANCE_US,
@@ -856,6 +857,18 @@ static void disturb(void *arg)
     }
 }
 
+static void set_hot_bytes(struct home *h, uint64_t bytes)
+{
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+    _cleanup_(schema_unrefp) struct schema *schema = NULL;
+    struct err err = {0};
+
+    assert_int_equal(lake_stream(h->lake, slice_lit("app"), &v, &schema, &err), ERR_OK);
+    struct stream_config config = *stream_version_config(v);
+    config.hot_tier_bytes = bytes;
+    assert_int_equal(lake_configure(h->lake, slice_lit("app"), &config, &err), ERR_OK);
+}
+
 static size_t files_of_stream(struct home *h)
 {
     _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
@@ -878,11 +891,12 @@ static void until_merged(void *arg)
     m->step = 0;
 }
 
-/* I9: files are merged, and the catalog is cleaned, between the first piece of an answer and its last: it is the answer of its cut all the same. */
+/* I9: files are merged, and the catalog is cleaned, between the first piece of an answer and its last: it is the answer of its cut all the same.
+ * The files come from the hot tier, which evicts what was merged and what its size has no room for. */
 static void test_maintenance(void **state)
 {
     static const char *const sums = "SELECT count(*) AS c, sum(n) AS s, count(DISTINCT s) AS d FROM app";
-    struct home h = {.background = true};
+    struct home h = {.background = true, .hot = true};
     struct asked before = {0}, after = {0};
     struct err err = {0};
     (void)state;
@@ -891,6 +905,8 @@ static void test_maintenance(void **state)
     for (unsigned i = 0; i < 70; i++) {
         put_many(&h, "app", 600);
         flush(&h);
+        if (i == 0)
+            set_hot_bytes(&h, 1 << 20);
     }
     struct meanwhile m = {&h, 1};
     struct asked a = {.on_data = until_merged, .arg = &m};
@@ -901,6 +917,7 @@ static void test_maintenance(void **state)
     assert_in_range(files_of_stream(&h), 1, 64);
     assert_string_equal(buf_cstr(&before.out), "[{\"c\":42000,\"s\":12579000.0,\"d\":600}]");
     for (int i = 0; i < 20; i++) {
+        set_hot_bytes(&h, i % 2 ? 1 << 20 : 30000);
         if (ask(&h, sums, "1h", "now", &after, &err) != ERR_OK)
             fail_msg("%s", err.msg);
         assert_string_equal(buf_cstr(&after.out), buf_cstr(&before.out));
@@ -1138,18 +1155,6 @@ static void want_answers(struct home *h, struct buf *want)
 static double metric(const char *name)
 {
     return metric_value(metric_get(METRIC_COUNTER, name, "", NULL));
-}
-
-static void set_hot_bytes(struct home *h, uint64_t bytes)
-{
-    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
-    _cleanup_(schema_unrefp) struct schema *schema = NULL;
-    struct err err = {0};
-
-    assert_int_equal(lake_stream(h->lake, slice_lit("app"), &v, &schema, &err), ERR_OK);
-    struct stream_config config = *stream_version_config(v);
-    config.hot_tier_bytes = bytes;
-    assert_int_equal(lake_configure(h->lake, slice_lit("app"), &config, &err), ERR_OK);
 }
 
 static void hot_round(struct home *h)
