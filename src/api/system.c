@@ -51,6 +51,22 @@ void handle_about(struct request *r)
                           "clarityTag", "sluice", "version", SLUICE_VERSION, "engine", SLUICE_DUCKDB_VERSION));
 }
 
+/* What the store holds, counted from its own listings: by incarnation of a stream and in all (catalog.md section 9). */
+void handle_storage(struct request *r)
+{
+    struct storage_report total;
+    struct err err = {0};
+
+    enum err_code rc = catalog_report(lake_catalog(r->api->lake), &total, &r->answer.body, &err);
+    if (rc != ERR_OK) {
+        r->answer.body.len = 0;
+        answer_err(r, rc, &err);
+        return;
+    }
+    r->answer.status = 200;
+    r->answer.content_type = "application/json";
+}
+
 /* ---- metrics */
 
 static void family(struct buf *out, const char *name, const char *kind, const char *help)
