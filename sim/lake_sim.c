@@ -601,12 +601,12 @@ static void proc_main(void *arg)
 {
     struct lake_proc *p = arg;
 
-    while (!proc_open(p)) {
+    for (int64_t patience = 1; !proc_open(p); patience *= p->lw->pace_us * patience < SIM_MINUTE ? 2 : 1) {
         if (over(p) || !attached(p)) { /* a server that can not write its WAL's header exits */
             p->gave_up = true;
             return;
         }
-        pace(p, 1);
+        pace(p, patience); /* who starts it again waits longer each time: a disk may be full for hours */
     }
     forget_torn(p);
     if (rng_chance(world_workload(p->lw->world), 50))

@@ -132,6 +132,8 @@ static enum err_code recover(struct lake *lake, struct err *err)
         lake->os->ops->random(lake->os, random, sizeof(random));
         for (size_t i = 0; i < sizeof(random); i++)
             (void)snprintf(id.wal_id + 2 * i, 3, "%02x", random[i]);
+    } else { /* a disk that does not take it is found out before the OPEN: each failed start would leave one, for all to read */
+        TRY(wal_set_header(lake->wal, h, err));
     }
     id.base = h->base;
     TRY(wal_last_segment(lake->wal, &id.upto, err));

@@ -630,6 +630,64 @@ static void test_failed_flush_leaves_no_files(void **state)
     home_done(&h);
 }
 
+/* The machine, but the WAL's header cannot be written. */
+static struct os_ops full_ops;
+static struct os full = {&full_ops};
+
+static enum err_code full_open(struct os *os, const char *path, unsigned flags, struct os_file **out, struct err *err)
+{
+    (void)os;
+    if (slice_ends(slice_str(path), slice_lit("/wal/header.new")))
+        return err_set(err, ERR_LIMIT, "%s: No space left on device", path);
+    return os_real()->ops->open(os_real(), path, flags, out, err);
+}
+
+static bool count_lane_slot(void *arg, const struct store_list_item *item)
+{
+    (void)item;
+    ++*(unsigned *)arg;
+    return true;
+}
+
+static unsigned lane_slots(struct store *store)
+{
+    unsigned n = 0;
+    assert_int_equal(store->ops->list(store, slice_lit(".sluice/lanes/"), (slice){0}, false, count_lane_slot, &n, NULL),
+                     ERR_OK);
+    return n;
+}
+
+/* Starts that fail on a full disk, again and again, leave nothing in the store. */
+static void test_starts_on_a_full_disk(void **state)
+{
+    struct home h;
+    struct err err = {0};
+    (void)state;
+
+    home_new(&h);
+    full_ops = *os_real()->ops;
+    full_ops.open = full_open;
+    struct lake_options opt = {.data_dir = h.dir, .wal_dir = h.wal};
+    struct lake *lake = open_lake(&h);
+    must_put(lake, "app", "{\"a\":1}");
+    unsigned slots = lane_slots(lake_store(lake));
+    assert_true(slots > 0);
+    lake_close(lake);
+    for (unsigned i = 0; i < 3; i++) {
+        opt.store = open_store(os_real(), h.store);
+        assert_int_equal(lake_open(&full, &opt, &lake, &err), ERR_LIMIT);
+    }
+    struct store *store = open_store(os_real(), h.store);
+    assert_int_equal(lane_slots(store), slots);
+    store->ops->free(store);
+    lake = open_lake(&h);
+    check_rows(lake, "app", 1, 0);
+    must_flush(lake);
+    check_rows(lake, "app", 0, 1);
+    lake_close(lake);
+    home_done(&h);
+}
+
 /* Every file that the catalog names is in the store. */
 static void check_files(struct lake *lake, const char *stream)
 {
@@ -1086,6 +1144,7 @@ int main(void)
         cmocka_unit_test(test_create_together),
         cmocka_unit_test(test_ids_survive_growth),
         cmocka_unit_test(test_failed_flush_leaves_no_files),
+        cmocka_unit_test(test_starts_on_a_full_disk),
         cmocka_unit_test(test_failed_commit_keeps_rows_and_files),
         cmocka_unit_test(test_cloned_disk),
         cmocka_unit_test(test_parked_for_a_failed_commit),
