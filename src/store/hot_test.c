@@ -337,6 +337,48 @@ static void test_budget_and_eviction(void **state)
     place_done(&p);
 }
 
+/* A disk of 100,000 bytes, as full as the test says. */
+static uint64_t disk_free_bytes;
+
+static enum err_code small_disk(struct os *os, const char *path, uint64_t *free_bytes, uint64_t *total_bytes,
+                                struct err *err)
+{
+    (void)os, (void)path, (void)err;
+    *free_bytes = disk_free_bytes;
+    *total_bytes = 100000;
+    return ERR_OK;
+}
+
+static void test_full_disk(void **state)
+{
+    struct os_ops ops = *os_real()->ops;
+    struct os small = {.ops = &ops};
+    struct place p;
+    (void)state;
+
+    place_new(&p);
+    ops.disk_free = small_disk;
+    hot_close(p.hot);
+    const struct hot_options opt = {.dir = p.hot_dir}; /* up to 80 % */
+    assert_int_equal(hot_open(&small, p.store, &opt, &p.hot, NULL), ERR_OK);
+    p.store->ops = plain; /* as chunks are larger here */
+    disk_free_bytes = 100000 - 80000 + 2 * SIZE + 5;
+    assert_int_equal(hot_room(p.hot), 2 * SIZE + 5);
+    fill(&p, 0);
+    disk_free_bytes -= SIZE;
+    fill(&p, 1);
+    disk_free_bytes -= SIZE + 1;
+    assert_int_equal(hot_room(p.hot), 2 * SIZE + 5); /* what is here counts as room */
+    assert_int_equal(hot_fill(p.hot, &p.objects[2], NULL), ERR_LIMIT);
+    disk_free_bytes -= SIZE; /* others took some */
+    assert_int_equal(hot_room(p.hot), SIZE + 5);
+    hot_retain(p.hot, &p.objects[1], 1, NULL, 0);
+    disk_free_bytes = 0; /* and all of it */
+    assert_int_equal(hot_room(p.hot), 0);
+    assert_true(readable(&p, 1));
+    place_done(&p);
+}
+
 struct filler {
     struct place *p;
     enum err_code rc;
@@ -474,6 +516,7 @@ int main(void)
         cmocka_unit_test(test_damaged_while_pinned),
         cmocka_unit_test(test_other_bytes_in_the_store),
         cmocka_unit_test(test_budget_and_eviction),
+        cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_single_flight),
         cmocka_unit_test(test_race),
         cmocka_unit_test(test_faults),
