@@ -414,7 +414,7 @@ static void pin_hot(struct relation *r)
     if (!hot || r->opt->cold || !stream_version_config(s->snap.version)->hot_tier_bytes)
         return;
     s->hot = arena_zalloc(&r->b->arena, s->files_count * sizeof(struct hot_file *));
-    for (size_t i = 0; i < s->files_count; i++) {
+    for (size_t i = 0; i < s->files_count && !running_over(r->opt->running); i++) {
         const struct hot_object o = hot_object_of(&s->plan.files[i]);
         s->hot[i] = hot_pin(hot, &o);
     }

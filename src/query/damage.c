@@ -163,8 +163,8 @@ static enum err_code verify_stream(const struct running *r, struct binding *b, c
         const struct plan_file *f = &s->plan.files[i];
         if ((s->hot && s->hot[i]) || verified_known(b->pool, f->key))
             continue; /* hot_pin() looked at it */
-        if (atomic_load(&r->stop) || pool_time_left(r) <= 1)
-            return ERR_OK; /* the engine says so at once */
+        if (running_over(r))
+            return ERR_OK;
         switch (file_check(b->pool, f)) {
         case FILE_WHOLE: verified_add(b->pool, f->key); break;
         case FILE_DAMAGED:
@@ -207,7 +207,7 @@ static void search_stream(struct search *s, const struct bound_stream *b, bool n
         _cleanup_(freep) char *key = mem_str(f->key);
         if ((strstr(s->message, key) != NULL) != named)
             continue;
-        if (atomic_load(&s->running->stop) || pool_time_left(s->running) <= 1)
+        if (running_over(s->running))
             return;
         if (b->hot && b->hot[i]) {
             s->cold += !hot_check(lake_hot(s->pool->lake), b->hot[i]);

@@ -69,6 +69,11 @@ void pool_release(struct query_pool *pool, struct running *r, struct engine_slot
 MUST_CHECK enum err_code pool_gate(struct query_pool *pool, slice sql, const struct gate_env *env,
                                    struct gate_output *out, struct err *err);
 int64_t pool_time_left(const struct running *r); /* microseconds, at least 1 */
+/* Cancelled, or past its time: the engine says so at once. */
+static inline bool running_over(const struct running *r)
+{
+    return atomic_load(&r->stop) || pool_time_left(r) <= 1;
+}
 
 /* ---- bind.c */
 static inline struct hot_object hot_object_of(const struct plan_file *f)
@@ -103,8 +108,9 @@ struct bind_options {
     slice row_id;                   /* name of the column of the row id in the gate's columns; ptr NULL: none */
     struct counts_bins *bins;       /* NULL, or: what need not be read is counted there, and left out */
     unsigned window; /* 0: all rows; n: only rows from an instant on, so that few files are read; the next n has more */
-    bool cold;       /* files of the hot tier are read from the store */
-    const char *before, *after; /* put around the SQL of the gate: "SELECT ... FROM (" and ")"; NULL: nothing */
+    const struct running *running; /* looking at copies of the hot tier ends with its time */
+    bool cold;                     /* files of the hot tier are read from the store */
+    const char *before, *after;    /* put around the SQL of the gate: "SELECT ... FROM (" and ")"; NULL: nothing */
 };
 /* Takes the snapshots and writes the SQL. ERR_INVALID: a stream is gone since the gate saw it, in the gate's words. */
 MUST_CHECK enum err_code bind_streams(struct query_pool *pool, struct engine *engine, const struct gate_output *gate,

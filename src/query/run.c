@@ -132,6 +132,7 @@ static enum err_code attempt_run(struct attempt *a, struct err *err)
     enum err_code rc = ERR_OK;
 
     x->files = x->file_bytes = 0;
+    x->bind.running = x->running;
     for (x->bind.window = windows; rc == ERR_OK && more; x->bind.window++) {
         TRY(bind_streams(x->pool, a->slot->engine, x->gate, &x->bind, &a->binding, err));
         more = false;
