@@ -272,7 +272,7 @@ def nodes_in_chaos(on_bucket, between, seconds, seed):
 
 
 def test_nodes_in_chaos(on_bucket, between):
-    assert nodes_in_chaos(on_bucket, between, float(os.environ.get("CHAOS_S") or (1800 if conftest.SOAK else 20)), int(os.environ.get("SEED") or 5)) > 20
+    assert nodes_in_chaos(on_bucket, between, float(os.environ.get("CHAOS_S") or (1800 if conftest.SOAK else 12)), int(os.environ.get("SEED") or 5)) > 20
 
 
 def test_keys_are_nowhere(on_bucket):
