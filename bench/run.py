@@ -21,6 +21,7 @@ import time
 import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import bucket
 import growth
 import ingest
 import queries
@@ -29,7 +30,7 @@ from table import Table
 
 GROUPS = [("parts", "the parts of ingest"), ("ingest", "ingest"), ("rss", "memory"), ("acks", "acknowledgement"), ("rows", "one-row requests"),
           ("visible", "visibility"), ("queries", "queries"), ("plan", "planning"), ("growth-rows", "growth: rows"), ("growth-columns", "growth: columns"),
-          ("growth-streams", "growth: streams")]
+          ("growth-streams", "growth: streams"), ("bucket", "a bucket")]
 
 
 class Bench:
@@ -62,7 +63,7 @@ class Bench:
     def run(self):
         i, g, q = ingest.Ingest(self), growth.Growth(self), queries.Queries(self)
         calls = {"parts": i.parts, "ingest": i.whole, "rss": i.memory, "acks": i.acks, "rows": i.rows, "visible": i.visible, "queries": q.suite,
-                 "plan": g.files, "growth-rows": g.rows, "growth-columns": g.columns, "growth-streams": g.streams}
+                 "plan": g.files, "growth-rows": g.rows, "growth-columns": g.columns, "growth-streams": g.streams, "bucket": bucket.Bucket(self, i).run}
         for name, title in GROUPS:
             if self.args.only and not re.search(self.args.only, name):
                 continue

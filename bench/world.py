@@ -109,7 +109,7 @@ class Server:
                 raise RuntimeError(f"the server does not start: {open(self.log.name, errors='replace').read()[-2000:]}")
             time.sleep(0.02)
 
-    def stop(self):
+    def stop_process(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -117,6 +117,9 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+    def stop(self):
+        self.stop_process()
         self.log.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
