@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/hash.h"
 #include "base/timetext.h"
 #include "sim/catalog_sim.h"
 #include "sim/sim_disk.h"
@@ -221,19 +222,36 @@ struct seen {
     size_t count, cap;
 };
 
-static enum err_code read_rows(struct proc *p, slice key, struct seen *out, struct err *err)
+static enum err_code rows_of(slice bytes, slice key, struct seen *out, struct err *err)
 {
-    _cleanup_(buf_done) struct buf bytes = BUF_INIT;
     struct sim_row *rows;
     size_t n;
 
-    TRY(p->store->ops->read(p->store, key, 0, UINT64_MAX, &bytes, NULL, err));
-    if (!rows_decode(buf_view(&bytes), &rows, &n))
+    if (!rows_decode(bytes, &rows, &n))
         return err_set(err, ERR_CORRUPT, SLICE_FMT " is no file of rows", SLICE_ARG(key));
     for (size_t i = 0; i < n; i++)
         *ARRAY_PUSH(out->rows, out->count, out->cap) = rows[i];
     free(rows);
     return ERR_OK;
+}
+
+static enum err_code read_rows(struct proc *p, slice key, struct seen *out, struct err *err)
+{
+    _cleanup_(buf_done) struct buf bytes = BUF_INIT;
+
+    TRY(p->store->ops->read(p->store, key, 0, UINT64_MAX, &bytes, NULL, err));
+    return rows_of(buf_view(&bytes), key, out, err);
+}
+
+/* A held PUT of an earlier try may land once its name is free again, after the file was collected: that is as gone as before. */
+static enum err_code read_file(struct proc *p, const struct plan_file *f, struct seen *out, struct err *err)
+{
+    _cleanup_(buf_done) struct buf bytes = BUF_INIT;
+
+    TRY(p->store->ops->read(p->store, f->key, 0, UINT64_MAX, &bytes, NULL, err));
+    if (bytes.len != f->bytes || crc32c(0, bytes.ptr, bytes.len) != f->crc32c)
+        return err_set(err, ERR_NOT_FOUND, SLICE_FMT " is another file now", SLICE_ARG(f->key));
+    return rows_of(buf_view(&bytes), f->key, out, err);
 }
 
 static enum err_code read_version(struct proc *p, struct stream_version *v, struct seen *out, struct err *err)
@@ -242,7 +260,7 @@ static enum err_code read_version(struct proc *p, struct stream_version *v, stru
     enum err_code rc = stream_version_plan(v, INT64_MIN, INT64_MAX, NULL, 0, &plan, err);
 
     for (size_t i = 0; rc == ERR_OK && i < plan.count; i++)
-        rc = read_rows(p, plan.files[i].key, out, err);
+        rc = read_file(p, &plan.files[i], out, err);
     plan_done(&plan);
     return rc;
 }
