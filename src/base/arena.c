@@ -20,7 +20,7 @@ void *arena_more(struct arena *a, size_t size)
     if (size > PTRDIFF_MAX)
         (void)mem_alloc(size); /* does not return */
     size = (size + 7) & ~(size_t)7;
-    a->block_min = MIN(want * 2, ARENA_BLOCK_BYTES_MAX);
+    a->block_min = MIN(want * 2, a->block_max ? a->block_max : ARENA_BLOCK_BYTES_MAX);
     if (want < size)
         want = size;
     b = mem_alloc(sizeof(*b) + want);
@@ -77,10 +77,10 @@ void arena_reset(struct arena *a)
     if (!keep)
         return;
     a->head = keep->next;
-    size_t block_min = a->block_min;
+    size_t block_min = a->block_min, block_max = a->block_max;
     arena_done(a);
     keep->next = NULL;
-    *a = (struct arena){keep, keep->data, keep->data + keep->size, keep->size, block_min};
+    *a = (struct arena){keep, keep->data, keep->data + keep->size, keep->size, block_min, block_max};
 }
 
 void arena_done(struct arena *a)

@@ -8,7 +8,8 @@ struct arena {
     struct arena_block *head;
     uint8_t *at, *end;
     size_t bytes;     /* handed to blocks so far: what budgets look at */
-    size_t block_min; /* size of the next block, doubles up to 1 MiB */
+    size_t block_min; /* size of the next block, doubles up to block_max */
+    size_t block_max; /* 0: 1 MiB; less where thousands of arenas live long, and half a block is lost on average */
 };
 #define ARENA_INIT ((struct arena){0})
 

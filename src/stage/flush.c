@@ -430,15 +430,26 @@ static void let_go(void *arg)
         stage_drop_groups(r->streams[i], r->committed, &r->dropped);
 }
 
-static uint64_t groups_upto(const struct round *r, uint64_t upto)
+/* A stream has a file for each hour, whatever segments its rows are in: so many at most. */
+static uint64_t hours_of(const struct stage_stream *s, uint64_t upto)
+{
+    int64_t from = INT64_MAX, to = INT64_MIN;
+
+    for (size_t k = 0; k < s->groups_count && s->groups[k].segment <= upto; k++) {
+        from = MIN(from, s->groups[k].tmin_us);
+        to = MAX(to, s->groups[k].tmax_us);
+    }
+    return from <= to ? (uint64_t)(hour_of(to) - hour_of(from)) + 1 : 0;
+}
+
+static uint64_t files_upto(const struct round *r, uint64_t upto)
 {
     uint64_t n = 0;
 
     for (size_t i = 0; i < r->streams_count; i++) {
         struct stage_stream *s = r->streams[i];
         os_lock(r->lake->os, s->mu);
-        for (size_t k = 0; k < s->groups_count && s->groups[k].segment <= upto; k++)
-            n++;
+        n += hours_of(s, upto);
         os_unlock(r->lake->os, s->mu);
     }
     return n;
@@ -449,11 +460,11 @@ static uint64_t round_limit(const struct round *r, uint64_t upto)
 {
     uint64_t low = r->from, high = upto;
 
-    if (groups_upto(r, high) <= ROUND_FILES_MAX)
+    if (files_upto(r, high) <= ROUND_FILES_MAX)
         return high;
     while (low < high) {
         uint64_t middle = low + (high - low + 1) / 2;
-        if (groups_upto(r, middle) <= ROUND_FILES_MAX)
+        if (files_upto(r, middle) <= ROUND_FILES_MAX)
             low = middle;
         else
             high = middle - 1;
@@ -710,6 +721,7 @@ enum err_code lake_flush(struct lake *lake, struct err *err)
     atomic_store(&lake->room_bytes, MAX(lake->opt.stage_bytes_slow, 2 * lake_flush_bytes(lake)));
     lake->open_since_us = 0;
     lake->open_bytes = lake->open_keys = 0;
+    lake->seals++;
     lake->flush_asked = false;
     uint64_t sealed = wal_seal(lake->wal);
     os_unlock(lake->os, lake->mu);

@@ -17,6 +17,7 @@
 #define ROW_ID_SEGMENT_SHIFT 28 /* row id = WAL segment << 28 | ordinal of the row in (stream, segment) */
 #define SMALL_BATCH_ROWS 64     /* requests up to this size are copied into the stream's open block */
 #define OPEN_BLOCK_ROWS_MAX 4096
+#define OPEN_BLOCK_TEXT_BYTES 128 /* a row: how much of its arena may be unused; thousands of streams have one */
 #define NAME_LOCKS 64
 /* Columns shrink about 4x as Parquet: files of less than a quarter of this are called small, and a flush of many of them may wait for more rows. */
 #define SMALL_KEY_BYTES (4u * 65536)
@@ -54,9 +55,10 @@ struct stage_stream { /* one incarnation */
     struct pending *pending_head, *pending_tail; /* under mu: appended, not yet published, in row id order */
     uint64_t next_row_id;                        /* under mu: first id that was not given yet */
     struct tail_waiter *waiters;                 /* under mu */
-    _Atomic bool dead;                           /* dropped; set once */
-    _Atomic bool out;                            /* out of service, as the catalog says: takes no rows */
-    _Atomic uint64_t restaged;                   /* how often its schema did not grow, but was another */
+    uint64_t counted;          /* under lake.mu: 1 + lake.seals when it was last counted in open_keys */
+    _Atomic bool dead;         /* dropped; set once */
+    _Atomic bool out;          /* out of service, as the catalog says: takes no rows */
+    _Atomic uint64_t restaged; /* how often its schema did not grow, but was another */
 };
 struct segment_use { /* under lake.mu */
     uint64_t segment;
@@ -107,10 +109,11 @@ struct lake {
     struct map by_name, by_sid;   /* live incarnations; all that are live or may have rows (one reference each) */
     struct segment_use *segments; /* ascending */
     size_t segments_count, segments_cap;
-    int64_t open_since_us; /* monotonic: first row of what is not flushed; 0: none */
-    uint64_t open_bytes, open_keys;
-    _Atomic uint64_t room_bytes;   /* large requests wait for room below it: about twice what a flush takes */
-    _Atomic uint64_t coming_bytes; /* of large requests between admission and stage */
+    int64_t open_since_us;          /* monotonic: first row of what is not flushed; 0: none */
+    uint64_t open_bytes, open_keys; /* since the last flush began: of all streams; streams that got rows */
+    uint64_t seals;                 /* flushes begun */
+    _Atomic uint64_t room_bytes;    /* large requests wait for room below it: about twice what a flush takes */
+    _Atomic uint64_t coming_bytes;  /* of large requests between admission and stage */
     _Atomic uint32_t room_waiters;
     struct object_waiter *object_waiters;
     bool flush_asked, stopping;

@@ -231,6 +231,7 @@ static void group_absorb(struct stage_group *g, struct batch *small)
     if (!open || open->rows + small->rows > open->rows_cap) {
         uint32_t cap = open ? MIN(open->rows_cap * 2, OPEN_BLOCK_ROWS_MAX) : 16;
         open = batch_new(MAX(cap, small->rows));
+        open->arena.block_max = OPEN_BLOCK_TEXT_BYTES * (size_t)open->rows_cap;
         group_push(g, open, true);
     }
     size_t before = open->bytes;
@@ -284,7 +285,8 @@ void stage_publish(struct stage_stream *s, uint64_t segment, struct batch *batch
     if (lake->open_since_us == 0)
         lake->open_since_us = os_mono_us(lake->os);
     lake->open_bytes += grown;
-    lake->open_keys += before == 0;
+    lake->open_keys += s->counted != lake->seals + 1; /* in however many segments: a flush writes one file */
+    s->counted = lake->seals + 1;
     uint64_t most = lake_flush_bytes(lake);
     if (most > lake->opt.flush_bytes && 2 * most > atomic_load(&lake->room_bytes))
         atomic_store(&lake->room_bytes, 2 * most);
