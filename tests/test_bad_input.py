@@ -358,6 +358,78 @@ def test_headers_that_are_no_text(server, header):
         assert "\ufffd" not in json.dumps(row, ensure_ascii=False)
 
 
+def test_names_with_nul_and_settings_that_are_no_text(start_server):
+    """What JSON escapes and what headers carry ends in the catalog's slots: each must be read again at the next start."""
+    server = start_server()
+    api = server.api
+    rows = [{"a\0b": 1, "c\0": "d\0e", "\u001b[31m": 2}]
+    api.put("nul", rows, {"X-P-Ack": "object"})
+    api.put("whole", {"a": 1}, {"X-P-Ack": "object"})
+    bad = {"X-P-Custom-Partition": b"a\xff"}
+    assert "UTF-8" in refused(api.call("PUT", "/api/v1/logstream/half", headers=bad))
+    assert "UTF-8" in refused(api.call("PUT", "/api/v1/logstream/whole", headers={**bad, "X-P-Update-Stream": "true"}))
+    assert "half" not in api.streams()
+    assert api.call("PUT", "/api/v1/logstream/half").status == 200  # nothing of the refused one is left
+    for clean in (True, False):
+        server.restart(clean)
+        assert [{k: v for k, v in r.items() if not k.startswith("p_")} for r in api.sql("SELECT * FROM nul")] == rows
+        assert api.count("whole") == 1 and api.count("half") == 0
+    api.put("nul", rows)
+    assert api.count("nul") == 2
+
+
+def raw(port, head, body=b"", auth=True):
+    """All that comes back until the server closes, or has been silent for a second; and whether it closed."""
+    lines = [head, b"Host: x"] if b"Host:" not in head else [head]
+    if auth:
+        lines.append(b"Authorization: " + conftest.basic().encode())
+    with socket.create_connection(("127.0.0.1", port), 60) as s:
+        s.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        s.settimeout(1)
+        data = b""
+        try:
+            while got := s.recv(65536):
+                data += got
+            return data, True
+        except TimeoutError:
+            return data, False
+        except ConnectionError:
+            return data, True
+
+
+INGEST = b"POST /api/v1/ingest HTTP/1.1\r\nContent-Type: application/json\r\nX-P-Stream: smuggled\r\n"
+HIDDEN = b'{"a":1}GET /api/v1/about HTTP/1.1\r\nHost: x\r\n\r\n'
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 7\r\nContent-Length: 44", b"Content-Length: 44\r\nTransfer-Encoding: chunked",
+                                     b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", b"Transfer-Encoding: xchunked",
+                                     b"Transfer-Encoding: gzip, chunked", b"Content-Length : 7", b"Host: a\r\nHost: b\r\nContent-Length: 7"])
+def test_no_request_hides_in_a_body(server, framing):
+    """Where a proxy may see another end of a request than this server does (RFC 9112, 11.2), nothing of it is taken, nor what follows."""
+    data, closed = raw(server.port, INGEST + framing, HIDDEN)
+    assert data.startswith(b"HTTP/1.1 400 ") and closed and data.count(b"HTTP/1.1 ") == 1, data
+    assert "smuggled" not in server.api.streams()
+
+
+def test_bodies_where_none_is_expected_are_ignored(server, api):
+    """Clients send {} with everything; what follows on the connection is the next request."""
+    api.put("bodies", {"a": 1})
+    next_one = b"{}GET /api/v1/liveness HTTP/1.1\r\nHost: x\r\n\r\n"
+    for head in (b"GET /api/v1/logstream/bodies/stats", b"GET /api/v1/liveness", b"DELETE /api/v1/logstream/bodies"):
+        data, _ = raw(server.port, head + b" HTTP/1.1\r\nContent-Length: 2", next_one)
+        assert data.count(b"HTTP/1.1 200 ") == 2, data
+    assert "bodies" not in api.streams()
+
+
+def test_answers_are_text_whatever_the_request(server):
+    """Names come back in messages: no control characters for the reader's terminal, and UTF-8 as the content type says."""
+    data, _ = raw(server.port, b"GET /api/v1/logstream/%1b%5b31m%ff%c3/info HTTP/1.1")
+    body = data.split(b"\r\n\r\n", 1)[1]
+    assert data.startswith(b"HTTP/1.1 404 ") and body.decode().isprintable(), body
+    data, _ = raw(server.port, b"GET /api/v1/logstream/" + "é".encode() * 2000 + b"/info HTTP/1.1")  # cut between characters
+    assert data.startswith(b"HTTP/1.1 404 ") and data.split(b"\r\n\r\n", 1)[1].decode().isprintable()
+
+
 def test_chunked_body_that_stops(server):
     head = ("POST /api/v1/ingest HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nX-P-Stream: chunks\r\n"
             "Transfer-Encoding: chunked\r\n\r\n" % conftest.basic()).encode()

@@ -3,8 +3,25 @@
 #include <stdio.h>
 
 #include "api/api_int.h"
+#include "codec/json_reader.h"
 
 #define TEXT_PLAIN "text/plain; charset=utf-8"
+
+/* What clients sent comes back in messages, cut anywhere: no control characters for a terminal, and UTF-8 as TEXT_PLAIN says. */
+static void make_printable(char *text)
+{
+    size_t left = strlen(text), n;
+
+    for (uint8_t *c = (uint8_t *)text; left; c += n, left -= n) {
+        n = *c < 0xc0 ? 1 : *c < 0xe0 ? 2 : *c < 0xf0 ? 3 : 4;
+        bool good = n <= left && utf8_valid(slice_of(c, n)) && (*c >= 0x20 || *c == '\n') && *c != 0x7f &&
+                    !(*c == 0xc2 && c[1] < 0xa0); /* U+0080 to U+009F */
+        if (!good) {
+            *c = '?';
+            n = 1;
+        }
+    }
+}
 
 void answer_text(struct request *r, unsigned status, const char *fmt, ...)
 {
@@ -14,6 +31,7 @@ void answer_text(struct request *r, unsigned status, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
+    make_printable(text);
     r->answer.status = status;
     r->answer.content_type = TEXT_PLAIN;
     r->answer.body.len = 0;

@@ -71,6 +71,7 @@ struct request { /* owners: the connection, and the worker that runs its handler
     struct buf body; /* as received, then decoded */
     uint64_t body_max;
     bool drop_body, body_decoded;
+    bool misframed; /* where it ends is in doubt: nothing more is read from the connection */
     uint64_t dropped_bytes;
     bool http11;
     bool on_worker; /* a thread that may wait runs the handler */

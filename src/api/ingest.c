@@ -1,5 +1,6 @@
 /* ingest.c: POST /ingest and POST /logstream/{s} (contract 2). The answer is given by the WAL's acknowledgement. */
 #include "api/api_int.h"
+#include "codec/json_reader.h"
 
 #define HEADER_COLUMNS_MAX 10 /* with p_src_ip and p_user_agent: contract 2.6 */
 #define HEADER_VALUE_BYTES_MAX 100
@@ -24,24 +25,6 @@ static slice cut_text(slice s)
     while (s.len && (s.ptr[s.len] & 0xc0) == 0x80)
         s.len--;
     return s;
-}
-
-static bool utf8_valid(slice s)
-{
-    for (size_t i = 0; i < s.len;) {
-        uint8_t c = s.ptr[i];
-        size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
-        if (n == 0 || n > s.len - i)
-            return false;
-        for (size_t k = 1; k < n; k++)
-            if ((s.ptr[i + k] & 0xc0) != 0x80)
-                return false;
-        if ((n == 3 && c == 0xe0 && s.ptr[i + 1] < 0xa0) || (n == 3 && c == 0xed && s.ptr[i + 1] >= 0xa0) ||
-            (n == 4 && c == 0xf0 && s.ptr[i + 1] < 0x90) || (n == 4 && c == 0xf4 && s.ptr[i + 1] >= 0x90))
-            return false;
-        i += n;
-    }
-    return true;
 }
 
 static enum MHD_Result header_column(void *arg, enum MHD_ValueKind kind, const char *key, const char *value)

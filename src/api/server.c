@@ -153,6 +153,44 @@ static void answer_busy(struct request *r)
     r->answer.retry_after = "1";
 }
 
+struct framing {
+    unsigned hosts, lengths, codings;
+    bool chunked, bad_name;
+};
+
+static enum MHD_Result look_at_framing(void *arg, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    struct framing *f = arg;
+    slice name = slice_str(key);
+    (void)kind;
+
+    for (size_t i = 0; i < name.len; i++)
+        f->bad_name |= name.ptr[i] <= ' ' || name.ptr[i] == 0x7f;
+    f->hosts += slice_eq_nocase(name, slice_lit("Host"));
+    f->lengths += slice_eq_nocase(name, slice_lit("Content-Length"));
+    if (slice_eq_nocase(name, slice_lit("Transfer-Encoding"))) {
+        f->codings++;
+        f->chunked = slice_eq_nocase(slice_trim(slice_str(value)), slice_lit("chunked"));
+    }
+    return MHD_YES;
+}
+
+/* A proxy in front may read two lengths, a length beside chunks, or a name with a blank in another way than libmicrohttpd, and so see another end
+ * of the request: what one of them takes for a body, the other takes for the next request (RFC 9112, 5.1, 6.3, 11.2). */
+static bool check_framing(struct request *r)
+{
+    struct framing f = {0};
+
+    (void)MHD_get_connection_values(r->conn, MHD_HEADER_KIND, look_at_framing, &f);
+    if (!f.bad_name && f.hosts <= 1 && f.lengths + f.codings <= 1 && (f.codings == 0 || f.chunked))
+        return true;
+    r->misframed = true;
+    answer_text(r, 400,
+                "the headers of this request contradict each other: it takes one Host, and one Content-Length or "
+                "'Transfer-Encoding: chunked'");
+    return false;
+}
+
 static bool in_known_scope(slice path)
 {
     return slice_starts(path, slice_lit("/api/v1/")) || slice_starts(path, slice_lit("/api/prism/v1/")) ||
@@ -178,8 +216,10 @@ static bool check_route(struct request *r)
     unsigned status;
 
     r->route = route_find(r, &status, &r->answer.allow);
-    if (r->route)
+    if (r->route) {
+        r->drop_body = r->route->body == BODY_NONE;
         return true;
+    }
     r->answer.status = status;
     if (status == 404 && !in_known_scope(r->path)) {
         r->answer.status = 200;
@@ -250,7 +290,9 @@ static bool check_body(struct request *r)
 
 static void begin(struct request *r)
 {
-    if (atomic_load(&r->api->draining)) {
+    if (!check_framing(r)) {
+        refuse(r);
+    } else if (atomic_load(&r->api->draining)) {
         answer_text(r, 503, "Server is shutting down");
         refuse(r);
     } else if (!atomic_load_explicit(&r->api->ready, memory_order_acquire)) {
@@ -428,6 +470,7 @@ static enum MHD_Result send_answer(struct request *r)
     if (!response)
         return MHD_NO;
     add_header(response, "Content-Type", a->content_type);
+    add_header(response, "Connection", r->misframed ? "close" : NULL);
     add_header(response, "Allow", a->allow);
     add_header(response, "Retry-After", a->retry_after);
     add_header(response, "X-Query-Id", a->query_id);
@@ -484,7 +527,7 @@ static bool answer_now(struct request *r)
 
     if (!r->handled)
         return false;
-    return slice_eq_nocase(slice_trim(expect), slice_lit("100-continue")) ||
+    return r->misframed || slice_eq_nocase(slice_trim(expect), slice_lit("100-continue")) ||
            (text.ptr && (!slice_u64(text, &length) || length > DROP_BYTES_MAX));
 }
 

@@ -134,7 +134,7 @@ static bool open_follower(struct follower *f, struct err *err)
     (void)request_param(r, "where", &f->where);
     if (!last.ptr)
         (void)request_param(r, "last_event_id", &last); /* for clients that cannot set a header */
-    if (rc == ERR_OK && last.len && !slice_u64(slice_trim(last), &f->cursor))
+    if (rc == ERR_OK && last.len && (!slice_u64(slice_trim(last), &f->cursor) || f->cursor == UINT64_MAX))
         rc = err_set(err, ERR_INVALID, "Last-Event-ID must be an id of an earlier event");
     else if (rc == ERR_OK && !last.len)
         f->cursor = MAX(lake_tail_horizon(f->tail), 1) - 1;

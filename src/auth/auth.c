@@ -93,6 +93,7 @@ enum auth_result auth_check(const struct auth *a, slice authorization, struct au
     digest(slice_trim(slice_from(slice_of(text, len), (size_t)(colon - text) + 1)), password);
     int wrong = CRYPTO_memcmp(user, a->user, DIGEST_BYTES) | CRYPTO_memcmp(password, a->password, DIGEST_BYTES);
     OPENSSL_cleanse(password, sizeof(password));
+    OPENSSL_cleanse(text, len);
     if (wrong)
         return AUTH_REFUSED;
     (void)memset(out, 0, sizeof(*out));

@@ -5,6 +5,7 @@
 #include "base/mutant.h"
 #include "base/ulid.h"
 #include "catalog/catalog_int.h"
+#include "codec/json_reader.h"
 
 #include "base/banned.h"
 
@@ -714,7 +715,7 @@ static enum err_code adopt_created(struct catalog *cat, slice name, slice body, 
 {
     _cleanup_(slot_done) struct slot slot = {.type = SLOT_NAME, .seq = seq, .nonce = *nonce};
 
-    slot.body = json_loadb((const char *)body.ptr, body.len, JSON_REJECT_DUPLICATES, NULL);
+    slot.body = json_loadb((const char *)body.ptr, body.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     if (!slot.body)
         return err_set(err, ERR_CORRUPT, "name slot");
     return stream_load(cat, name, &slot, sid, out, err);
@@ -728,7 +729,7 @@ static enum err_code create_early(struct catalog *cat, slice name, slice body, c
     _cleanup_(head_unrefp) struct head *h = NULL;
     bool known;
 
-    slot.body = json_loadb((const char *)body.ptr, body.len, 0, NULL);
+    slot.body = json_loadb((const char *)body.ptr, body.len, JSON_ALLOW_NUL, NULL);
     TRY(head_first(name, &slot, sid, &h, err));
     return head_create(cat, h, &known, err);
 }
@@ -765,6 +766,26 @@ static enum err_code create_in_gate(struct catalog *cat, slice seq, slice name, 
     }
 }
 
+/* A slot whose JSON nobody can read takes its stream out of service: checked before it is written. */
+static enum err_code config_check(const struct stream_config *c, struct err *err)
+{
+    const struct {
+        const char *what;
+        slice text;
+    } texts[] = {{"custom partition", c->custom_partition},
+                 {"time partition limit", c->time_partition_limit},
+                 {"telemetry type", c->telemetry_type},
+                 {"log source", c->log_source},
+                 {"tags", c->tags},
+                 {"labels", c->labels},
+                 {"retention", c->retention}};
+
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+        if (!utf8_valid(texts[i].text))
+            return err_set(err, ERR_INVALID, "the stream's %s is no UTF-8", texts[i].what);
+    return ERR_OK;
+}
+
 enum err_code catalog_create(struct catalog *cat, slice name, const struct stream_config *config,
                              const struct schema *schema, struct stream_version **out, struct err *err)
 {
@@ -775,6 +796,7 @@ enum err_code catalog_create(struct catalog *cat, slice name, const struct strea
 
     if (!v) {
         TRY(stream_name_check(name, err));
+        TRY(config_check(config, err));
         TRY(catalog_check(cat, name, err));
         seq_name(&seq, name);
         gate_enter(cat, buf_view(&seq));
@@ -896,8 +918,10 @@ enum err_code catalog_configure(struct catalog *cat, const struct sid *sid, cons
 
     if (!s)
         return err_set(err, ERR_NOT_FOUND, "no stream %s", sid->text);
+    enum err_code rc = config_check(config, err);
     struct stream_config copy = *config;
-    enum err_code rc = head_update(cat, s, edit_config, &copy, err);
+    if (rc == ERR_OK)
+        rc = head_update(cat, s, edit_config, &copy, err);
     stream_unref(cat, s);
     return rc;
 }

@@ -110,7 +110,8 @@ static enum err_code body_decode(slice text, json_t **out, struct err *err)
         return err_set(err, ERR_CORRUPT, "slot body of %zu bytes", text.len);
     if (!shallow(text))
         return err_set(err, ERR_CORRUPT, "slot body nested deeper than %d", SLOT_DEPTH_MAX);
-    json_t *v = json_loadb((const char *)text.ptr, text.len, JSON_REJECT_DUPLICATES, &why);
+    /* A name of a column and a value in statistics may hold U+0000, as the client's JSON may. */
+    json_t *v = json_loadb((const char *)text.ptr, text.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
     if (!v)
         return err_set(err, ERR_CORRUPT, "slot body: %s at %d", why.text, why.position);
     if (!json_is_object(v) || !body_fits(v, 1)) {
