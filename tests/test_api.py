@@ -4,7 +4,10 @@ import http.client
 import io
 import json
 import re
+import shutil
+import signal
 import socket
+import ssl
 import threading
 import time
 import zlib
@@ -477,6 +480,38 @@ def test_tls(start_server, certificate):
     tail.close()
     server.restart()
     assert api.count("app") == 101
+
+
+def test_certificate_is_replaced_while_the_server_runs(start_server, certificate, tmp_path):
+    """SIGHUP reads the files again: handshakes get the new certificate, connections stay; files that do not fit change nothing."""
+    cert, key, context = certificate
+    mine = [tmp_path / "cert.pem", tmp_path / "key.pem"]
+    for source, target in zip((cert, key), mine):
+        shutil.copy(source, target)
+    server = start_server("--tls-cert", str(mine[0]), "--tls-key", str(mine[1]), start=False)
+    server.tls = context
+    server.start()
+
+    def served():
+        with socket.create_connection(("127.0.0.1", server.port), 30) as s, context_of_any.wrap_socket(s) as t:
+            return ssl.DER_cert_to_PEM_cert(t.getpeercert(True)).strip()
+
+    context_of_any = ssl._create_unverified_context()
+    before = cert.read_text().strip()
+    assert served() == before
+    with server.client() as old:
+        old.request("GET", "/api/v1/liveness")
+        mine[1].write_text("hello\n")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.api.wait(lambda: "certificate of before" in server.log(), 30) and served() == before
+        conftest.make_certificate(*mine)
+        server.process.send_signal(signal.SIGHUP)
+        assert server.api.wait(lambda: served() == mine[0].read_text().strip(), 30), "the old certificate is served on"
+        assert old.request("GET", "/api/v1/liveness").status == 200
+    server.tls = ssl.create_default_context(cafile=str(mine[0]))
+    server.api.put("renewed", {"a": 1})
+    assert server.api.count("renewed") == 1
+    assert server.stop() == 0
 
 
 def test_cors_allows_no_origin_by_default(api):

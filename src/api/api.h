@@ -26,5 +26,7 @@ struct api_options {
 MUST_CHECK enum err_code api_open(const struct api_options *opt, struct api **out, struct err *err);
 void api_ready(struct api *api, struct lake *lake, struct query_pool *pool);
 uint16_t api_port(const struct api *api);
+/* Reads certificate and key again: handshakes from now on get them, connections stay. On an error those before are served on. */
+MUST_CHECK enum err_code api_reload_tls(struct api *api, struct err *err);
 void api_drain(struct api *api); /* from now on every request answers 503 */
 void api_close(struct api *api); /* lets running requests end (queries are cancelled), then joins */

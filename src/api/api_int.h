@@ -5,6 +5,7 @@
  *   handlers run on the network thread (HANDLER_INLINE) or on a worker with the connection suspended (HANDLER_WORKER). They fill in
  *   request.answer and return; or, for a streamed answer, push bytes while the connection reads them (chunked.c). */
 #pragma once
+#include <gnutls/abstract.h>
 #include <jansson.h>
 #include <microhttpd.h>
 #include <pthread.h>
@@ -99,7 +100,6 @@ struct api {
     struct MHD_Daemon *daemon;
     uint16_t port;
     bool tls;
-    char *cert, *key;
     struct work_queue workers, creates, queries, tails;
     _Atomic unsigned ingests; /* between lake_ingest() and its acknowledgement */
     int64_t started_wall_us;
@@ -153,6 +153,14 @@ void chunked_end(struct chunked *s, bool whole); /* whole false: the connection 
 struct MHD_Response *chunked_response(struct request *r);
 void chunked_client_gone(struct chunked *s); /* the connection ended */
 void chunked_unref(struct chunked *s);
+
+/* tls.c */
+typedef int tls_choose_fn(gnutls_session_t, const gnutls_datum_t *, int, const gnutls_pk_algorithm_t *, int,
+                          gnutls_pcert_st **, unsigned *, gnutls_privkey_t *);
+tls_choose_fn *tls_choose(void); /* for MHD_OPTION_HTTPS_CERT_CALLBACK: hands out the newest pair that was loaded */
+/* PEM files. ERR_INVALID: no such, or not of each other; then, as with ERR_IO, the pair before stays. */
+MUST_CHECK enum err_code tls_load(const char *cert_path, const char *key_path, struct err *err);
+void tls_done(void); /* once nobody shakes hands any more */
 
 /* watch.c: a client that leaves cancels its query */
 enum err_code watch_start(struct api *api, struct err *err);

@@ -649,12 +649,6 @@ static void raise_file_limit(unsigned connections)
     }
 }
 
-static enum err_code read_pem(const char *path, char **out, struct err *err)
-{
-    size_t len;
-    return os_read_file(os_real(), path, 1u << 20, (uint8_t **)out, &len, err);
-}
-
 static enum err_code start_daemon(struct api *api, struct err *err)
 {
     struct sockaddr_storage addr;
@@ -666,15 +660,11 @@ static enum err_code start_daemon(struct api *api, struct err *err)
     if ((o->tls_cert_path != NULL) != (o->tls_key_path != NULL))
         return err_set(err, ERR_INVALID, "TLS needs both a certificate and a key");
     if (o->tls_cert_path) {
-        TRY(read_pem(o->tls_cert_path, &api->cert, err));
-        TRY(read_pem(o->tls_key_path, &api->key, err));
+        TRY(tls_load(o->tls_cert_path, o->tls_key_path, err));
         api->tls = true;
     }
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
                      (v6 ? MHD_USE_IPv6 : 0u) | (api->tls ? MHD_USE_TLS : 0u);
-    struct MHD_OptionItem tls[] = {
-        {MHD_OPTION_HTTPS_MEM_CERT, 0, api->cert}, {MHD_OPTION_HTTPS_MEM_KEY, 0, api->key}, {MHD_OPTION_END, 0, NULL}};
-    struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
     raise_file_limit(o->connections_max);
     /* Without MHD_OPTION_LISTENING_ADDRESS_REUSE, which is SO_REUSEPORT: two servers would share the port, each with half of the requests. */
     api->daemon = MHD_start_daemon(
@@ -682,14 +672,8 @@ static enum err_code start_daemon(struct api *api, struct err *err)
         (struct sockaddr *)&addr, MHD_OPTION_THREAD_POOL_SIZE, o->network_threads, MHD_OPTION_CONNECTION_LIMIT,
         o->connections_max, MHD_OPTION_CONNECTION_TIMEOUT, o->keep_alive_s, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
         api, MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HEADER_BYTES_MAX, MHD_OPTION_LISTEN_BACKLOG_SIZE, 2048u, MHD_OPTION_ARRAY, api->tls ? tls : none,
-        MHD_OPTION_END);
-    if (!api->daemon && api->tls)
-        return err_set(
-            err, ERR_IO,
-            "cannot serve TLS on %s: certificate %s and key %s are no PEM files or do not belong together, or "
-            "another server is there",
-            o->address, o->tls_cert_path, o->tls_key_path);
+        (size_t)HEADER_BYTES_MAX, MHD_OPTION_LISTEN_BACKLOG_SIZE, 2048u,
+        api->tls ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END, tls_choose(), MHD_OPTION_END);
     if (!api->daemon)
         return err_set(err, ERR_IO, "cannot listen on %s: is another server there? (choose another with --addr)",
                        o->address);
@@ -751,6 +735,11 @@ uint16_t api_port(const struct api *api)
     return api->port;
 }
 
+enum err_code api_reload_tls(struct api *api, struct err *err)
+{
+    return tls_load(api->opt.tls_cert_path, api->opt.tls_key_path, err);
+}
+
 void api_drain(struct api *api)
 {
     atomic_store(&api->draining, true);
@@ -777,7 +766,6 @@ void api_close(struct api *api)
         MHD_stop_daemon(api->daemon);
     watch_stop(api);
     auth_free(api->auth);
-    free(api->cert);
-    free(api->key);
+    tls_done();
     free(api);
 }

@@ -145,8 +145,11 @@ static void progress_end(struct progress *p)
 struct signals {
     sigset_t set;
     atomic_bool serving; /* set by main: from now on the first signal stops in order */
-    sem_t stop;          /* posted by the first one */
+    sem_t stop;          /* posted by the first one, and by each SIGHUP */
     _Atomic int first;
+    bool
+        reloads; /* SIGHUP reads the TLS files again; without them it stops like the others, as from a terminal that is closed */
+    atomic_bool reload;
 };
 
 static void *signals_thread(void *arg)
@@ -157,6 +160,11 @@ static void *signals_thread(void *arg)
     for (;;) {
         if (sigwait(&s->set, &sig) != 0)
             continue;
+        if (sig == SIGHUP && s->reloads) {
+            atomic_store(&s->reload, true);
+            (void)sem_post(&s->stop);
+            continue;
+        }
         if (!atomic_load(&s->serving) || atomic_load(&s->first)) {
             log_warn("serve", "signal: ending at once; the write-ahead log has what is not in files yet");
             _exit(EXIT_INTERRUPTED);
@@ -168,13 +176,17 @@ static void *signals_thread(void *arg)
 }
 
 /* Before any other thread starts, so that all inherit the mask. `s` must live as long as the process. */
-static void signals_start(struct signals *s)
+static void signals_start(struct signals *s, bool reloads)
 {
+    struct sigaction hup;
     pthread_t thread;
 
     (void)sigemptyset(&s->set);
     (void)sigaddset(&s->set, SIGTERM);
     (void)sigaddset(&s->set, SIGINT);
+    s->reloads = reloads;
+    if (reloads || (sigaction(SIGHUP, NULL, &hup) == 0 && hup.sa_handler != SIG_IGN)) /* nohup ignores it */
+        (void)sigaddset(&s->set, SIGHUP);
     ASSERT(pthread_sigmask(SIG_BLOCK, &s->set, NULL) == 0 && sem_init(&s->stop, 0, 0) == 0);
     (void)signal(SIGPIPE, SIG_IGN);
     ASSERT(pthread_create(&thread, NULL, signals_thread, s) == 0);
@@ -200,14 +212,29 @@ static void memory_start(void)
     (void)mallopt(M_ARENA_MAX, (int)MAX(MALLOC_ARENAS_MIN, MIN(sysconf(_SC_NPROCESSORS_ONLN), MALLOC_ARENAS_MAX)));
 }
 
-static int signals_wait(struct signals *s)
+static void reload(struct api *api)
+{
+    struct err err = {0};
+
+    if (api_reload_tls(api, &err) == ERR_OK)
+        log_info("serve", "SIGHUP: the certificate was read again");
+    else
+        log_error("serve", "SIGHUP: the certificate of before is served on: %s", err.msg);
+}
+
+static int signals_wait(struct signals *s, struct api *api)
 {
     struct timespec until;
 
     atomic_store(&s->serving, true);
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += MALLOC_TRIM_S;
-    while (sem_clockwait(&s->stop, CLOCK_MONOTONIC, &until) != 0) {
+    while (!atomic_load(&s->first)) {
+        if (sem_clockwait(&s->stop, CLOCK_MONOTONIC, &until) == 0) {
+            if (atomic_exchange(&s->reload, false))
+                reload(api);
+            continue;
+        }
         if (errno != ETIMEDOUT)
             continue; /* EINTR */
         (void)malloc_trim(0);
@@ -299,7 +326,7 @@ int run_serve(struct cli *cli)
     char host[128];
 
     memory_start();
-    signals_start(&signals);
+    signals_start(&signals, config_text(c, SET_TLS_CERT) != NULL);
     log_set_level((enum log_level)config_number(c, SET_LOG_LEVEL));
     log_warnings(cli);
     log_info("serve", "sluice %s (commit %s): data in %s, write-ahead log in %s, store in %s", SLUICE_VERSION,
@@ -314,8 +341,11 @@ int run_serve(struct cli *cli)
     }
     log_info("serve", "ready: %s://%s:%u", config_text(c, SET_TLS_CERT) ? "https" : "http",
              host_of(c, host, sizeof(host)), api_port(s.api));
-    int sig = signals_wait(&signals);
-    log_info("serve", "%s: stopping; again to end at once", sig == SIGINT ? "SIGINT" : "SIGTERM");
+    int sig = signals_wait(&signals, s.api);
+    log_info("serve", "%s: stopping; again to end at once",
+             sig == SIGINT   ? "SIGINT"
+             : sig == SIGHUP ? "SIGHUP"
+                             : "SIGTERM");
     stop(&s);
     log_info("serve", "stopped");
     return EXIT_DONE;
