@@ -34,7 +34,8 @@ struct request {
     enum request_fate fate;
     uint64_t called, bound, answered; /* lake_world.clock */
     uint64_t seen_at;                 /* a snapshot that ended here showed it; 0: none */
-    bool may_be_lost;                 /* ACK_RELAXED, and the power was cut or the disk failed since */
+    bool stale;       /* accepted by a node that did not know whether the stream was deleted elsewhere */
+    bool may_be_lost; /* ACK_RELAXED, and the power was cut or the disk failed since */
     char sid[27];
     unsigned mask; /* rows seen in set `set` */
     uint64_t set;
@@ -110,6 +111,8 @@ static bool is_due(const struct lake_proc *p, const struct request *r, uint64_t 
         return false;
     if (p->lw->cloned && !p->lw->last && r->proc != p)
         return false;
+    if (p->lw->pair && !p->lw->last && (r->stale || r->disk != p->disk)) /* when it is committed, and we look */
+        return false;
     return (r->fate == REQUEST_ACKED && r->answered < t0) ||
            (r->seen_at && r->seen_at < t0 && (r->ack != ACK_RELAXED || r->proc == p));
 }
@@ -130,6 +133,8 @@ static void row_seen(struct lake_proc *p, uint64_t id, const char *sid, const ch
     /* What two copies of a disk have in common one of them commits; the other one may find out later. */
     WORLD_CHECK(lw->world, !(r->mask & bit) || (lw->cloned && !lw->last && r->proc != p), "I10",
                 "%s shows row %" PRIu64 " twice", where, id);
+    if (r->stale && lw->pair)
+        memcpy(r->sid, sid, sizeof(r->sid)); /* it goes to whom the name means by then */
     WORLD_CHECK(lw->world, !strcmp(r->sid, sid), "I10", "%s %s shows row %" PRIu64 " of %s", where, sid, id, r->sid);
     r->mask |= bit;
 }
@@ -269,6 +274,7 @@ void __wrap_record_encode(const struct record *r, struct buf *head)
     struct request *q = lw->by_row[id];
     memcpy(q->sid, r->sid.text, sizeof(q->sid));
     q->bound = ++lw->clock;
+    q->stale = r->stale;
     WORLD_CHECK(w, !is_dead_for(q->proc, q->sid, q->called), "I2", "row %" PRIu64 " goes to %s, which was deleted", id,
                 q->sid);
 }
@@ -550,6 +556,20 @@ static enum err_code open_lake(struct lake_proc *p, struct lake **out, struct er
     return lake_open(p->os, &opt, out, err);
 }
 
+/* What the thread "names" does where there is one. */
+static void validator(void *arg)
+{
+    struct lake_proc *p = arg;
+    struct err err;
+
+    while (!over(p)) {
+        world_sleep(p->lw->world, p->lw->opt.fence_us / 6);
+        if (!over(p))
+            expect(p, "validate", lake_validate(p->lake, &err), &err);
+    }
+    ends(p);
+}
+
 static bool proc_open(struct lake_proc *p)
 {
     struct lake_world *lw = p->lw;
@@ -575,7 +595,7 @@ static void forget_torn(struct lake_proc *p)
 
     for (size_t i = 0; i < lw->requests_count && !lw->cloned; i++) {
         struct request *r = lw->requests[i];
-        bool theirs = r->proc != p && (r->fate == REQUEST_OPEN || r->fate == REQUEST_UNKNOWN);
+        bool theirs = r->proc != p && !r->stale && (r->fate == REQUEST_OPEN || r->fate == REQUEST_UNKNOWN);
         if (theirs && !r->seen_at && r->called < p->started && r->disk == p->disk && !may_be_dropped(lw, r, NEVER))
             r->fate = REQUEST_GONE;
     }
@@ -617,6 +637,8 @@ static void proc_main(void *arg)
     if (!p->lw->background) {
         run_fiber(p, "flusher", flusher);
         run_fiber(p, "maintain", maintainer);
+        if (p->lw->pair)
+            run_fiber(p, "names", validator);
     }
     p->ready = true;
 }
@@ -841,6 +863,8 @@ static void last_main(void *arg)
     if (!proc_open(p))
         return;
     expect(p, "flush", lake_flush(p->lake, &err), &err);
+    if (p->lw->pair) /* rows that were stale went to another stream's stage */
+        expect(p, "flush", lake_flush(p->lake, &err), &err);
     WORLD_CHECK(p->lw->world, p->lw->background || lake_stage_rows(p->lake) == 0, "liveness",
                 "%" PRIu64 " rows are staged after a flush", lake_stage_rows(p->lake));
     for (unsigned k = 0; k < LAKE_NAMES; k++)
@@ -903,8 +927,10 @@ static void check_heads(struct lake_proc *p, struct catalog *cat)
         _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
         struct err err;
         enum err_code rc = catalog_resolve(cat, slice_str(stream_names[k]), &v, &err);
-        if (rc == ERR_NOT_FOUND)
+        if (rc == ERR_NOT_FOUND) {
+            check_lost_streams(p, k, "", ++lw->clock, NEVER);
             continue;
+        }
         expect(p, "resolve", rc, &err);
         if (rc != ERR_OK)
             return;
@@ -912,6 +938,7 @@ static void check_heads(struct lake_proc *p, struct catalog *cat)
         lw->sets++;
         WORLD_CHECK(lw->world, files_seen(p, v, sid, "the last head"), "I4", "the last head can not be read");
         check_rows(p, sid, ++lw->clock, "the last head");
+        check_lost_streams(p, k, sid, lw->clock, NEVER);
     }
 }
 
@@ -1009,15 +1036,35 @@ static void knobs(struct lake_world *lw)
     };
 }
 
+/* Apart from the others' dice, so that their worlds stay what they are. */
+static void knobs_pair(struct lake_world *lw, uint64_t seed)
+{
+    static const int64_t paces[] = {2 * SIM_SECOND, 10 * SIM_SECOND, 30 * SIM_SECOND};
+    struct rng *r = world_rng(lw->world);
+
+    lw->pair = lw->store && !lw->clones && (seed % 4 == 0 || sluice_mutant >= 27);
+    if (!lw->pair)
+        return;
+    lw->moves = false;
+    lw->retention = false;
+    lw->pace_us = paces[rng_below(r, ARRAY_LEN(paces))];
+    lw->drops_permille = 60 + (unsigned)rng_below(r, 100);
+    lw->opt.fence_us = SIM_MINUTE;
+    lw->opt.retention_interval_us = SIM_DAY;
+}
+
 static void supervise(void *arg)
 {
     struct lake_world *lw = arg;
 
     knobs(lw);
+    knobs_pair(lw, world_seed(lw->world));
     sim_store_instead = lw->store;
     (void)add_node(lw, true);
     if (lw->moves)
         (void)add_node(lw, false);
+    if (lw->pair)
+        (void)proc_start(add_node(lw, true), proc_main);
     (void)proc_start(lw->nodes[0], proc_main);
     chaos(lw);
     settle(lw);

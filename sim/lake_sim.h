@@ -27,6 +27,7 @@ struct lake_world {
     bool clones, cloned; /* a disk may get a twin; it has one */
     bool last;           /* everything is committed */
     bool quiet;          /* no faults any more: every call must succeed */
+    bool pair;           /* two nodes, each with a disk of its own */
     bool background, retention, moves;
     unsigned drops_permille; /* of client operations */
     int64_t pace_us;

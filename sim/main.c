@@ -20,7 +20,7 @@
 
 #include "base/banned.h"
 
-#define MUTANTS 26
+#define MUTANTS 30
 
 struct options {
     const char *workload; /* NULL: all */

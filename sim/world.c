@@ -82,6 +82,11 @@ int64_t rng_skewed(struct rng *r, int64_t from, int64_t to)
 }
 
 /* ---- world */
+uint64_t world_seed(const struct world *w)
+{
+    return w->seed;
+}
+
 struct world *world_new(uint64_t seed, bool trace)
 {
     struct world *w = mem_zalloc(sizeof(*w));

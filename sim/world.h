@@ -54,6 +54,7 @@ struct waitq { /* fibers waiting for one thing */
 };
 
 struct world *world_new(uint64_t seed, bool trace);
+uint64_t world_seed(const struct world *w);
 void world_free(struct world *w);
 struct rng *world_rng(struct world *w); /* schedule and faults */
 struct rng *world_workload(

@@ -30,7 +30,7 @@ typedef void (*catalog_damage_fn)(void *arg, slice stream, enum catalog_damage k
 struct catalog_options {
     uint32_t shards;               /* 4; fixed in .sluice/cluster by the first start */
     int64_t snapshot_retention_us; /* 1 h: superseded versions stay readable */
-    int64_t fence_us;              /* T_fence; 0 with no other node registered */
+    int64_t fence_us;              /* T_fence, 60 s (there is no watch yet); 0: this process is the only one for ever */
     const char *node_id;           /* ULID from the data directory */
     const char *endpoint;
     const char *temp_dir;        /* exists; copies of what a compaction reads from a remote store */
@@ -83,8 +83,25 @@ MUST_CHECK enum err_code catalog_by_sid(struct catalog *cat, const struct sid *s
 /* `schema` NULL: empty. ERR_CONFLICT: it exists, *out is the winner. */
 MUST_CHECK enum err_code catalog_create(struct catalog *cat, slice name, const struct stream_config *config,
                                         const struct schema *schema, struct stream_version **out, struct err *err);
+/* MANY NODES (catalog.md section 7)  A node serves a name from memory without asking anybody, so a DELETE ends, for its caller, when no living
+ * node can still take rows for what is dead: T_fence after the DEAD slot. Each node calls catalog_validate() more often than that; what it
+ * accepts while catalog_fresh() was accepted before the DELETE ended and goes with it; what it accepts otherwise belongs to whatever the
+ * name means by then, which the caller has to look up (catalog_validate_name()) before it writes these rows. A create that comes before
+ * the fence is over is refused. */
 MUST_CHECK enum err_code catalog_drop(struct catalog *cat, slice name,
                                       struct err *err); /* returns after the fence; sweep is later */
+/* The same, but the caller waits *fence_us. */
+MUST_CHECK enum err_code catalog_drop_begin(struct catalog *cat, slice name, int64_t *fence_us, struct err *err);
+/* How long a create of this name is refused still. */
+MUST_CHECK enum err_code catalog_fence(struct catalog *cat, slice name, int64_t *left_us, struct err *err);
+/* Every T_fence / 3 or more often: says that we live, and learns of deletes and creates by others. */
+MUST_CHECK enum err_code catalog_validate(struct catalog *cat, struct err *err);
+/* `margin_us` from now on, is what we know still fresh? */
+bool catalog_fresh(struct catalog *cat, int64_t margin_us);
+/* Looks now whether this incarnation still has its name: ERR_NOT_FOUND. ERR_CORRUPT: out of service. */
+MUST_CHECK enum err_code catalog_validate_name(struct catalog *cat, slice name, const struct sid *sid, struct err *err);
+MUST_CHECK enum err_code catalog_unregister(struct catalog *cat,
+                                            struct err *err); /* a clean stop: nobody waits for us */
 MUST_CHECK enum err_code catalog_configure(struct catalog *cat, const struct sid *sid,
                                            const struct stream_config *config, struct err *err);
 /* Gives ids to the fields of `want` that lack one (matching by name). *out: the head's schema afterwards. Where another node

@@ -3,7 +3,7 @@
  *   catalog.c  open, close, the tables of streams; create, drop, configure, evolve
  *   view.c     stream_version: what a snapshot sees; plan.c: which files of it
  *   session.c  our lane: OPEN, DATA, SEAL          lanes.c  reading lanes of everybody, checkpoints
- *   damage.c   streams out of service
+ *   damage.c   streams out of service           nodes.c   who else is there, and what they deleted
  *   fold.c     lane records into heads              gc.c, reconcile.c, compact.c, expire.c, report.c, inspect.c  maintenance
  *
  * IN MEMORY  A stream has its newest known head and the entries of lane records that this head does not cover (`unfolded`); a version
@@ -57,6 +57,7 @@ struct session { /* changed only inside the gate "session", and under mu */
     bool undecided; /* an append without an answer: the same lane is OPENed next */
     bool lost;      /* fenced, and no other lane taken yet */
     struct lane *lane;
+    char spare[24]; /* taken after a fencing, and not named in the header yet */
     struct nonce nonce;
     struct seq_tail tail;
     struct carried_list carried; /* of the tail */
@@ -70,6 +71,10 @@ struct session { /* changed only inside the gate "session", and under mu */
     void *header_arg;
     struct buf old_stem; /* mutant 16 only */
 };
+struct node_seen {
+    char *key;
+    int64_t first_us; /* monotonic */
+};
 struct shard {
     struct seq_tail tail;
     struct head_wm *pos; /* lanes and their folded slots in the tail checkpoint; texts owned */
@@ -82,6 +87,12 @@ struct catalog {
     uint32_t shards_count;
     char cluster[33];
     int64_t snapshot_retention_us, fence_us;
+    int64_t
+        validated_us; /* under mu: every name in by_name was LIVE then, or nobody else could have deleted it; monotonic */
+    int64_t beat_us;              /* under mu: the last registration; monotonic */
+    bool registered;              /* under mu: with the lane that we have */
+    struct node_seen *nodes_seen; /* under mu: registrations of others */
+    size_t nodes_seen_count;
     char node_id[64];
     char *endpoint, *temp_dir;
     struct os_mutex *mu;
@@ -140,14 +151,27 @@ struct name_state {
     struct sid sid;
 };
 MUST_CHECK enum err_code name_state_get(const struct slot *s, struct name_state *out, struct err *err);
-MUST_CHECK enum err_code nodes_others(struct catalog *cat, size_t *out,
-                                      struct err *err); /* registered nodes but for us */
 /* Appends the DEAD head of an incarnation that is dead by name. */
 MUST_CHECK enum err_code head_kill(struct catalog *cat, struct stream *s, struct err *err);
 
 /* The tail of a name, and its stream if it is LIVE: damage.c looks again with it. */
 MUST_CHECK enum err_code name_pull(struct catalog *cat, slice name, struct name_state *state, struct stream **out,
                                    struct err *err);
+
+/* ---- nodes.c */
+void nodes_seen_done(struct node_seen *items, size_t count);
+MUST_CHECK enum err_code node_beat(struct catalog *cat, struct err *err);
+MUST_CHECK enum err_code nodes_others(struct catalog *cat, size_t *out,
+                                      struct err *err); /* registered nodes that are alive, but for us */
+/* Lanes that living nodes say they own. *unsure: one of them cannot be read. */
+struct lane_owned {
+    char (*names)[24];
+    size_t count, cap;
+    bool unsure;
+};
+MUST_CHECK enum err_code nodes_lanes(struct catalog *cat, struct lane_owned *out, struct err *err);
+/* ERR_UNAVAILABLE: the DEAD slot `state` is younger than the fence. */
+MUST_CHECK enum err_code fence_check(struct catalog *cat, slice name, const struct name_state *state, struct err *err);
 
 /* ---- damage.c */
 /* Is this what reading one object answers when the object, not the store, is at fault? */

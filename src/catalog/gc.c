@@ -3,7 +3,7 @@
  *   files, manifests   what objects_classify() calls garbage: a slot decides, no age
  *   lane slot k        k < tail, every shard's checkpoint >= k, superseded for an hour
  *   head slot v        v < tail, superseded for longer than snapshot_retention; checkpoints likewise
- *   abandoned lanes    sealed after an idle hour, when no other node is registered that could own them
+ *   abandoned lanes    sealed after an idle hour, when no living node says that it owns them
  * "Superseded" is when the next slot was made, by the store's clock; deletes run in ascending order. Tails stay (R5). */
 #include <inttypes.h>
 
@@ -137,8 +137,17 @@ static enum err_code lane_seal(struct catalog *cat, slice seq, struct err *err)
     return rc == ERR_CONFLICT ? ERR_OK : rc;
 }
 
-static enum err_code lane_round(struct catalog *cat, const struct lane_gc *g, int64_t now_us, bool alone,
-                                struct catalog_work *out, struct err *err)
+static bool is_owned(const struct lane_owned *owned, const char *lane)
+{
+    bool found = owned->unsure;
+
+    for (size_t i = 0; i < owned->count; i++)
+        found |= strcmp(owned->names[i], lane) == 0;
+    return found;
+}
+
+static enum err_code lane_round(struct catalog *cat, const struct lane_gc *g, int64_t now_us,
+                                const struct lane_owned *owned, struct catalog_work *out, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
     struct slots s = {0};
@@ -149,7 +158,8 @@ static enum err_code lane_round(struct catalog *cat, const struct lane_gc *g, in
     rc = cat->store->ops->list(cat->store, s.seq, slice_lit(""), true, slots_item, &s, err);
     if (rc == ERR_OK && g->folded != SLOT_NONE)
         rc = slots_delete(cat, &s, g->folded, now_us - LANE_SUPERSEDED_US, out, err);
-    if (rc == ERR_OK && alone && !g->own && s.count && s.items[s.count - 1].modified_us < now_us - LANE_SUPERSEDED_US)
+    if (rc == ERR_OK && !g->own && !is_owned(owned, g->name) && s.count &&
+        s.items[s.count - 1].modified_us < now_us - LANE_SUPERSEDED_US)
         rc = lane_seal(cat, s.seq, err);
     free(s.items);
     return rc;
@@ -158,14 +168,15 @@ static enum err_code lane_round(struct catalog *cat, const struct lane_gc *g, in
 static enum err_code lanes_gc(struct catalog *cat, int64_t now_us, struct catalog_work *out, struct err *err)
 {
     struct lane_gcs l = {0};
-    size_t others = 0;
+    struct lane_owned owned = {0};
     enum err_code rc = lanes_list(cat, lane_gc_item, &l, err);
 
     folded_note(cat, &l);
     if (rc == ERR_OK)
-        rc = nodes_others(cat, &others, err);
+        rc = nodes_lanes(cat, &owned, err);
     for (size_t i = 0; i < l.count && rc == ERR_OK; i++)
-        rc = lane_round(cat, &l.items[i], now_us, others == 0, out, err);
+        rc = lane_round(cat, &l.items[i], now_us, &owned, out, err);
+    free(owned.names);
     free(l.items);
     return rc;
 }

@@ -85,6 +85,7 @@ struct taking {
     struct seq_tail tail; /* out: our OPEN */
     struct carried_list carried;
     char before[33]; /* out: whose session it was; "" nobody's */
+    bool ours;       /* take it if the session there is one of this process, too */
 };
 
 static void open_body(struct catalog *cat, const struct taking *t, const struct carried_list *carried, struct buf *out)
@@ -100,6 +101,18 @@ static void open_body(struct catalog *cat, const struct taking *t, const struct 
     jobject_end(&o, out);
 }
 
+static bool session_is_mine(const struct catalog *cat, slice session)
+{
+    char hex[33];
+
+    for (size_t i = 0; i < cat->session.mine_count; i++) {
+        nonce_hex(&cat->session.mine[i], hex);
+        if (slice_eq(session, slice_str(hex)))
+            return true;
+    }
+    return false;
+}
+
 /* One OPEN at tail + 1, which also decides every earlier PUT of ours there. */
 static enum err_code take_once(struct catalog *cat, struct taking *t, struct err *err)
 {
@@ -111,7 +124,8 @@ static enum err_code take_once(struct catalog *cat, struct taking *t, struct err
     seq_lane(&seq, t->lane);
     TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_LANE, &tail, err));
     if (!t->insist && tail.seq != SLOT_NONE &&
-        !(json_get_text(tail.body, "type", &type) && slice_eq(type, slice_lit("seal"))))
+        !(json_get_text(tail.body, "type", &type) && slice_eq(type, slice_lit("seal"))) &&
+        !(t->ours && json_get_text(tail.body, "session", &type) && session_is_mine(cat, type)))
         return err_set(err, ERR_LIMIT, "lane is taken");
     t->carried.count = 0;
     if (tail.seq != SLOT_NONE)
@@ -246,7 +260,9 @@ static enum err_code session_begin(struct catalog *cat, struct taking *t, struct
         os_lock(cat->os, cat->mu);
         s->open = true;
         s->undecided = s->lost = s->appending = false;
+        cat->registered &= s->lane == now.lane; /* the next beat tells at once */
         s->lane = now.lane;
+        s->spare[0] = 0;
         s->nonce = t->session;
         s->tail = t->tail;
         free(s->carried.items);
@@ -365,17 +381,13 @@ bool session_is_twin(const struct catalog *cat, const struct slot *slot, uint64_
     const struct session *s = &cat->session;
     slice type, wal, session;
     uint64_t carried = 0;
-    char hex[33];
 
     if (!json_get_text(slot->body, "type", &type) || !slice_eq(type, slice_lit("open")) ||
         !json_get_text(slot->body, "wal", &wal) || !slice_eq(wal, slice_str(s->wal_id)) ||
         !json_get_text(slot->body, "session", &session) || !json_get_u64(slot->body, "upto", upto))
         return false;
-    for (size_t i = 0; i < s->mine_count; i++) {
-        nonce_hex(&s->mine[i], hex);
-        if (slice_eq(session, slice_str(hex)))
-            return false;
-    }
+    if (session_is_mine(cat, session))
+        return false;
     if (carried_get(slot, wal, &carried)) /* ours, committed before */
         *upto = MAX(*upto, carried);
     return true;
@@ -585,7 +597,21 @@ static enum err_code fenced(struct catalog *cat, struct after_reopen *r, struct 
     t.insist = true;
     bool sealed = tail.seq != SLOT_NONE && json_get_text(tail.body, "type", &type) && slice_eq(type, slice_lit("seal"));
     bool stay = sealed || twin == TWIN_UNPROVEN;
-    enum err_code rc = stay ? lane_take(cat, &t, err) : take_any(cat, slice_str(s->lane->name), &t, lane, err);
+    enum err_code rc = ERR_LIMIT;
+    if (stay) {
+        rc = lane_take(cat, &t, err);
+    } else if (s->spare[0]) { /* an earlier try ended between OPEN and header: not one more lane for each */
+        memcpy(lane, s->spare, sizeof(lane));
+        t.lane = slice_str(lane);
+        t.insist = false;
+        t.ours = true;
+        rc = lane_take(cat, &t, err);
+        t.ours = false;
+    }
+    if (!stay && (rc == ERR_LIMIT || rc == ERR_CONFLICT))
+        rc = take_any(cat, slice_str(s->lane->name), &t, lane, err);
+    if (rc == ERR_OK && !stay)
+        memcpy(s->spare, lane, sizeof(s->spare));
     t.lane = slice_str(lane);
     if (rc == ERR_OK)
         rc = header_write(cat, t.lane, &t.session, err);

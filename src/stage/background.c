@@ -196,6 +196,17 @@ static void run_duty(struct lake *lake, struct duty *d)
     d->next_us = os_mono_us(lake->os) + d->interval_us;
 }
 
+/* Apart from the other duties, which may take minutes: what is accepted meanwhile would be stale. */
+void lake_names_thread(void *arg)
+{
+    struct lake *lake = arg;
+    struct err err = {0};
+
+    while (nap(lake, lake->opt.fence_us / 6))
+        if (lake_validate(lake, &err) != ERR_OK)
+            log_warn("catalog", "looking what other servers did: %s", err.msg);
+}
+
 void lake_maintenance_thread(void *arg)
 {
     struct lake *lake = arg;

@@ -380,10 +380,29 @@ static enum err_code write_once(struct round *r, struct stage_stream *stream, si
     return ERR_OK;
 }
 
+/* Stale rows go to whom the name means now, which takes a way of their own: parked, and back under another sid (park.c). *elsewhere: they do. */
+static enum err_code check_stale(struct round *r, struct stage_stream *s, bool *elsewhere, struct err *err)
+{
+    *elsewhere = false;
+    if (!stage_has_stale(s))
+        return ERR_OK;
+    enum err_code rc = s->dead ? ERR_NOT_FOUND : catalog_validate_name(r->lake->cat, slice_str(s->name), &s->sid, err);
+    if (rc != ERR_NOT_FOUND && rc != ERR_CORRUPT) /* out of service: they wait, and are looked at again */
+        return rc;
+    if (rc == ERR_NOT_FOUND)
+        stage_forget(r->lake, s);
+    *ARRAY_PUSH(r->out, r->out_count, r->out_cap) = s->sid;
+    r->lake->park_returns = *elsewhere = true;
+    return ERR_OK;
+}
+
 static enum err_code write_stream(struct round *r, struct stage_stream *stream, size_t files_max, struct err *err)
 {
-    bool conflict;
+    bool conflict, elsewhere;
 
+    TRY(check_stale(r, stream, &elsewhere, err));
+    if (elsewhere)
+        return ERR_OK;
     for (int tries = 0; tries < RESTAGE_TRIES_MAX; tries++) {
         TRY(write_once(r, stream, files_max, &conflict, err));
         if (!conflict)
@@ -647,7 +666,7 @@ static void sweep_streams(struct lake *lake, struct round *r)
     for (size_t i = 0; i < r->streams_count; i++) {
         struct stage_stream *s = r->streams[i];
         os_lock(lake->os, s->mu);
-        bool gone = s->dead && !s->pending_head;
+        bool gone = s->dead && !s->pending_head && s->stale_segment <= lake->committed;
         os_unlock(lake->os, s->mu);
         if (!gone)
             continue;

@@ -3,6 +3,8 @@
 #include "stage/lake_int.h"
 
 #define US_PER_MS 1000
+#define ACK_MARGIN_US \
+    INT64_C(10000000) /* that an acknowledgement may take, and what was accepted as fresh is so still */
 
 struct decoder *lake_decoder_take(struct lake *lake)
 {
@@ -158,6 +160,8 @@ static void on_durable(void *arg, enum err_code rc, const struct err *err)
     lake_done_fn done = p->ack == ACK_OBJECT && rc == ERR_OK ? NULL : p->done;
     void *done_arg = p->arg;
     struct lake_ingested result = p->result;
+    bool fresh = !p->stale;
+    struct err late;
 
     os_lock(lake->os, s->mu); /* append() still fills the position in while it holds this */
     uint64_t segment = p->pos.segment;
@@ -173,6 +177,11 @@ static void on_durable(void *arg, enum err_code rc, const struct err *err)
     room_give(lake, p->coming);
     pending_finish(s, p); /* may free p */
     segment_leave(lake, segment);
+    if (rc == ERR_OK && fresh &&
+        !catalog_fresh(lake->cat, 0)) { /* asleep meanwhile: by now the stream may be another */
+        rc = err_set(&late, ERR_UNKNOWN, "the write took so long that the stream may be another by now");
+        err = &late;
+    }
     if (done)
         done(done_arg, rc, &result, err);
     stage_stream_unref(s);
@@ -314,6 +323,7 @@ static enum err_code append(struct lake *lake, struct pending *p, slice body, st
         p->pos = pos;
         p->row_id = row_ids_take(s, pos.segment, p->result.rows);
         s->next_row_id = p->row_id + p->result.rows;
+        s->stale_segment = p->stale ? pos.segment : s->stale_segment;
         row_ids_set(p->batch, p->row_id);
     } else {
         s->pending_tail = before;
@@ -338,6 +348,7 @@ static struct pending *pending_new(struct stage_stream *s, const struct lake_ing
     p->arg = arg;
     p->raw_bytes = req->body.len;
     p->result.p_timestamp_us = r->p_timestamp_us;
+    p->stale = r->stale;
     record_encode(r, &p->head);
     return p;
 }
@@ -396,10 +407,9 @@ static enum err_code ingest_body(struct lake *lake, const struct lake_ingest *re
     const struct decode_options opt = decode_options_of(lake, &r, false);
 
     TRY(find_target(lake, req, &s, err));
-    r.sid = s->sid;
     struct decoder *decoder = lake_decoder_take(lake);
     enum err_code rc = ERR_OK;
-    for (bool again = true; again && rc == ERR_OK;) { /* once, but where restage.c comes between */
+    for (bool again = true; again && rc == ERR_OK;) { /* once, but where restage.c comes between, or a DELETE */
         uint64_t restaged = atomic_load(&s->restaged);
         schema_unref(hint);
         hint = stage_schema(s);
@@ -407,12 +417,20 @@ static enum err_code ingest_body(struct lake *lake, const struct lake_ingest *re
         if (rc != ERR_OK)
             break;
         os_lock(lake->os, s->ingest_mu);
-        again = atomic_load(&s->restaged) != restaged;
+        r.sid = s->sid;
+        r.stale =
+            !catalog_fresh(lake->cat, ACK_MARGIN_US); /* first, or the look that finds it dead would count as fresh */
+        bool dead = s->dead;
+        again = dead || atomic_load(&s->restaged) != restaged;
         if (again)
             decoded_free(d);
         else
             rc = ingest_decoded(s, req, &r, d, &opt, coming, done, arg, err);
         os_unlock(lake->os, s->ingest_mu);
+        if (dead) {
+            stage_stream_unref(move_ptr(s));
+            rc = find_target(lake, req, &s, err);
+        }
     }
     bool malformed = rc == ERR_INVALID && decoder_malformed(decoder);
     lake_decoder_give(lake, decoder);
@@ -544,7 +562,11 @@ static enum err_code replay_one(struct lake *lake, struct wal_pos pos, slice bod
 
     TRY(record_decode(body, &arena, &r, err));
     enum err_code rc = stage_find_sid(lake, r.name, &r.sid, &s, err);
-    if (rc == ERR_NOT_FOUND) { /* dropped after it was accepted: catalog.md section 7 */
+    if (rc == ERR_NOT_FOUND)
+        rc = stage_find_heir(lake, &r, &s, err);
+    if (rc == ERR_OK && r.stale)
+        s->stale_segment = pos.segment; /* its name may be another's by the time of the flush */
+    if (rc == ERR_NOT_FOUND) {          /* dropped after it was accepted: catalog.md section 7 */
         lake_event(lake, "loss", r.name, 1, "request of a stream that was deleted after it was accepted");
         return ERR_OK;
     }

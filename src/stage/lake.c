@@ -9,6 +9,8 @@
 #include "base/ulid.h"
 #include "stage/lake_int.h"
 
+#define DROP_TRIES_MAX 5
+
 /* ---- open */
 
 static enum err_code node_id_load(struct lake *lake, struct err *err)
@@ -102,6 +104,7 @@ static void defaults(struct lake_options *o)
     o->compact_interval_us = o->compact_interval_us ? o->compact_interval_us : 60000000;
     o->hot_files = o->hot_files ? o->hot_files : 4;
     o->hot_interval_us = o->hot_interval_us ? o->hot_interval_us : 1000000;
+    o->fence_us = o->fence_us ? o->fence_us : 60000000;
     o->scrub_interval_us = o->scrub_interval_us ? o->scrub_interval_us : 3600000000;
 }
 
@@ -209,6 +212,7 @@ static enum err_code open_rooms(struct lake *lake, struct err *err)
     _cleanup_(freep) char *temp = mem_fmt("%s/tmp", lake->opt.data_dir);
     struct catalog_options copt = {.shards = 4,
                                    .snapshot_retention_us = 3600000000,
+                                   .fence_us = lake->opt.fence_us,
                                    .node_id = lake->node_id,
                                    .endpoint = "",
                                    .temp_dir = temp,
@@ -255,6 +259,7 @@ enum err_code lake_open(struct os *os, const struct lake_options *opt, struct la
         lake->threads[0] = os->ops->thread_new(os, "flush", lake_flush_thread, lake);
         lake->threads[1] = os->ops->thread_new(os, "maintenance", lake_maintenance_thread, lake);
         lake->threads[2] = os->ops->thread_new(os, "events", lake_event_thread, lake);
+        lake->threads[4] = os->ops->thread_new(os, "names", lake_names_thread, lake);
         if (lake->hot)
             lake->threads[3] = os->ops->thread_new(os, "hot tier", lake_hot_thread, lake);
     }
@@ -303,6 +308,10 @@ void lake_give_up_waiting(struct lake *lake)
 {
     struct err err;
 
+    atomic_store(&lake->giving_up, true);
+    os_lock(lake->os, lake->mu);
+    lake->os->ops->cond_broadcast(lake->os, lake->idle);
+    os_unlock(lake->os, lake->mu);
     (void)err_set(&err, ERR_UNAVAILABLE, "the server stops: the rows are in the WAL, not in the store yet");
     lake_answer_object_waiters(lake, &err);
 }
@@ -319,8 +328,8 @@ void lake_close(struct lake *lake)
         lake_events_write(lake);
         if (lake_flush(lake, &err) != ERR_OK)
             log_warn("stage", "last flush failed, rows stay in the WAL: %s", err.msg);
-        else if (catalog_seal(lake->cat, &err) != ERR_OK)
-            log_warn("stage", "lane not sealed: %s", err.msg);
+        else if (catalog_seal(lake->cat, &err) != ERR_OK || catalog_unregister(lake->cat, &err) != ERR_OK)
+            log_warn("stage", "lane not sealed, or still registered: %s", err.msg);
     }
     wal_close(lake->wal);
     lake_give_up_waiting(lake);
@@ -363,31 +372,91 @@ const struct lake_options *lake_opts(const struct lake *lake)
 
 /* ---- streams */
 
+/* For others to learn of a DELETE; false: a stop came first. */
+static bool wait_fence(struct lake *lake, int64_t us)
+{
+    int64_t until = os_mono_us(lake->os) + us, left;
+
+    os_lock(lake->os, lake->mu);
+    while (!lake->stopping && !atomic_load(&lake->giving_up) && (left = until - os_mono_us(lake->os)) > 0)
+        (void)lake->os->ops->cond_wait(lake->os, lake->idle, lake->mu, left);
+    bool whole = !lake->stopping && !atomic_load(&lake->giving_up);
+    os_unlock(lake->os, lake->mu);
+    return whole;
+}
+
 enum err_code lake_create(struct lake *lake, slice name, const struct stream_config *config,
                           const struct schema *schema, struct err *err)
 {
-    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
-
     TRY(stream_name_check(name, err));
-    os_lock(lake->os, lake_name_mu(lake, name));
-    enum err_code rc = catalog_create(lake->cat, name, config, schema, &v, err);
-    os_unlock(lake->os, lake_name_mu(lake, name));
-    return rc;
+    for (;;) {
+        _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+        int64_t left_us = 0;
+        os_lock(lake->os, lake_name_mu(lake, name));
+        enum err_code rc = catalog_create(lake->cat, name, config, schema, &v, err);
+        os_unlock(lake->os, lake_name_mu(lake, name));
+        if (rc != ERR_UNAVAILABLE || catalog_fence(lake->cat, name, &left_us, NULL) != ERR_OK || left_us == 0 ||
+            !wait_fence(lake, left_us))
+            return rc;
+    }
 }
 
 enum err_code lake_drop(struct lake *lake, slice name, struct err *err)
 {
     _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
+    int64_t fence_us = 0;
 
     enum err_code rc = stage_find(lake, name, &s, err);
     if (rc != ERR_OK && rc != ERR_CORRUPT) /* out of service is no reason to keep it */
         return rc;
-    os_lock(lake->os, lake_name_mu(lake, name));
-    rc = catalog_drop(lake->cat, name, err);
-    if (rc == ERR_OK && s)
-        stage_forget(lake, s);
-    os_unlock(lake->os, lake_name_mu(lake, name));
+    bool stale = true;
+    for (int tries = 0; stale; tries++) {
+        os_lock(lake->os, lake_name_mu(lake, name));
+        if (s)
+            os_lock(lake->os, s->ingest_mu); /* nothing comes between the look and the DEAD slot */
+        stale = s && stage_has_stale(s);
+        if (!stale)
+            rc = catalog_drop_begin(lake->cat, name, &fence_us, err);
+        if (!stale && rc == ERR_OK && s)
+            stage_forget(lake, s);
+        if (s)
+            os_unlock(lake->os, s->ingest_mu);
+        os_unlock(lake->os, lake_name_mu(lake, name));
+        if (stale && tries == DROP_TRIES_MAX)
+            return err_set(err, ERR_UNAVAILABLE, "rows of stream " SLICE_FMT " are on their way: retry",
+                           SLICE_ARG(name));
+        if (stale) { /* what was accepted before this is not for the next of that name: it goes with the files */
+            TRY(lake_validate(lake, err));
+            TRY(lake_flush(lake, err));
+        }
+    }
+    if (rc == ERR_OK && fence_us && !wait_fence(lake, fence_us))
+        return err_set(err, ERR_UNAVAILABLE, "stream " SLICE_FMT " is deleted; the server stops before all others know",
+                       SLICE_ARG(name));
     return rc;
+}
+
+enum err_code lake_validate(struct lake *lake, struct err *err)
+{
+    struct stage_stream **all = NULL;
+    size_t n = 0, cap = 0;
+    struct map_entry *e;
+
+    TRY(catalog_validate(lake->cat, err));
+    os_lock(lake->os, lake->mu);
+    for (size_t at = 0; (e = map_next(&lake->by_name, &at));)
+        *ARRAY_PUSH(all, n, cap) = stage_stream_ref(e->value);
+    os_unlock(lake->os, lake->mu);
+    for (size_t i = 0; i < n; i++) {
+        _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+        if (catalog_by_sid(lake->cat, &all[i]->sid, &v, NULL) == ERR_NOT_FOUND) {
+            log_info("stage", "stream %s was deleted by another server", all[i]->name);
+            stage_forget(lake, all[i]);
+        }
+        stage_stream_unref(all[i]);
+    }
+    free(all);
+    return ERR_OK;
 }
 
 enum err_code lake_configure(struct lake *lake, slice name, const struct stream_config *config, struct err *err)

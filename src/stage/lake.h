@@ -35,6 +35,7 @@ struct lake_options {
     struct hot_options hot;    /* dir NULL: no hot tier; else it lies in a folder below, of the store's own name */
     unsigned hot_files;        /* fetched into it at one time; 4 */
     int64_t hot_interval_us;   /* how often it is looked at; 1 s */
+    int64_t fence_us;          /* T_fence of catalog.md, 60 s: what a DELETE waits for other servers on the store */
     int64_t retention_interval_us, gc_interval_us, fold_interval_us, compact_interval_us, scrub_interval_us;
     /* May be NULL. Called once the data directory is known to be ours, before the recovery, which may take minutes. */
     enum err_code (*on_locked)(void *arg, struct err *err);
@@ -125,6 +126,8 @@ bool lake_tail_cancel(struct lake_tail *t, void *arg); /* true: wake(arg) will n
 bool lake_tail_dead(struct lake_tail *t);              /* the stream was deleted: wakes come at once, no rows will */
 
 /* ---- operation */
+/* Looks what other servers on this store did to streams; more often than every fence_us. Background threads do it by themselves. */
+MUST_CHECK enum err_code lake_validate(struct lake *lake, struct err *err);
 MUST_CHECK enum err_code lake_flush(struct lake *lake,
                                     struct err *err); /* everything acknowledged so far is in the catalog on return */
 /* One look at the hot tier, which there must be: evicts, fetches for a few seconds. *behind: there is more to fetch. Background threads

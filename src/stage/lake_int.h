@@ -54,6 +54,7 @@ struct stage_stream { /* one incarnation */
     uint64_t ordinal_segment, ordinal_next;      /* under ingest_mu: next row id in the current segment */
     struct pending *pending_head, *pending_tail; /* under mu: appended, not yet published, in row id order */
     uint64_t next_row_id;                        /* under mu: first id that was not given yet */
+    uint64_t stale_segment;                      /* under mu: the last with a stale record; 0: none */
     struct tail_waiter *waiters;                 /* under mu */
     uint64_t counted;          /* under lake.mu: 1 + lake.seals when it was last counted in open_keys */
     _Atomic bool dead;         /* dropped; set once */
@@ -117,6 +118,7 @@ struct lake {
     _Atomic uint32_t room_waiters;
     struct object_waiter *object_waiters;
     bool flush_asked, stopping;
+    _Atomic bool giving_up;    /* a stop comes: nobody waits for minutes any more */
     bool flush_failing;        /* the last flush did: nobody waits for room */
     unsigned answer_waiters;   /* flushes that wait for the answers of their segments */
     struct decoder **decoders; /* free ones */
@@ -139,7 +141,7 @@ struct lake {
 
     struct os_mutex *event_mu;
     struct map event_rows; /* by line */
-    struct os_thread *threads[4];
+    struct os_thread *threads[5];
 
     struct metric *m_rows, *m_requests, *m_stage_rows, *m_stage_bytes, *m_flushes, *m_flush_seconds, *m_flush_errors,
         *m_files, *m_file_bytes, *m_replayed, *m_dropped, *m_hot_missing, *m_hot_missing_bytes;
@@ -156,6 +158,8 @@ MUST_CHECK enum err_code stage_find(struct lake *lake, slice name, struct stage_
 /* The incarnation of a WAL record; ERR_NOT_FOUND: it is dead. */
 MUST_CHECK enum err_code stage_find_sid(struct lake *lake, slice name, const struct sid *sid, struct stage_stream **out,
                                         struct err *err);
+/* Stale rows of it are in the WAL above what is committed. */
+bool stage_has_stale(struct stage_stream *s);
 /* Makes a batch visible. Takes the batch. */
 void stage_publish(struct stage_stream *s, uint64_t segment, struct batch *batch, uint64_t raw_bytes);
 void stage_set_config(struct stage_stream *s, const struct stream_config *config);
@@ -177,6 +181,8 @@ struct record {
     struct sid sid;
     slice name;
     bool newline_delimited, internal;
+    bool
+        stale; /* accepted when the catalog was not fresh: if the incarnation is dead, the rows are for whom the name means */
     uint8_t flatten;
     uint32_t flatten_level;
     int64_t p_timestamp_us;
@@ -198,6 +204,7 @@ struct pending { /* a request between its WAL append and its acknowledgement */
     uint64_t coming; /* its part of lake.coming_bytes */
     struct lake_ingested result;
     enum lake_ack ack;
+    bool stale;
     lake_done_fn done;
     void *arg;
     bool finished;
@@ -227,6 +234,9 @@ bool park_next(slice *body, slice *record);
 void park_done_note(struct lake *lake, const struct parked *p, uint64_t into);
 bool park_is_done(const struct lake *lake, const struct parked *p);
 MUST_CHECK enum err_code park_clean(struct lake *lake, uint64_t upto, struct err *err); /* before a commit of `upto` */
+/* Where rows of a dead incarnation go, if they were stale: ERR_NOT_FOUND: nowhere. */
+MUST_CHECK enum err_code stage_find_heir(struct lake *lake, const struct record *r, struct stage_stream **out,
+                                         struct err *err);
 void lake_unpark(struct lake *lake);        /* what can go back, goes back; logs */
 void lake_unpark_locked(struct lake *lake); /* the same, under flush_mu */
 
@@ -243,6 +253,7 @@ void lake_answer_object_waiters(struct lake *lake, const struct err *failed);
 uint64_t lake_flush_bytes(const struct lake *lake); /* under lake.mu: how much may be open before a flush */
 void lake_flush_thread(void *arg);
 void lake_maintenance_thread(void *arg);
+void lake_names_thread(void *arg);
 void lake_event_thread(void *arg);
 void lake_events_write(struct lake *lake);
 void lake_hot_thread(void *arg);

@@ -325,6 +325,21 @@ static enum err_code append_wait(struct lake *lake, const struct os_iov iov[2], 
     return rc;
 }
 
+/* Of a dead incarnation only stale rows go on (lake_int.h, struct record). */
+static enum err_code put_back_record(struct lake *lake, struct stage_stream *s, struct wal_pos pos, slice record,
+                                     struct err *err)
+{
+    _cleanup_(arena_done) struct arena arena = ARENA_INIT;
+    struct record r;
+
+    TRY(record_decode(record, &arena, &r, err));
+    if (r.stale)
+        s->stale_segment = pos.segment;
+    if (memcmp(r.sid.text, s->sid.text, 26) == 0 || r.stale)
+        return lake_replay_rows(lake, s, pos, record, err);
+    return ERR_OK;
+}
+
 /* Under flush_mu, so that no commit comes between the append and the note that the file is done; under the stream's ingest_mu, so that row
  * ids follow the WAL's order (L4). */
 static enum err_code put_back(struct lake *lake, struct stage_stream *s, const struct parked *p, slice body,
@@ -343,7 +358,7 @@ static enum err_code put_back(struct lake *lake, struct stage_stream *s, const s
     if (rc == ERR_OK) {
         park_done_note(lake, p, pos.segment);
         while (rc == ERR_OK && park_next(&body, &record))
-            rc = lake_replay_rows(lake, s, pos, record, err);
+            rc = put_back_record(lake, s, pos, record, err);
     }
     os_unlock(lake->os, s->ingest_mu);
     return rc;
@@ -357,6 +372,24 @@ static void put_aside(struct lake *lake, const char *path, const char *why)
     log_error("stage", "%s: %s; kept as %s", path, why, aside);
     lake_event(lake, "loss", (slice){0}, 0, "%s: %s", path, why);
     (void)lake->os->ops->rename(lake->os, path, aside, NULL); /* else it is looked at again */
+}
+
+/* *r: of one such record; its texts are `body`'s. */
+static bool any_stale(slice body, struct record *r)
+{
+    slice record;
+
+    while (park_next(&body, &record)) {
+        _cleanup_(arena_done) struct arena arena = ARENA_INIT;
+        struct record one;
+        if (record_decode(record, &arena, &one, NULL) == ERR_OK && one.stale) {
+            *r = one;
+            r->pairs = NULL;
+            r->pairs_count = 0;
+            return true;
+        }
+    }
+    return false;
 }
 
 static enum err_code unpark_file(struct lake *lake, const struct parked *p, struct err *err)
@@ -380,6 +413,8 @@ static enum err_code unpark_file(struct lake *lake, const struct parked *p, stru
         return ERR_OK;
     }
     enum err_code rc = stage_find_sid(lake, r.name, &p->sid, &s, err);
+    if (rc == ERR_NOT_FOUND && any_stale(body, &r))
+        rc = stage_find_heir(lake, &r, &s, err);
     if (rc == ERR_CORRUPT) /* still out of service */
         return ERR_OK;
     if (rc == ERR_NOT_FOUND) {

@@ -3,7 +3,8 @@
  *
  *   offset size                              offset size
  *        0    1  version, 1                      16    8  p_timestamp, microseconds
- *        1    1  flags: 1 NDJSON, 2 internal     24   26  sid
+ *        1    1  flags: 1 NDJSON, 2 internal,    24   26  sid
+ *                4 stale
  *        2    1  enum decode_flatten             50    2  name length
  *        3    1  0                               52    4  0
  *        4    4  flatten level                   56    8  body length
@@ -20,7 +21,7 @@ void record_encode(const struct record *r, struct buf *head)
     uint8_t h[RECORD_HEAD] = {0}, lens[8];
 
     h[0] = RECORD_VERSION;
-    h[1] = (uint8_t)((r->newline_delimited ? 1 : 0) | (r->internal ? 2 : 0));
+    h[1] = (uint8_t)((r->newline_delimited ? 1 : 0) | (r->internal ? 2 : 0) | (r->stale ? 4 : 0));
     h[2] = r->flatten;
     le32_put(h + 4, r->flatten_level);
     le32_put(h + 8, r->pairs_count);
@@ -57,6 +58,7 @@ enum err_code record_decode(slice bytes, struct arena *arena, struct record *out
         return err_set(err, ERR_CORRUPT, "WAL record: no version %d header", RECORD_VERSION);
     r.newline_delimited = head.ptr[1] & 1;
     r.internal = head.ptr[1] & 2;
+    r.stale = head.ptr[1] & 4;
     r.flatten = head.ptr[2];
     r.flatten_level = le32_get(head.ptr + 4);
     r.pairs_count = le32_get(head.ptr + 8);

@@ -157,6 +157,24 @@ enum err_code stage_find_sid(struct lake *lake, slice name, const struct sid *si
     }
 }
 
+enum err_code stage_find_heir(struct lake *lake, const struct record *r, struct stage_stream **out, struct err *err)
+{
+    if (!r->stale || MUTANT(30))
+        return err_set(err, ERR_NOT_FOUND, "stream %s was deleted", r->sid.text);
+    return stage_find(lake, r->name, out, err);
+}
+
+bool stage_has_stale(struct stage_stream *s)
+{
+    os_lock(s->lake->os, s->lake->mu);
+    uint64_t committed = s->lake->committed;
+    os_unlock(s->lake->os, s->lake->mu);
+    os_lock(s->lake->os, s->mu);
+    bool stale = s->stale_segment > committed;
+    os_unlock(s->lake->os, s->mu);
+    return stale;
+}
+
 void stage_forget(struct lake *lake, struct stage_stream *s)
 {
     struct batch_list dropped = {0};

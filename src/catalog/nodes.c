@@ -1,0 +1,382 @@
+/* nodes.c: who else uses this store, and what they did to the names that we know (catalog.h, MANY NODES; catalog.md sections 7 and 12).
+ *
+ * REGISTRATION  Each node creates ".sluice/nodes/<node_id>.<random>.json" every minute and removes its older ones: without a replace, remove and
+ * create of one name leave a gap, and a DELETE elsewhere that looks into it would not wait for us; nor can a late remove take a new one. A node
+ * whose object we have seen unchanged for three minutes counts as gone (by our own monotonic clock, as the store's may jump; or at once when it
+ * is older than a day by the store's). It may be asleep: then it finds on waking up that it is not fresh.
+ *
+ * WHY 0 WITHOUT OTHERS  A node is registered before it reads a name or deletes one. We look for others in each validation; who came after that
+ * look and deletes a name sees us, and waits. So a look that finds nobody is worth as much as reading all names. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/mutant.h"
+#include "base/ulid.h"
+#include "catalog/catalog_int.h"
+
+#include "base/banned.h"
+
+#define NODES_PREFIX ".sluice/nodes/"
+#define BEAT_US INT64_C(60000000)
+#define GONE_US INT64_C(180000000)
+#define LONG_GONE_US INT64_C(86400000000)
+
+/* ---- registration */
+
+static void node_body(struct catalog *cat, struct buf *out)
+{
+    struct jobject o = {0};
+
+    os_lock(cat->os, cat->mu);
+    const struct lane *lane = cat->session.lane;
+    slice name = lane ? slice_str(lane->name) : (slice){0};
+    jobject_text(&o, "endpoint", slice_str(cat->endpoint));
+    jobject_text(&o, "lane", name);
+    jobject_text(&o, "node_id", slice_str(cat->node_id));
+    jobject_text(&o, "role", slice_lit("all"));
+    jobject_int(&o, "wall", os_wall_us(cat->os));
+    os_unlock(cat->os, cat->mu);
+    jobject_end(&o, out);
+}
+
+static bool is_own(const struct catalog *cat, slice key)
+{
+    slice name = slice_from(key, sizeof(NODES_PREFIX) - 1), own = slice_str(cat->node_id);
+
+    return own.len && slice_starts(name, own) && name.len > own.len && name.ptr[own.len] == '.';
+}
+
+struct own_keys {
+    struct catalog *cat;
+    slice keep;
+    char **keys;
+    size_t count, cap;
+};
+
+static bool own_item(void *arg, const struct store_list_item *item)
+{
+    struct own_keys *o = arg;
+
+    if (!item->is_prefix && is_own(o->cat, item->key) && !slice_eq(item->key, o->keep))
+        *ARRAY_PUSH(o->keys, o->count, o->cap) = mem_str(item->key);
+    return true;
+}
+
+/* All registrations of this node but `keep`. */
+static enum err_code own_remove(struct catalog *cat, slice keep, struct err *err)
+{
+    struct own_keys o = {.cat = cat, .keep = keep};
+    struct store *store = cat->store;
+    enum err_code rc = store->ops->list(store, slice_lit(NODES_PREFIX), slice_lit(""), true, own_item, &o, err);
+
+    for (size_t i = 0; i < o.count; i++) {
+        if (rc == ERR_OK)
+            rc = store->ops->remove(store, slice_str(o.keys[i]), err);
+        free(o.keys[i]);
+    }
+    free(o.keys);
+    return rc;
+}
+
+enum err_code node_beat(struct catalog *cat, struct err *err)
+{
+    _cleanup_(buf_done) struct buf key = BUF_INIT, body = BUF_INIT;
+    struct store *store = cat->store;
+    int64_t now = os_mono_us(cat->os);
+    struct nonce nonce;
+    char hex[33];
+
+    os_lock(cat->os, cat->mu);
+    bool due = cat->node_id[0] && (!cat->registered || now - cat->beat_us >= BEAT_US);
+    os_unlock(cat->os, cat->mu);
+    if (!due)
+        return ERR_OK;
+    seq_nonce(&cat->io, &nonce);
+    nonce_hex(&nonce, hex);
+    buf_fmt(&key, NODES_PREFIX "%s.%s.json", cat->node_id, hex);
+    node_body(cat, &body);
+    TRY(store->ops->create(store, buf_view(&key), buf_view(&body), err));
+    os_lock(cat->os, cat->mu);
+    cat->registered = true;
+    cat->beat_us = now;
+    os_unlock(cat->os, cat->mu);
+    enum err_code removed = own_remove(cat, buf_view(&key), NULL); /* else by the next */
+    (void)removed;
+    return ERR_OK;
+}
+
+enum err_code catalog_unregister(struct catalog *cat, struct err *err)
+{
+    return cat->node_id[0] ? own_remove(cat, (slice){0}, err) : ERR_OK;
+}
+
+struct living {
+    struct catalog *cat;
+    int64_t since_us; /* the store's clock */
+    struct node_seen *items;
+    size_t count, cap;
+};
+
+static bool node_item(void *arg, const struct store_list_item *item)
+{
+    struct living *l = arg;
+
+    if (!item->is_prefix && slice_ends(item->key, slice_lit(".json")) && !is_own(l->cat, item->key) &&
+        item->meta.modified_us > l->since_us)
+        *ARRAY_PUSH(l->items, l->count, l->cap) = (struct node_seen){.key = mem_str(item->key)};
+    return true;
+}
+
+void nodes_seen_done(struct node_seen *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(items[i].key);
+    free(items);
+}
+
+static void living_done(struct living *l)
+{
+    nodes_seen_done(l->items, l->count);
+}
+
+/* A new one was seen now for the first time; what is listed takes the place of what was. */
+static void living_since(struct living *l, int64_t now_us)
+{
+    struct catalog *cat = l->cat;
+    struct node_seen *seen = l->count ? mem_alloc(l->count * sizeof(*seen)) : NULL, *old;
+    size_t old_count;
+
+    os_lock(cat->os, cat->mu);
+    for (size_t i = 0; i < l->count; i++) {
+        l->items[i].first_us = now_us;
+        for (size_t k = 0; k < cat->nodes_seen_count; k++)
+            if (strcmp(cat->nodes_seen[k].key, l->items[i].key) == 0)
+                l->items[i].first_us = cat->nodes_seen[k].first_us;
+        seen[i] = (struct node_seen){mem_str(slice_str(l->items[i].key)), l->items[i].first_us};
+    }
+    old = cat->nodes_seen;
+    old_count = cat->nodes_seen_count;
+    cat->nodes_seen = seen;
+    cat->nodes_seen_count = l->count;
+    os_unlock(cat->os, cat->mu);
+    nodes_seen_done(old, old_count);
+}
+
+static enum err_code living_list(struct catalog *cat, struct living *l, struct err *err)
+{
+    int64_t store_us, now_us = os_mono_us(cat->os);
+    size_t kept = 0;
+
+    l->cat = cat;
+    TRY(cat->store->ops->now_us(cat->store, &store_us, err));
+    l->since_us = store_us - LONG_GONE_US;
+    TRY(cat->store->ops->list(cat->store, slice_lit(NODES_PREFIX), slice_lit(""), true, node_item, l, err));
+    living_since(l, now_us);
+    for (size_t i = 0; i < l->count; i++) {
+        if (now_us - l->items[i].first_us < GONE_US)
+            l->items[kept++] = l->items[i];
+        else
+            free(l->items[i].key);
+    }
+    l->count = kept;
+    return ERR_OK;
+}
+
+enum err_code nodes_others(struct catalog *cat, size_t *out, struct err *err)
+{
+    _cleanup_(living_done) struct living l = {0};
+
+    TRY(living_list(cat, &l, err));
+    *out = l.count;
+    return ERR_OK;
+}
+
+static void lane_of(struct catalog *cat, const char *key, struct lane_owned *out)
+{
+    _cleanup_(buf_done) struct buf bytes = BUF_INIT;
+    struct err err;
+    slice lane;
+
+    enum err_code rc = cat->store->ops->read(cat->store, slice_str(key), 0, UINT64_MAX, &bytes, NULL, &err);
+    if (rc == ERR_NOT_FOUND) /* there is a newer one */
+        return;
+    json_t *o = rc == ERR_OK ? json_loadb((const char *)bytes.ptr, bytes.len, 0, NULL) : NULL;
+    if (o && json_get_text(o, "lane", &lane) && lane.len < sizeof(*out->names)) {
+        char(*name)[24] = ARRAY_PUSH(out->names, out->count, out->cap);
+        memcpy(*name, lane.ptr, lane.len);
+        (*name)[lane.len] = 0;
+    } else {
+        out->unsure = true;
+    }
+    json_decref(o);
+}
+
+enum err_code nodes_lanes(struct catalog *cat, struct lane_owned *out, struct err *err)
+{
+    _cleanup_(living_done) struct living l = {0};
+
+    TRY(living_list(cat, &l, err));
+    for (size_t i = 0; i < l.count; i++)
+        lane_of(cat, l.items[i].key, out);
+    return ERR_OK;
+}
+
+/* ---- names */
+
+struct name_tail {
+    char *enc;
+    uint64_t tail;
+};
+struct name_tails {
+    struct name_tail *items;
+    size_t count, cap;
+};
+
+static bool tail_item(void *arg, const struct store_list_item *item)
+{
+    struct name_tails *t = arg;
+    slice rest = slice_from(item->key, sizeof(".sluice/names/") - 1);
+    const uint8_t *slash = rest.len ? memchr(rest.ptr, '/', rest.len) : NULL;
+    uint64_t slot;
+
+    if (!slash || !slot_number(slice_from(rest, (size_t)(slash - rest.ptr) + 1), &slot))
+        return true;
+    slice enc = slice_of(rest.ptr, (size_t)(slash - rest.ptr));
+    if (t->count == 0 || !slice_eq(slice_str(t->items[t->count - 1].enc), enc))
+        *ARRAY_PUSH(t->items, t->count, t->cap) = (struct name_tail){.enc = mem_str(enc)};
+    t->items[t->count - 1].tail = slot;
+    return true;
+}
+
+/* Reads the name again, inside its gate; who was deleted is forgotten. */
+static enum err_code name_look(struct catalog *cat, slice name, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    struct name_state state;
+    struct stream *s = NULL;
+
+    seq_name(&seq, name);
+    gate_enter(cat, buf_view(&seq));
+    enum err_code rc = name_pull(cat, name, &state, &s, err);
+    gate_leave(cat, buf_view(&seq));
+    stream_unref(cat, s);
+    return rc == ERR_CORRUPT && name_bad(cat, name) ? ERR_OK : rc;
+}
+
+/* A name's slots are LIVE and DEAD in turns (I1): of a name that we do not know an odd tail is no news. */
+static bool name_is_news(struct catalog *cat, slice name, uint64_t tail)
+{
+    os_lock(cat->os, cat->mu);
+    const struct stream *s = map_get(&cat->by_name, name);
+    bool bad = cat->bad_names.count && map_get(&cat->bad_names, name); /* each fold looks at it */
+    bool news = !bad && (s ? s->name_slot != tail : tail % 2 == 0);
+    os_unlock(cat->os, cat->mu);
+    return news;
+}
+
+static enum err_code names_look(struct catalog *cat, struct err *err)
+{
+    struct name_tails t = {0};
+    enum err_code rc =
+        cat->store->ops->list(cat->store, slice_lit(".sluice/names/"), slice_lit(""), false, tail_item, &t, err);
+
+    for (size_t i = 0; i < t.count; i++) {
+        _cleanup_(buf_done) struct buf name = BUF_INIT;
+        if (rc == ERR_OK && name_decode(slice_str(t.items[i].enc), &name) &&
+            name_is_news(cat, buf_view(&name), t.items[i].tail))
+            rc = name_look(cat, buf_view(&name), err);
+        free(t.items[i].enc);
+    }
+    free(t.items);
+    return rc;
+}
+
+static enum err_code validate_in_gate(struct catalog *cat, struct err *err)
+{
+    int64_t start = os_mono_us(cat->os);
+    size_t others;
+
+    TRY(node_beat(cat, err));
+    TRY(nodes_others(cat, &others, err));
+    if (others)
+        TRY(names_look(cat, err));
+    os_lock(cat->os, cat->mu);
+    cat->validated_us = start;
+    os_unlock(cat->os, cat->mu);
+    return ERR_OK;
+}
+
+enum err_code catalog_validate(struct catalog *cat, struct err *err)
+{
+    gate_enter(cat, slice_lit("nodes"));
+    enum err_code rc = validate_in_gate(cat, err);
+    gate_leave(cat, slice_lit("nodes"));
+    return rc;
+}
+
+bool catalog_fresh(struct catalog *cat, int64_t margin_us)
+{
+    if (cat->fence_us == 0 || MUTANT(28))
+        return true;
+    os_lock(cat->os, cat->mu);
+    int64_t until = cat->validated_us + cat->fence_us;
+    os_unlock(cat->os, cat->mu);
+    return os_mono_us(cat->os) + margin_us < until;
+}
+
+enum err_code catalog_validate_name(struct catalog *cat, slice name, const struct sid *sid, struct err *err)
+{
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+
+    TRY(name_look(cat, name, err));
+    return catalog_by_sid(cat, sid, &v, err);
+}
+
+/* ---- the fence */
+
+static enum err_code fence_left(struct catalog *cat, slice name, uint64_t slot, int64_t *left_us, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT, key = BUF_INIT;
+    struct store_meta meta;
+    size_t others;
+    int64_t now_us;
+
+    *left_us = 0;
+    if (cat->fence_us == 0 || MUTANT(29))
+        return ERR_OK;
+    TRY(nodes_others(cat, &others, err));
+    if (others == 0)
+        return ERR_OK;
+    seq_name(&seq, name);
+    slot_key(&key, buf_view(&seq), slot);
+    TRY(cat->store->ops->stat(cat->store, buf_view(&key), &meta, err));
+    TRY(cat->store->ops->now_us(cat->store, &now_us, err));
+    *left_us = MAX(0, MIN(cat->fence_us, cat->fence_us - (now_us - meta.modified_us))); /* whatever the clocks say */
+    return ERR_OK;
+}
+
+enum err_code fence_check(struct catalog *cat, slice name, const struct name_state *state, struct err *err)
+{
+    int64_t left_us;
+
+    if (state->live || state->slot == SLOT_NONE)
+        return ERR_OK;
+    TRY(fence_left(cat, name, state->slot, &left_us, err));
+    if (left_us == 0)
+        return ERR_OK;
+    return err_set(err, ERR_UNAVAILABLE,
+                   "stream " SLICE_FMT
+                   " was deleted a moment ago, and other servers may not know yet: retry in %" PRId64 " s",
+                   SLICE_ARG(name), left_us / 1000000 + 1);
+}
+
+enum err_code catalog_fence(struct catalog *cat, slice name, int64_t *left_us, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    uint64_t tail;
+
+    *left_us = 0;
+    seq_name(&seq, name);
+    TRY(seq_find_tail(&cat->io, buf_view(&seq), SLOT_NONE, &tail, err));
+    return tail != SLOT_NONE && tail % 2 == 1 ? fence_left(cat, name, tail, left_us, err) : ERR_OK;
+}
