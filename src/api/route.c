@@ -13,7 +13,7 @@ static const struct route routes[] = {
     {"logstream/schema/detect", M_POST, HANDLER_WORKER, BODY_JSON, false, handle_detect},
     {"logstream/{s}", M_PUT, HANDLER_WORKER, BODY_RAW, false, handle_stream_put},
     {"logstream/{s}", M_POST, HANDLER_INLINE, BODY_EVENTS, false, handle_ingest_stream},
-    {"logstream/{s}", M_DELETE, HANDLER_WORKER, BODY_NONE, false, handle_stream_delete},
+    {"logstream/{s}", M_DELETE, HANDLER_QUERY, BODY_NONE, false, handle_stream_delete},
     {"logstream/{s}/info", M_GET, HANDLER_WORKER, BODY_NONE, false, handle_stream_info},
     {"logstream/{s}/schema", M_GET, HANDLER_WORKER, BODY_NONE, false, handle_stream_schema},
     {"logstream/{s}/stats", M_GET, HANDLER_WORKER, BODY_NONE, false, handle_stream_stats},
