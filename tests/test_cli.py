@@ -391,6 +391,55 @@ def test_ingest_waits_for_a_busy_server(tmp_path):
     assert json.loads(out.text)["rows"] == 2000
 
 
+def test_progress_of_ingest(tmp_path):
+    """On a terminal a bar with percentage, rate and time left, redrawn in its line and gone at the end; nothing of it on a pipe."""
+    import http.server
+    import pty
+    import threading
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(0.2)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    rows = 8000
+    (tmp_path / "app.ndjson").write_text("".join('{"n":%d,"s":"%s"}\n' % (i, "x" * 30) for i in range(rows)))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        command = [binary(), "ingest", str(tmp_path / "app.ndjson"), "--batch", "16KiB", "--server", "http://127.0.0.1:%d" % httpd.server_port]
+        main, side = pty.openpty()
+        environment = {**{k: v for k, v in os.environ.items() if k != "COLUMNS"}, "TERM": "xterm"}
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=side, env=environment)
+        os.close(side)
+        shown = b""
+        try:
+            while got := os.read(main, 65536):
+                shown += got
+        except OSError:  # the other side is closed
+            pass
+        os.close(main)
+        assert process.wait(60) == 0, shown
+        piped = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+        httpd.shutdown()
+    first, *drawn = shown.decode().split("\r\x1b[K")
+    *bars, end = drawn
+    assert first == "" and len(bars) >= 2, shown
+    for bar in bars:
+        assert "\n" not in bar and (not bar or re.fullmatch(r"[█▌░]{24} +\d+ %  [\d.]+ [kMG]?B/s  [\d,]+ rows(  \d+:\d\d left)?", bar)), bar
+    parts = [int(re.search(r"(\d+) %", bar).group(1)) for bar in bars if bar]
+    assert parts == sorted(parts) and 0 <= parts[0] <= parts[-1] <= 100 and any("left" in bar for bar in bars), bars
+    assert "%" not in end and "left" not in end and "8,000 rows" in end, end  # the bar is gone; what stays is the summary
+    assert piped.returncode == 0 and b"\x1b" not in piped.stderr and b"%" not in piped.stderr and b"\r" not in piped.stderr, piped.stderr
+
+
 def test_broken_pipe(cli, server):
     """`| head -1` ends the query as it ends every filter: by SIGPIPE, without a word. A full disk is told."""
     cli("ingest", "-s", "pipe", "-", stdin="".join('{"a":%d}\n' % i for i in range(50000)))
