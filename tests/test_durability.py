@@ -3,6 +3,7 @@
 The long form (SLUICE_SOAK=1) kills 1,000 times, the short one 15 times; KILLS says otherwise, SEED repeats a run's choices (not its timing).
 """
 import http.client
+import json
 import os
 import random
 import subprocess
@@ -339,6 +340,34 @@ def test_retention_is_enforced(start_server, tmp_path):
     assert api.sql("SELECT count(*) AS n FROM long", "10d") == [{"n": 25}]
     server.restart(clean=False)
     assert api.sql("SELECT count(*) AS n FROM short", "10d") == [{"n": 5}]
+
+
+def test_retention_under_a_running_query(start_server, tmp_path):
+    """Files that expire while a query reads them: its answer is the one of its snapshot, whole; the next query does not see them."""
+    (tmp_path / "shift.c").write_text(SHIFT)
+    library = tmp_path / "shift.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(tmp_path / "shift.c"), "-ldl"], check=True)
+    server = start_server(env={"LD_PRELOAD": str(library), "SHIFT_S": str(-3 * 86400)})
+    api = server.api
+    for first in range(0, 40000, 4000):  # ten files, and an answer larger than what the way to the client holds
+        api.put("app", [{"i": i, "s": "%0400d" % i} for i in range(first, first + 4000)], {"X-P-Ack": "object"})
+    assert server.stop() == 0
+    server.env = {"SLUICE_RETENTION_INTERVAL": "1s", "SLUICE_GC_INTERVAL": "1s"}
+    server.start()
+    api.put("app", {"i": -1, "s": "new"}, {"X-P-Ack": "object"})
+    with server.client() as c:
+        response = c.open("POST", "/api/v1/query", {"query": "SELECT i, s FROM app", "startTime": "10d", "endTime": "now"},
+                          {"Accept": "application/x-ndjson"})
+        assert response.status == 200
+        begin = response.read(1000)
+        task = [{"description": "keep a day", "action": "delete", "duration": "1d"}]
+        assert api.call("PUT", "/api/v1/logstream/app/retention", task).status == 200
+        assert api.wait(lambda: api.sql("SELECT i FROM app", "10d") == [{"i": -1}], 30), "old rows are still there"
+        assert [q["query"] for q in api.get("/api/v1/queries").json()] == ["SELECT i, s FROM app"], "it ended before its files expired"
+        rows = [json.loads(line) for line in (begin + response.read()).splitlines()]
+    assert sorted(r["i"] for r in rows) == list(range(-1, 40000))
+    assert all(r["s"] == "%0400d" % r["i"] for r in rows if r["i"] >= 0)
+    assert api.sql("SELECT count(*) AS n FROM app", "10d") == [{"n": 1}]
 
 
 def test_stats_agree_with_sql(start_server):
