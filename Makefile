@@ -9,7 +9,7 @@ PORT ?= 8000
 MESON_FLAGS := -Dprefix=$(abspath $(PREFIX)) $(if $(CI),-Dwerror=true)
 NINJA := ninja -C $(BUILD) -j2
 
-.PHONY: help run build test bench lint fuzz sim soak fmt install clean setup
+.PHONY: help run build test test-s3 bench lint fuzz sim soak fmt install clean setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,6 +55,11 @@ sim: build ## the simulator, its mutants, and the models of the catalog protocol
 	@$(BUILD)/sim/sluice-sim --seeds 1..1000000 --seconds $${SIM_SECONDS:-300}
 	@$(BUILD)/sim/sluice-sim --mutants --seeds 1..5000
 	@tools/models
+
+test-s3: ## the black-box tests with the files of all servers in MinIO (FAULTS=1: behind a proxy that breaks requests)
+	@tools/setup --minio
+	@$(MAKE) -s build
+	@SLUICE_TEST_S3=minio SLUICE_TEST_S3_FAULTS=$(FAULTS) tools/test --black-box $(BUILD)
 
 soak: ## the black-box tests, long form: SLUICE_SOAK=1 (hours)
 	@tools/setup --tests

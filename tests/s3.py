@@ -51,6 +51,8 @@ class Minio:
 
     def __init__(self):
         binary = minio_binary()
+        if not os.access(binary, os.X_OK):
+            pytest.fail("no MinIO at %s: tools/setup --minio builds it" % binary, pytrace=False)
         self.folder = tempfile.TemporaryDirectory(prefix="sluice-minio-")
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -67,8 +69,8 @@ class Minio:
 
 
 def minio_binary():
-    cache = os.environ.get("SLUICE_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sluice")
-    return str(pathlib.Path(cache) / "minio" / "minio")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return str(pathlib.Path(cache) / "sluice" / "minio" / "minio")
 
 
 def wait_for(server):
