@@ -343,6 +343,18 @@ def test_more_bodies_at_once_than_memory(start_server):
     assert server.api.count("many") == 1
 
 
+def test_compressed_bodies_count_as_what_they_become(start_server):
+    """Thousands of small bodies may wait for a worker, and each become 10 MB that is kept until its rows are acknowledged."""
+    server = start_server(env={"SLUICE_INFLIGHT_MAX": "4MiB"})
+    body = gzip.compress(b'[{"a":1}' + b" " * 8_000_000 + b"]")
+    headers = {**JSON, "X-P-Stream": "grown", "Content-Encoding": "gzip"}
+    answer = server.api.call("POST", "/api/v1/ingest", body, headers)
+    assert refused(answer, 503) and answer.headers["Retry-After"]
+    for _ in range(3):  # what was refused is given back
+        assert server.api.call("POST", "/api/v1/ingest", gzip.compress(b'[{"a":1}' + b" " * 1_000_000 + b"]"), headers).status == 200
+    assert server.api.count("grown") == 3
+
+
 @pytest.mark.parametrize("header", [("X-Forwarded-For", b"10.0.0.\xff"), ("Forwarded", b"for=\xc3("), ("User-Agent", b"\xf0\x28"),
                                     ("X-P-Tag", b"a\xfe"), ("X-Forwarded-For", "é".encode() * 60)])
 def test_headers_that_are_no_text(server, header):

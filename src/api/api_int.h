@@ -113,7 +113,6 @@ struct api {
     struct watched *watched;
     pthread_t watcher;
     bool watch_stopping;
-    struct metric *m_inflight;
 };
 
 /* server.c */

@@ -368,9 +368,15 @@ static bool decode_body(struct request *r)
         return false;
     }
     buf_done(&r->body);
-    inflight_add(r, out.cap);
     r->body = out;
-    return true;
+    atomic_fetch_sub(&r->api->inflight_bytes, r->inflight_bytes);
+    r->inflight_bytes = 0;
+    inflight_add(r, out.cap);
+    if (atomic_load(&r->api->inflight_bytes) <= r->api->opt.inflight_bytes_max)
+        return true;
+    refuse(r); /* small bodies that waited for a worker may be large ones together */
+    answer_busy(r);
+    return false;
 }
 
 void request_run(struct request *r)
