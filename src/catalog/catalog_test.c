@@ -709,6 +709,34 @@ static void test_drop_beside_fold(void **state)
     os_real()->ops->mutex_free(os_real(), duel.mu);
 }
 
+/* A lane is closed by another node when no living one says that it owns it, and not before. */
+static void test_idle_lane_of_another(void **state)
+{
+    struct node *n = *state, other = {.committed = 0};
+    const struct catalog_options opt = {.shards = 4, .node_id = "01kjvktcgre5t2x7w4c6h0ryzz", .endpoint = ""};
+    struct catalog_work w = {0};
+    struct err err = {0};
+    unsigned records;
+
+    memcpy(other.dir, n->dir, sizeof(other.dir));
+    memset(other.id.wal_id, 'b', 32);
+    other.os = os_skewed();
+    assert_int_equal(store_local_open(other.os, other.dir, &other.store, &err), ERR_OK);
+    assert_int_equal(catalog_open(other.os, other.store, &opt, &other.cat, &err), ERR_OK);
+    struct lane_identity id = other.id;
+    assert_int_equal(catalog_session_open(other.cat, &id, save_header, &other, &other.committed, &err), ERR_OK);
+    assert_string_equal(id.lane, "n00002");
+    assert_int_equal(catalog_validate(other.cat, &err), ERR_OK); /* names the lane */
+    records = objects(n, ".sluice/lanes/n00002/", false);
+    skew_us += 2 * HOUR;
+    assert_int_equal(catalog_gc(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(objects(n, ".sluice/lanes/n00002/", false), records);
+    assert_int_equal(catalog_unregister(other.cat, &err), ERR_OK);
+    assert_int_equal(catalog_gc(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(objects(n, ".sluice/lanes/n00002/", false), records + 1);
+    node_stop(&other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -723,6 +751,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_expire_manifest, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_scrub, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_disk_error, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_idle_lane_of_another, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_drop_beside_fold, node_setup, node_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
