@@ -720,7 +720,8 @@ static void node_event(struct lake_world *lw, struct lake_node *n)
     int64_t span = rng_skewed(r, SIM_SECOND, rng_chance(r, 100) ? 3 * SIM_HOUR : 20 * lw->pace_us + SIM_MINUTE);
 
     uint64_t what = rng_below(r, 12);
-    if (lw->pair && sluice_mutant >= 28 && what < 5) /* rules that only one breaks who is cut off */
+    if (lw->pair && (sluice_mutant == 28 || sluice_mutant == 30) &&
+        what < 5) /* rules that only one breaks who is cut off */
         what = 6;
     switch (what) {
     case 0: node_crash(n->node, rng_chance(r, 400)); break;
