@@ -2,6 +2,7 @@
 neither it nor one that leaves costs the server memory, an engine or a worker for good."""
 import json
 import socket
+import struct
 import threading
 import time
 
@@ -232,6 +233,18 @@ def test_clients_that_leave(wide):
         raw.close()
     assert idle(wide.api)
     assert wide.api.count("wide") == ROWS
+
+
+def test_clients_that_leave_before_their_answer_begins(start_server):
+    """What was ready for them goes with them: the build with a leak checker ends with an error otherwise."""
+    server = start_server()
+    server.api.put("app", {"a": 1})
+    for k in range(60):
+        with socket.create_connection(("127.0.0.1", server.port), 60) as s:
+            s.sendall(("GET /api/v1/logstream/app/tail HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n" % conftest.basic()).encode())
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an end
+    assert server.api.count("app") == 1
+    assert server.stop() == 0, server.log()[-4000:]
 
 
 def test_stop_with_a_stalled_client(start_server):

@@ -2,8 +2,8 @@
  *
  * The worker waits while the buffer is full (a slow client slows its query, not the server), but not for ever, as it holds an engine
  * meanwhile: a client that takes too little (STREAM_STALL_S) is cut, and sooner (STREAM_STALL_WAITED_S) while others wait for an engine: few
- * slow readers must not keep everybody out. The network thread suspends the connection while it is empty. Two
- * owners: the worker and the connection; the last one frees. */
+ * slow readers must not keep everybody out. The network thread suspends the connection while it is empty. Owners:
+ * the worker, the request, and the response once there is one, as a client may leave before; the last one frees. */
 #include <time.h>
 
 #include "api/api_int.h"
@@ -186,6 +186,8 @@ struct MHD_Response *chunked_response(struct request *r)
     struct MHD_Response *response =
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_CHUNK_BYTES, read_some, s, response_done);
 
+    if (response)
+        atomic_fetch_add(&s->refs, 1);
     if (response && s->coding != CODING_IDENTITY)
         (void)MHD_add_response_header(response, "Content-Encoding", coding_name(s->coding));
     return response;

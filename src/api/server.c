@@ -111,6 +111,7 @@ void request_unref(struct request *r)
     if (atomic_fetch_sub(&r->refs, 1) != 1)
         return;
     atomic_fetch_sub(&r->api->inflight_bytes, r->inflight_bytes);
+    chunked_unref(r->stream);
     buf_done(&r->body);
     buf_done(&r->answer.body);
     arena_done(&r->arena);
