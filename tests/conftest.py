@@ -343,6 +343,16 @@ def files_on_s3():
         s3_env.clear()
 
 
+@pytest.fixture(scope="module")
+def moto():
+    """An S3 server with the empty bucket `logs`."""
+    import s3
+    server = s3.Moto()
+    s3.bucket(server)
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def start_server(request):
     with _made(request.module) as make:

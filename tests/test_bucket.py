@@ -18,13 +18,6 @@ TIDY = FAST + ("--gc-interval", "300ms", "--compact-interval", "300ms")
 
 
 @pytest.fixture(scope="module")
-def moto():
-    m = s3.Moto()
-    yield m
-    m.close()
-
-
-@pytest.fixture(scope="module")
 def bucket(moto):
     return s3.bucket(moto)
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 import conftest
-from s3 import KEYS, Moto
+from s3 import KEYS
 
 FILES = 4
 ROWS = 400
@@ -17,14 +17,6 @@ QUESTIONS = [
     "SELECT a.m FROM app AS a JOIN app AS b ON a.n = b.n + 1 WHERE a.n > %d ORDER BY a.n" % (FILES * ROWS - 4),
 ]
 HOT = "sluice_hot_tier_"
-
-
-@pytest.fixture(scope="module")
-def moto():
-    m = Moto()
-    assert m.request("PUT", "/logs")[0] == 200
-    yield m
-    m.close()
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,7 @@ import threading
 import pytest
 
 import conftest
-from s3 import KEYS, Moto, Proxy, proxy
-
-
-@pytest.fixture(scope="module")
-def moto():
-    m = Moto()
-    assert m.request("PUT", "/logs")[0] == 200
-    yield m
-    m.close()
+from s3 import KEYS, Proxy, proxy
 
 
 def sluice(*args, env=None):
