@@ -19,6 +19,8 @@
 #define NODES_PREFIX ".sluice/nodes/"
 #define BEAT_US INT64_C(60000000)
 #define GONE_US INT64_C(180000000)
+#define BEAT_PAUSE_US_MIN 50000
+#define BEAT_PAUSE_US_MAX 2000000 /* the last one: 3 s in all */
 #define LONG_GONE_US INT64_C(86400000000)
 
 /* ---- registration */
@@ -78,10 +80,22 @@ static enum err_code own_remove(struct catalog *cat, slice keep, struct err *err
     return rc;
 }
 
+/* The key is random: whoever made it is us. */
+static enum err_code own_create(struct catalog *cat, slice key, slice body, struct err *err)
+{
+    for (int64_t pause_us = BEAT_PAUSE_US_MIN;; pause_us *= 2) {
+        enum err_code rc = cat->store->ops->create(cat->store, key, body, err);
+        if (rc == ERR_OK || rc == ERR_CONFLICT)
+            return ERR_OK;
+        if ((rc != ERR_UNKNOWN && rc != ERR_UNAVAILABLE) || pause_us > BEAT_PAUSE_US_MAX)
+            return rc;
+        cat->os->ops->sleep_us(cat->os, pause_us);
+    }
+}
+
 enum err_code node_beat(struct catalog *cat, struct err *err)
 {
     _cleanup_(buf_done) struct buf key = BUF_INIT, body = BUF_INIT;
-    struct store *store = cat->store;
     int64_t now = os_mono_us(cat->os);
     struct nonce nonce;
     char hex[33];
@@ -95,7 +109,7 @@ enum err_code node_beat(struct catalog *cat, struct err *err)
     nonce_hex(&nonce, hex);
     buf_fmt(&key, NODES_PREFIX "%s.%s.json", cat->node_id, hex);
     node_body(cat, &body);
-    TRY(store->ops->create(store, buf_view(&key), buf_view(&body), err));
+    TRY(own_create(cat, buf_view(&key), buf_view(&body), err));
     os_lock(cat->os, cat->mu);
     cat->registered = true;
     cat->beat_us = now;
