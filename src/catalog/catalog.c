@@ -886,7 +886,7 @@ enum err_code catalog_drop_begin(struct catalog *cat, slice name, int64_t *fence
 
 enum err_code catalog_drop(struct catalog *cat, slice name, struct err *err)
 {
-    int64_t fence_us;
+    int64_t fence_us = 0;
 
     TRY(catalog_drop_begin(cat, name, &fence_us, err));
     if (fence_us)
