@@ -132,7 +132,7 @@ def test_compaction_reads_and_writes_the_bucket(on_bucket, bucket):
     assert len(data_files(bucket, on_bucket.prefix, "app/")) > 64
     server.args += ["--compact-interval", "300ms"]
     server.start()
-    assert server.api.wait(lambda: server.api.metrics()["sluice_compaction_outputs_total"] > 0), server.api.metrics()
+    assert server.api.wait(lambda: server.api.metrics().get("sluice_compaction_outputs_total", 0) > 0), server.api.metrics()
     check(server, "app", 70)
     assert server.stop() == 0
     assert not [p for p in (server.data / "tmp").rglob("*") if p.is_file()]
@@ -155,7 +155,7 @@ def report_is_true(server, bucket, prefix):
 def test_deleted_streams_leave_nothing(on_bucket, bucket):
     """Not for the server that filled it, nor for one that never knew it and was down meanwhile; but for the head that says so, kept for 7 days."""
     first, second = on_bucket(*TIDY), on_bucket(*TIDY)
-    second.kill()
+    assert second.stop() == 0  # one that was killed is waited for (T_fence)
     put(first, "app", 0, 60)
     put(first, "kept", 0, 60)
     first.api.flushed()
@@ -190,7 +190,7 @@ def test_servers_share_a_bucket(on_bucket):
 
 def nodes_in_chaos(on_bucket, between, seconds, seed):
     """Three nodes take rows into shared streams and one of their own each, a fourth part of the requests into new batches; streams come and go;
-    nodes are killed; requests fail. At the end every acknowledged row is there once, whichever node is asked."""
+    nodes are killed; requests fail. (A delete waits a minute for the other nodes: short runs do without.) At the end every acknowledged row is there once, whichever node is asked."""
     rng = random.Random(seed)
     faults = s3.random_faults(seed)
     between.switch.fault = faults
@@ -243,7 +243,8 @@ def nodes_in_chaos(on_bucket, between, seconds, seed):
             fn(*args)
         except BaseException as e:  # noqa: B902: told below
             failures.append(e)
-    threads = [threading.Thread(target=run, args=(ingest, n)) for n in range(3)] + [threading.Thread(target=run, args=(f,)) for f in (churn, kill)]
+    others = (churn, kill) if seconds > 60 else (kill,)
+    threads = [threading.Thread(target=run, args=(ingest, n)) for n in range(3)] + [threading.Thread(target=run, args=(f,)) for f in others]
     for t in threads:
         t.start()
     for t in threads:
@@ -255,8 +256,8 @@ def nodes_in_chaos(on_bucket, between, seconds, seed):
     for node in nodes:
         for stream, requests in acked.items():
             def right():
-                found = {row["r"]: (row["n"], row["d"]) for row in node.api.sql(
-                    'SELECT r, count(*) AS n, count(DISTINCT k) AS d FROM "%s" GROUP BY r' % stream)}
+                answer = node.api.query('SELECT r, count(*) AS n, count(DISTINCT k) AS d FROM "%s" GROUP BY r' % stream)
+                found = {row["r"]: (row["n"], row["d"]) for row in answer.json()} if answer.status == 200 else {}
                 wrong = [(r, n, found.get(r)) for r, n in requests.items() if found.get(r) != (n, n)]
                 wrong += [(r, None, f) for r, f in found.items() if r not in requests and f != (unknown[stream].get(r),) * 2]
                 return wrong or None
