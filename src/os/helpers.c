@@ -80,3 +80,13 @@ enum err_code os_write_file(struct os *os, const char *path, slice bytes, struct
     TRY(os->ops->rename(os, temp, path, err));
     return sync_parent(os, path, err);
 }
+
+enum err_code os_file_checksum(struct os *os, const char *path, uint64_t *bytes, uint32_t *crc, struct err *err)
+{
+    struct os_file *f;
+
+    TRY(os->ops->open(os, path, OS_READ, &f, err));
+    enum err_code rc = os_fd_checksum(os->ops->fd(os, f), bytes, crc, err);
+    os->ops->close(os, f);
+    return rc;
+}

@@ -116,6 +116,9 @@ MUST_CHECK enum err_code os_read_file(struct os *os, const char *path, size_t si
 MUST_CHECK enum err_code os_write_file(struct os *os, const char *path, slice bytes, struct err *err);
 /* Size and crc32c of a whole file that another library wrote through its descriptor. */
 MUST_CHECK enum err_code os_fd_checksum(int fd, uint64_t *size, uint32_t *crc, struct err *err);
+/* The same of the file at a path. */
+MUST_CHECK enum err_code os_file_checksum(struct os *os, const char *path, uint64_t *bytes, uint32_t *crc,
+                                          struct err *err);
 /* A descriptor whose number stays while the files behind it change, for a library that is told /proc/self/fd/<number>: of /dev/null, until
  * os_fd_stand() has it stand for another one. */
 MUST_CHECK enum err_code os_fd_alias(int *alias, struct err *err);

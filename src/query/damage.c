@@ -101,15 +101,10 @@ enum file_state { FILE_WHOLE, FILE_DAMAGED, FILE_MISSING, FILE_UNREADABLE };
 
 static enum err_code local_checksum(struct store *store, slice key, uint64_t *size, uint32_t *crc)
 {
-    struct os *os = os_real();
     _cleanup_(buf_done) struct buf path = BUF_INIT;
-    struct os_file *file;
 
     store->ops->engine_path(store, key, &path);
-    TRY(os->ops->open(os, buf_cstr(&path), OS_READ, &file, NULL));
-    enum err_code rc = os_fd_checksum(os->ops->fd(os, file), size, crc, NULL);
-    os->ops->close(os, file);
-    return rc;
+    return os_file_checksum(os_real(), buf_cstr(&path), size, crc, NULL);
 }
 
 static enum file_state file_check(struct query_pool *pool, const struct plan_file *f)

@@ -268,17 +268,6 @@ static void discard(struct hot *h, struct hot_file *f) /* under mu, as take_out(
 
 /* ---- readers */
 
-static bool checksum(struct hot *h, const char *path, uint64_t *size, uint32_t *crc)
-{
-    struct os_file *file;
-
-    if (h->os->ops->open(h->os, path, OS_READ, &file, NULL) != ERR_OK)
-        return false;
-    enum err_code rc = os_fd_checksum(h->os->ops->fd(h->os, file), size, crc, NULL);
-    h->os->ops->close(h->os, file);
-    return rc == ERR_OK;
-}
-
 #define UNSEEN INT64_MIN
 
 /* H1, of a pinned file whose bytes were good when it had this time of change. */
@@ -293,7 +282,7 @@ static bool still_good(struct hot *h, struct hot_file *f, const struct hot_objec
         return false;
     if (st.mtime_us == seen_us)
         return true;
-    if (!checksum(h, path, &size, &crc) || size != o->bytes || crc != o->crc32c)
+    if (os_file_checksum(h->os, path, &size, &crc, NULL) != ERR_OK || size != o->bytes || crc != o->crc32c)
         return false;
     os_lock(h->os, h->mu);
     f->told = f->checked = true;
