@@ -78,9 +78,10 @@ struct name_model {
     struct chain chain;
     slice name; /* encoded */
     struct inc *live;
+    int64_t live_us; /* the world's time of its last LIVE slot */
 };
 struct row_model {
-    struct inc *inc; /* of the file it was first seen in */
+    struct inc *inc; /* that a DATA record on a chain gave it to */
     bool expired;
     uint64_t set;  /* bucket_row_seen */
     uint64_t mark; /* head diff */
@@ -210,6 +211,7 @@ static void on_name(struct bucket *b, slice enc, const struct slot *s, slice key
         CHECK(b, i->fate == FATE_NEVER, "I1", SLICE_FMT ": sid %s was used before", SLICE_ARG(key), i->sid.text);
         i->fate = FATE_IS_LIVE;
         n->live = i;
+        n->live_us = world_now(b->world);
     } else {
         CHECK(b, n->live == i, "I1", SLICE_FMT ": DEAD of a sid that is not LIVE", SLICE_ARG(key));
         i->fate = FATE_IS_DEAD;
@@ -241,6 +243,17 @@ static void carried_check(struct bucket *b, struct lane_model *l, const struct s
         CHECK(b, l->carried[i].segment <= wal_model(b, slice_str(id))->committed, "I4",
               SLICE_FMT " carries segment %" PRIu64 " of %s, which no chain holds", SLICE_ARG(key),
               l->carried[i].segment, id);
+    }
+}
+
+/* An upload alone binds no row: a flush that fails leaves files of rows that a later one may give to the name's next incarnation. */
+static void rows_bind(struct bucket *b, const struct file *f)
+{
+    for (size_t n = 0; n < f->rows_count; n++) {
+        struct row_model *r = row_model(b, f->rows[n].id);
+        CHECK(b, !r->inc || r->inc == f->inc, "I4", "row %" PRIu64 " of %s is committed to %s", f->rows[n].id,
+              r->inc->sid.text, f->inc->sid.text);
+        r->inc = f->inc;
     }
 }
 
@@ -279,6 +292,7 @@ static void on_data(struct bucket *b, struct lane_model *l, struct record_model 
               SLICE_ARG(path));
         f->lane = l;
         f->slot = s->seq;
+        rows_bind(b, f);
         *ARRAY_PUSH(r->files, r->count, r->cap) = f;
     }
 }
@@ -609,12 +623,6 @@ static void on_file(struct bucket *b, struct inc *i, slice path, const struct si
         return;
     }
     CHECK(b, rows_decode(o->bytes, &f->rows, &f->rows_count), "I9", SLICE_FMT " is no file of rows", SLICE_ARG(o->key));
-    for (size_t n = 0; n < f->rows_count; n++) {
-        struct row_model *r = row_model(b, f->rows[n].id);
-        CHECK(b, !r->inc || r->inc == i, "I4", "row %" PRIu64 " of %s is written to %s", f->rows[n].id,
-              r->inc->sid.text, i->sid.text);
-        r->inc = i;
-    }
 }
 
 static void on_file_removed(struct bucket *b, struct inc *i, const struct sim_object *o)
@@ -770,6 +778,15 @@ bool bucket_name_live(const struct bucket *b, slice name, slice sid)
 
     name_encode(name, &enc);
     return i && i->fate == FATE_IS_LIVE && slice_eq(i->name, buf_view(&enc));
+}
+
+bool bucket_name_always_live(const struct bucket *b, slice name, int64_t since_us)
+{
+    _cleanup_(buf_done) struct buf enc = BUF_INIT;
+
+    name_encode(name, &enc);
+    const struct name_model *n = map_get(&b->names, buf_view(&enc));
+    return n && n->live && n->live_us <= since_us;
 }
 
 bool bucket_name_known(const struct bucket *b, slice sid)

@@ -19,6 +19,8 @@ void bucket_clock(struct bucket *b); /* after the store's clock jumped */
 
 /* ---- what the workload asks */
 bool bucket_name_live(const struct bucket *b, slice name, slice sid); /* the name's tail is LIVE{sid} */
+bool bucket_name_always_live(const struct bucket *b, slice name,
+                             int64_t since_us); /* of the world; it had an heir all the time */
 bool bucket_name_known(const struct bucket *b, slice sid);
 bool bucket_segment_committed(const struct bucket *b, slice wal_id, uint64_t segment);
 bool bucket_file_committed(const struct bucket *b, slice key); /* a DATA record on its lane's chain names it */

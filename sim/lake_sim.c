@@ -33,7 +33,8 @@ struct request {
     enum lake_ack ack;
     enum request_fate fate;
     uint64_t called, bound, answered; /* lake_world.clock */
-    uint64_t seen_at;                 /* a snapshot that ended here showed it; 0: none */
+    int64_t called_us;
+    uint64_t seen_at; /* a snapshot that ended here showed it; 0: none */
     bool stale;       /* accepted by a node that did not know whether the stream was deleted elsewhere */
     bool may_be_lost; /* ACK_RELAXED, and the power was cut or the disk failed since */
     char sid[27];
@@ -90,11 +91,16 @@ static bool is_dead_for(const struct lake_proc *p, const char *sid, uint64_t bef
     return false;
 }
 
-/* Would a drop explain that the request is gone at `until`? */
+/* Would a drop explain that the request is gone at `until`? One that had returned before does where the node could not know of it and found
+ * nobody of that name later (catalog.md section 7: DEAD and not fresh, no heir). */
 static bool may_be_dropped(const struct lake_world *lw, const struct request *r, uint64_t until)
 {
+    bool no_heir =
+        lw->pair && r->stale && !bucket_name_always_live(lw->bucket, slice_str(stream_names[r->name]), r->called_us);
+
     for (size_t i = 0; i < lw->drops_count; i++)
-        if (lw->drops[i].name == r->name && lw->drops[i].called < until && lw->drops[i].returned > r->called)
+        if (lw->drops[i].name == r->name && lw->drops[i].called < until &&
+            (lw->drops[i].returned > r->called || (lw->drops[i].returned && no_heir)))
             return true;
     return false;
 }
@@ -337,6 +343,7 @@ static void ingest(struct lake_proc *p, unsigned name)
         *ARRAY_PUSH(lw->by_row, lw->rows_count, lw->rows_cap) = r;
     *ARRAY_PUSH(lw->requests, lw->requests_count, lw->requests_cap) = r;
     r->called = ++lw->clock;
+    r->called_us = world_now(lw->world);
     const struct lake_ingest req = {.stream = slice_str(stream_names[name]),
                                     .create = rng_chance(rng, 900),
                                     .body = slice_str(request_body(lw, r)),
