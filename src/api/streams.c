@@ -3,7 +3,7 @@
 
 #include "api/api_int.h"
 #include "base/timetext.h"
-#include "cli/setting.h"
+#include "base/units.h"
 
 #define RETENTION_DAYS_MAX 36500
 

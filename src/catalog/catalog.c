@@ -1038,53 +1038,25 @@ static enum err_code cluster_open(struct catalog *cat, uint32_t shards, struct e
     }
 }
 
-struct name_scan {
-    struct catalog *cat;
-    struct buf enc;
-    char **tails;
-    size_t count, cap;
-};
-
-static bool name_item(void *arg, const struct store_list_item *item)
-{
-    struct name_scan *scan = arg;
-    slice rest = slice_from(item->key, sizeof(".sluice/names/") - 1);
-    const uint8_t *slash = rest.len ? memchr(rest.ptr, '/', rest.len) : NULL;
-    uint64_t slot;
-
-    if (!slash || !slot_number(slice_from(rest, (size_t)(slash - rest.ptr) + 1), &slot))
-        return true; /* foreign: the report names it */
-    slice enc = slice_of(rest.ptr, (size_t)(slash - rest.ptr));
-    if (scan->count == 0 || !slice_eq(buf_view(&scan->enc), enc)) {
-        scan->enc.len = 0;
-        buf_slice(&scan->enc, enc);
-        *ARRAY_PUSH(scan->tails, scan->count, scan->cap) = mem_str(enc);
-    }
-    return true;
-}
-
 /* Every name of the bucket; LIVE ones are loaded. */
 static enum err_code names_load(struct catalog *cat, struct err *err)
 {
-    struct name_scan scan = {.cat = cat};
-    enum err_code rc =
-        cat->store->ops->list(cat->store, slice_lit(".sluice/names/"), slice_lit(""), false, name_item, &scan, err);
+    _cleanup_(name_tails_done) struct name_tails t = {0};
 
-    for (size_t i = 0; i < scan.count; i++) {
+    TRY(names_list(cat, &t, err));
+    for (size_t i = 0; i < t.count; i++) {
         _cleanup_(buf_done) struct buf name = BUF_INIT;
         struct name_state state;
         struct stream *s = NULL;
-        if (rc == ERR_OK && name_decode(slice_str(scan.tails[i]), &name)) {
-            rc = name_pull(cat, buf_view(&name), &state, &s, err);
-            if (rc == ERR_CORRUPT && name_bad(cat, buf_view(&name)))
-                rc = ERR_OK; /* out of service: the others are not */
-            stream_unref(cat, s);
-        }
-        free(scan.tails[i]);
+        if (!name_decode(slice_str(t.items[i].enc), &name))
+            continue; /* foreign: the report names it */
+        enum err_code rc = name_pull(cat, buf_view(&name), &state, &s, err);
+        stream_unref(cat, s);
+        if (rc != ERR_OK &&
+            !(rc == ERR_CORRUPT && name_bad(cat, buf_view(&name)))) /* out of service: the others are not */
+            return rc;
     }
-    free(scan.tails);
-    buf_done(&scan.enc);
-    return rc;
+    return ERR_OK;
 }
 
 static enum err_code load_all(struct catalog *cat, const struct catalog_options *opt, struct err *err)

@@ -163,6 +163,16 @@ void nodes_seen_done(struct node_seen *items, size_t count);
 MUST_CHECK enum err_code node_beat(struct catalog *cat, struct err *err);
 MUST_CHECK enum err_code nodes_others(struct catalog *cat, size_t *out,
                                       struct err *err); /* registered nodes that are alive, but for us */
+struct name_tail {
+    char *enc;
+    uint64_t tail; /* slot */
+};
+struct name_tails {
+    struct name_tail *items;
+    size_t count, cap;
+};
+MUST_CHECK enum err_code names_list(struct catalog *cat, struct name_tails *out, struct err *err); /* of the store */
+void name_tails_done(struct name_tails *t);
 /* Lanes that living nodes say they own. *unsure: one of them cannot be read. */
 struct lane_owned {
     char (*names)[24];

@@ -237,15 +237,6 @@ enum err_code nodes_lanes(struct catalog *cat, struct lane_owned *out, struct er
 
 /* ---- names */
 
-struct name_tail {
-    char *enc;
-    uint64_t tail;
-};
-struct name_tails {
-    struct name_tail *items;
-    size_t count, cap;
-};
-
 static bool tail_item(void *arg, const struct store_list_item *item)
 {
     struct name_tails *t = arg;
@@ -260,6 +251,18 @@ static bool tail_item(void *arg, const struct store_list_item *item)
         *ARRAY_PUSH(t->items, t->count, t->cap) = (struct name_tail){.enc = mem_str(enc)};
     t->items[t->count - 1].tail = slot;
     return true;
+}
+
+enum err_code names_list(struct catalog *cat, struct name_tails *out, struct err *err)
+{
+    return cat->store->ops->list(cat->store, slice_lit(".sluice/names/"), slice_lit(""), false, tail_item, out, err);
+}
+
+void name_tails_done(struct name_tails *t)
+{
+    for (size_t i = 0; i < t->count; i++)
+        free(t->items[i].enc);
+    free(t->items);
 }
 
 /* Reads the name again, inside its gate; who was deleted is forgotten. */
@@ -290,19 +293,15 @@ static bool name_is_news(struct catalog *cat, slice name, uint64_t tail)
 
 static enum err_code names_look(struct catalog *cat, struct err *err)
 {
-    struct name_tails t = {0};
-    enum err_code rc =
-        cat->store->ops->list(cat->store, slice_lit(".sluice/names/"), slice_lit(""), false, tail_item, &t, err);
+    _cleanup_(name_tails_done) struct name_tails t = {0};
 
+    TRY(names_list(cat, &t, err));
     for (size_t i = 0; i < t.count; i++) {
         _cleanup_(buf_done) struct buf name = BUF_INIT;
-        if (rc == ERR_OK && name_decode(slice_str(t.items[i].enc), &name) &&
-            name_is_news(cat, buf_view(&name), t.items[i].tail))
-            rc = name_look(cat, buf_view(&name), err);
-        free(t.items[i].enc);
+        if (name_decode(slice_str(t.items[i].enc), &name) && name_is_news(cat, buf_view(&name), t.items[i].tail))
+            TRY(name_look(cat, buf_view(&name), err));
     }
-    free(t.items);
-    return rc;
+    return ERR_OK;
 }
 
 static enum err_code validate_in_gate(struct catalog *cat, struct err *err)

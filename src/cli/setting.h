@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/units.h"
 
 enum setting_id {
     SET_CONFIG,
@@ -143,12 +144,6 @@ static inline uint64_t config_number(const struct config *c, enum setting_id id)
 }
 
 /* ---- helpers */
-/* "64MiB", "1.5 GB", "1024"; ERR_INVALID. */
-MUST_CHECK enum err_code parse_size(slice s, uint64_t unit, uint64_t *bytes, struct err *err);
-/* "10s", "1h30m", "250ms"; a bare number counts `unit` microseconds, or is refused when 0. */
-MUST_CHECK enum err_code parse_duration(slice s, uint64_t unit, uint64_t *us, struct err *err);
-void print_size(struct buf *out, uint64_t bytes);  /* "64MiB", exact: parse_size gives the same number back */
-void print_duration(struct buf *out, uint64_t us); /* "10s", exact */
 /* The candidate nearest to `word`, or NULL when none is near: Damerau-Levenshtein distance at most a third of the length, at least 1. */
 const char *nearest(const char *word, const char *const *candidates, size_t count);
 bool host_is_loopback(const char *address); /* of "host:port" */
