@@ -701,6 +701,19 @@ def test_two_servers_on_one_directory(start_server):
     assert first.api.count("app") == 1
 
 
+def test_the_data_directory_of_another_store(start_server, tmp_path):
+    """Rows that wait in its WAL are not for this store: refused, and nothing is lost by the try."""
+    first = start_server("--store", str(tmp_path / "one"))
+    first.api.put("app", [{"a": i} for i in range(5)])
+    first.kill()
+    second = start_server("--store", str(tmp_path / "two"), data=first.data, start=False)
+    second.spawn()
+    assert second.process.wait(60) == 1
+    assert "belongs to another store" in second.log() and "data directory of its own" in second.log(), second.log()
+    first.start()
+    assert first.api.count("app") == 5
+
+
 # ---- the disk is full
 
 def test_full_disk_answers_503_and_recovers(start_server, tmp_path):

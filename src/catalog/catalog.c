@@ -1002,8 +1002,11 @@ static enum err_code cluster_read(struct catalog *cat, const struct slot *slot, 
     if (!json_get_u64(slot->body, "shards", &shards) || shards == 0 || shards > SHARDS_MAX)
         return err_set(err, ERR_CORRUPT, "cluster slot without a number of shards");
     cat->shards_count = (uint32_t)shards;
-    const char *id = json_string_value(json_object_get(slot->body, "cluster"));
-    (void)snprintf(cat->cluster, sizeof(cat->cluster), "%s", id ? id : "");
+    const char *text = json_string_value(json_object_get(slot->body, "cluster"));
+    struct ulid id;
+    if (!text || !ulid_parse(slice_str(text), &id))
+        return err_set(err, ERR_CORRUPT, "cluster slot without an id of the store");
+    memcpy(cat->cluster, id.text, sizeof(cat->cluster));
     return ERR_OK;
 }
 

@@ -85,7 +85,7 @@ struct catalog {
     struct store *store;
     struct seq_io io;
     uint32_t shards_count;
-    char cluster[33];
+    char cluster[27];
     int64_t snapshot_retention_us, fence_us;
     int64_t
         validated_us; /* under mu: every name in by_name was LIVE then, or nobody else could have deleted it; monotonic */

@@ -56,6 +56,7 @@ enum err_code lake_save_identity(void *arg, const struct lane_identity *id, stru
 
     memcpy(h.lane, id->lane, sizeof(h.lane));
     memcpy(h.session, id->session, sizeof(h.session));
+    (void)snprintf(h.cluster, sizeof(h.cluster), "%s", catalog_cluster(lake->cat));
     if (strcmp(id->wal_id, h.wal_id) != 0)
         memcpy(h.commit_id, id->wal_id, sizeof(h.commit_id));
     h.base = id->base;
@@ -123,12 +124,27 @@ static enum err_code recover_clone(struct lake *lake, struct err *err)
     return ERR_OK;
 }
 
+/* Rows that were committed there, or not, would come into another catalog. */
+static enum err_code check_cluster(struct lake *lake, struct err *err)
+{
+    const char *mine = wal_header(lake->wal)->cluster, *id = catalog_cluster(lake->cat);
+
+    if (!mine[0] || strcmp(mine, id) == 0)
+        return ERR_OK;
+    return err_set(
+        err, ERR_INVALID,
+        "the WAL in %s belongs to another store (id %s, this one is %s), and may hold rows that are not there "
+        "yet: start with that store, or give this one a data directory of its own",
+        lake->opt.wal_dir, mine, id);
+}
+
 static enum err_code recover(struct lake *lake, struct err *err)
 {
     struct lane_identity id = {0};
     uint64_t cut = 0;
     const struct wal_header *h = wal_header(lake->wal);
 
+    TRY(check_cluster(lake, err));
     memcpy(id.wal_id, h->commit_id[0] ? h->commit_id : h->wal_id, sizeof(id.wal_id));
     if (!h->lane[0]) { /* the first lane: a copy of this directory from before that has the same wal id */
         uint8_t random[16];

@@ -101,6 +101,8 @@ void wal_header_print(const struct wal_header *h, struct buf *out)
             h->session[0] ? h->session : "-");
     if (h->commit_id[0])
         buf_fmt(out, "commit_id %s\nbase %llu\n", h->commit_id, (unsigned long long)h->base);
+    if (h->cluster[0])
+        buf_fmt(out, "cluster %s\n", h->cluster);
     buf_fmt(out, "crc32c %08x\n", crc32c(0, out->ptr, out->len));
 }
 
@@ -139,7 +141,9 @@ enum err_code wal_header_parse(slice text, struct wal_header *out, struct err *e
         (!slice_starts(text, slice_lit("commit_id ")) ||
          (take_line(&text, slice_lit("commit_id"), h.commit_id, sizeof(h.commit_id)) &&
           take_line(&text, slice_lit("base"), base, sizeof(base)) && h.commit_id[0])) &&
-        slice_u64(slice_str(base), &h.base) && (base[0] != '0' || !base[1])) { /* as it is printed, and no other way */
+        slice_u64(slice_str(base), &h.base) && (base[0] != '0' || !base[1]) && /* as it is printed, and no other way */
+        (!slice_starts(text, slice_lit("cluster ")) ||
+         (take_line(&text, slice_lit("cluster"), h.cluster, sizeof(h.cluster)) && h.cluster[0]))) {
         _cleanup_(freep) char *want = mem_fmt("%08x", crc32c(0, all.ptr, all.len - text.len));
         if (take_line(&text, slice_lit("crc32c"), crc, sizeof(crc)) && strcmp(crc, want) == 0 && text.len == 0) {
             *out = h;

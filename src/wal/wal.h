@@ -41,6 +41,7 @@ struct wal_header {   /* small facts that must survive with the log; rewritten a
      * disk was cloned. "": as wal_id, from the first. */
     char commit_id[33];
     uint64_t base;
+    char cluster[27]; /* id of the store that the lane is in; "": written before this was */
 };
 enum wal_ack {
     WAL_SYNC,  /* done after an fdatasync covers the record */

@@ -288,11 +288,13 @@ static void test_header(void **state)
     assert_string_equal(wal_header(w)->commit_id, "");
     (void)snprintf(head.commit_id, sizeof(head.commit_id), "0123456789abcdef0123456789abcdef");
     head.base = UINT64_MAX;
+    (void)snprintf(head.cluster, sizeof(head.cluster), "01kjvktcgre5t2x7w4c6h0ryaq");
     assert_int_equal(wal_set_header(w, &head, NULL), ERR_OK);
     wal_close(w);
     w = start(&h, 0, &seen, &cut);
     assert_string_equal(wal_header(w)->commit_id, head.commit_id);
     assert_true(wal_header(w)->base == head.base);
+    assert_string_equal(wal_header(w)->cluster, head.cluster);
     wal_close(w);
     _cleanup_(freep) char *path = mem_fmt("%s/header", h.dir);
     change_file(path, 20, 21, 1);
