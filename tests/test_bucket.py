@@ -1,6 +1,7 @@
 """A server whose files lie in an S3 bucket: nothing durable on the node but its WAL, a bucket that falters, goes away, is read by several
 servers, and is left clean."""
 import http.client
+import json
 import os
 import random
 import shutil
@@ -306,3 +307,36 @@ def test_https_with_a_certificate_of_ones_own(certificate, start_server):
         assert "certificate" in stranger.log().lower(), stranger.log()
     finally:
         moto.close()
+
+
+def run_gc(server, on_bucket, *options):
+    done = subprocess.run([conftest.binary(), "catalog", "gc", "--store", "s3://logs/" + on_bucket.prefix[:-1], "--data", server.data, "-o", "json",
+                           "--s3-endpoint", server.env["SLUICE_S3_ENDPOINT"], *options], env=server.env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done
+    told = json.loads(done.stdout)
+    items = [i for f in told["folders"] for i in f["garbage"]]
+    assert all(i["key"].startswith(f["folder"]) for f in told["folders"] for i in f["garbage"])
+    assert told["total"] == {"objects": len(items), "bytes": sum(i["bytes"] for i in items)}
+    return {i["key"]: (i["why"], i["bytes"]) for i in items}
+
+
+def test_gc_tells_before_it_deletes(on_bucket, bucket):
+    """What a dry run lists is what the next round deletes, in the bucket's own listing, and nothing else."""
+    server = on_bucket(*FAST, "--gc-interval", "1h")
+    put(server, "stays", 0, 40)
+    put(server, "goes", 0, 40)
+    server.api.flushed()
+    server.api.delete("goes")
+    assert server.stop() == 0
+    at = on_bucket.prefix + next(k for k in keys(bucket, on_bucket.prefix) if k.startswith("stays/") and k.endswith(".parquet"))
+    orphan = at[: at.rindex("/")] + "/c00000000000000000000-00000000-0.parquet"
+    bucket.put_object(Key=orphan, Body=b"of a compaction that lost")
+    before = {o.key: o.size for o in bucket.objects.filter(Prefix=on_bucket.prefix)}
+    would = run_gc(server, on_bucket, "--dry-run")
+    assert {o.key: o.size for o in bucket.objects.filter(Prefix=on_bucket.prefix)} == before
+    assert {why for why, _ in would.values()} == {"unlisted data file", "dead incarnation"}
+    assert would[orphan[len(on_bucket.prefix):]] == ("unlisted data file", 25)
+    assert run_gc(server, on_bucket) == would
+    after = {o.key: o.size for o in bucket.objects.filter(Prefix=on_bucket.prefix)}
+    assert {k[len(on_bucket.prefix):]: size for k, size in before.items() if k not in after} == {k: size for k, (_, size) in would.items()}
+    assert run_gc(server, on_bucket, "--dry-run") == {}

@@ -307,8 +307,12 @@ def test_catalog_commands(start_server):
     assert report["total"]["live"]["objects"] >= 1 and report["total"]["garbage"]["objects"] == 0
     refused = run("catalog", "fsck", *data, "--repair")
     assert refused.returncode == 1 and "a server uses" in refused.said
+    refused = run("catalog", "gc", *data)
+    assert refused.returncode == 1 and "a server uses" in refused.said
+    assert json.loads(run("catalog", "gc", *data, "--dry-run").text)["dry_run"] is True
     assert server.stop() == 0
     assert run("catalog", "fsck", *data, "--repair").returncode == 0
+    assert "removed 0 objects, 0 bytes" in run("catalog", "gc", *data, "-o", "table").text
     file = next(k["key"] for k in keys if k["what"] == "data file" and k["key"].startswith("c/"))
     path = server.data / "store" / file
     body = bytearray(path.read_bytes())

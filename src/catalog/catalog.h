@@ -200,6 +200,31 @@ MUST_CHECK enum err_code catalog_fold(struct catalog *cat, struct catalog_work *
 MUST_CHECK enum err_code catalog_gc(struct catalog *cat, struct catalog_work *out,
                                     struct err *err); /* gc_files, gc_meta, slots */
 MUST_CHECK enum err_code catalog_reconcile(struct catalog *cat, struct catalog_work *out, struct err *err); /* R9 */
+enum gc_reason {
+    GC_SUPERSEDED_HEAD,
+    GC_SUPERSEDED_CHECKPOINT,
+    GC_FOLDED_RECORD,     /* of a lane: every shard has it */
+    GC_UNLISTED_FILE,     /* no version that is kept, and no record, names it */
+    GC_UNLISTED_MANIFEST, /* the same */
+    GC_DEAD_INCARNATION,
+};
+const char *gc_reason_text(enum gc_reason why);
+struct gc_item {
+    slice folder; /* "<enc-name>/<sid>/", or the prefix of a sequence below .sluice/ */
+    slice key;
+    uint64_t bytes;
+    enum gc_reason why;
+};
+struct gc_options {
+    bool dry_run; /* nothing is written or deleted; what a round at this moment would delete is told and counted */
+    bool whole;   /* all streams; else a round stops when it has looked at many objects, and the next goes on */
+    void (*tell)(void *arg, const struct gc_item *item); /* of each object that went, or would; may be NULL */
+    void (*at)(void *arg, slice folder);                 /* progress; may be NULL */
+    void *arg;
+};
+/* catalog_gc() and then catalog_reconcile(). */
+MUST_CHECK enum err_code catalog_collect(struct catalog *cat, const struct gc_options *opt, struct catalog_work *out,
+                                         struct err *err);
 MUST_CHECK enum err_code catalog_expire(struct catalog *cat, struct catalog_work *out, struct err *err); /* retention */
 /* Writes the rows of the inputs to `out` (segment_merge). All of them were checked. */
 struct merge_input {

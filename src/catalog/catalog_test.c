@@ -1,4 +1,5 @@
 /* Goal: what one node does with the catalog over a directory: create, evolve, commit, see, fold, restart. */
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -429,6 +430,148 @@ static void test_compact(void **state)
     assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, &s), 2);
 }
 
+/* ---- a dry run */
+
+struct told {
+    char keys[200][220];
+    size_t count;
+};
+
+static void note_told(void *arg, const struct gc_item *item)
+{
+    struct told *t = arg;
+
+    assert_true(t->count < 200 && slice_starts(item->key, item->folder));
+    (void)snprintf(t->keys[t->count++], sizeof(t->keys[0]), SLICE_FMT " %s %" PRIu64, SLICE_ARG(item->key),
+                   gc_reason_text(item->why), item->bytes);
+}
+
+static bool note_key(void *arg, const struct store_list_item *item)
+{
+    struct told *t = arg;
+
+    assert_true(t->count < 200);
+    (void)snprintf(t->keys[t->count++], sizeof(t->keys[0]), SLICE_FMT, SLICE_ARG(item->key));
+    return true;
+}
+
+static bool has_told(const struct told *t, const char *text)
+{
+    for (size_t i = 0; i < t->count; i++)
+        if (strstr(t->keys[i], text))
+            return true;
+    return false;
+}
+
+static struct told *all_keys(struct node *n)
+{
+    struct told *t = calloc(1, sizeof(*t));
+    struct err err = {0};
+
+    assert_int_equal(n->store->ops->list(n->store, slice_lit(""), slice_lit(""), false, note_key, t, &err), ERR_OK);
+    return t;
+}
+
+/* A dry run through a store that cannot write, then a real round: the same objects, in the same order, and they are what went. */
+static void check_dry_run(struct node *n, size_t least, struct told **out)
+{
+    struct told *would = calloc(1, sizeof(*would)), *did = calloc(1, sizeof(*did));
+    struct gc_options look = {.dry_run = true, .whole = true, .tell = note_told, .arg = would};
+    const struct gc_options act = {.whole = true, .tell = note_told, .arg = did};
+    const struct catalog_options opt = {.endpoint = ""};
+    struct catalog_work w = {0}, v = {0};
+    struct store *reader;
+    struct catalog *cat;
+    struct err err = {0};
+
+    struct told *before = all_keys(n);
+    assert_int_equal(store_local_open_reader(n->os, n->dir, &reader, &err), ERR_OK);
+    assert_int_equal(catalog_open(n->os, reader, &opt, &cat, &err), ERR_OK);
+    assert_int_equal(catalog_collect(cat, &look, &w, &err), ERR_OK);
+    catalog_close(cat);
+    reader->ops->free(reader);
+    struct told *between = all_keys(n);
+    assert_int_equal(before->count, between->count);
+    assert_int_equal(catalog_collect(n->cat, &act, &v, &err), ERR_OK);
+    struct told *after = all_keys(n);
+    assert_int_equal(would->count, did->count);
+    for (size_t i = 0; i < did->count; i++)
+        assert_string_equal(would->keys[i], did->keys[i]);
+    assert_memory_equal(&w, &v, sizeof(w));
+    assert_true(did->count >= least);
+    for (size_t i = 0; i < before->count; i++) /* every key is told of, or is still there */
+        assert_true(has_told(did, before->keys[i]) != has_told(after, before->keys[i]));
+    free(before), free(between), free(after), free(would);
+    *out = did;
+}
+
+static void test_dry_run(void **state)
+{
+    struct node *n = *state;
+    struct sid dead = create(n, "dead"), sid = create(n, "live");
+    struct catalog_work w = {0};
+    struct told *did;
+    struct err err = {0};
+
+    assert_int_equal(commit(n, &dead, "dead", 1, 3), ERR_OK);
+    assert_int_equal(commit(n, &sid, "live", 1, 10), ERR_OK);
+    assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+    for (int i = 0; i < 2; i++) /* one stream, then the other */
+        assert_int_equal(catalog_compact(n->cat, fake_merge, n, &w, &err), ERR_OK);
+    assert_int_equal(commit(n, &sid, "live", 20, 1), ERR_OK);
+    assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(catalog_drop(n->cat, slice_lit("dead"), &err), ERR_OK);
+    put_file(n, &sid, "live", "date=2026-02-16/hour=01/c00000000000000000001-00000000-0.parquet");
+    check_dry_run(n, 5, &did); /* the lane's records still name the inputs; a DEAD head stays for a week */
+    assert_true(has_told(did, "dead incarnation") && has_told(did, "unlisted data file"));
+    assert_false(has_told(did, "folded lane record"));
+    free(did);
+    assert_int_equal(commit(n, &sid, "live", 21, 1), ERR_OK);
+    assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+    skew_us += 2 * HOUR;
+    check_dry_run(n, 12, &did); /* without the records and the heads that go, nothing names the inputs */
+    assert_true(has_told(did, "folded lane record") && has_told(did, "superseded checkpoint"));
+    assert_true(has_told(did, "unlisted data file") && has_told(did, "superseded head"));
+    free(did);
+    check_dry_run(n, 0, &did);
+    free(did);
+    skew_us += 8 * 24 * HOUR;
+    check_dry_run(n, 1, &did);
+    assert_true(has_told(did, "dead/") && has_told(did, "_head/"));
+    free(did);
+}
+
+/* A deleter that died after the DEAD name: the round makes the DEAD head, and the heads below it go. A lane without an owner: its limbo is
+ * decided by the round itself. */
+static void test_dry_run_of_unfinished(void **state)
+{
+    struct node *n = *state;
+    struct sid sid = create(n, "half"), other = create(n, "other");
+    struct catalog_work w = {0};
+    struct told *did;
+    struct err err = {0};
+
+    assert_int_equal(commit(n, &sid, "half", 1, 2), ERR_OK);
+    assert_int_equal(commit(n, &other, "other", 1, 1), ERR_OK);
+    assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(catalog_drop(n->cat, slice_lit("half"), &err), ERR_OK);
+    _cleanup_(buf_done) struct buf seq = BUF_INIT, key = BUF_INIT;
+    uint64_t tail;
+    seq_head(&seq, slice_lit("half"), &sid);
+    assert_int_equal(seq_find_tail(&n->cat->io, buf_view(&seq), SLOT_NONE, &tail, &err), ERR_OK);
+    slot_key(&key, buf_view(&seq), tail);
+    assert_int_equal(n->store->ops->remove(n->store, buf_view(&key), &err), ERR_OK);
+    put_file(n, &other, "other", "date=2026-02-16/hour=01/n00001-00000000000000000004-00000000-0.parquet");
+    put_file(n, &other, "other", "date=2026-02-16/hour=01/n00001-00000000000000000003-00000000-0.parquet");
+    skew_us += 2 * HOUR;
+    node_stop(n);
+    node_start(n, false); /* nobody owns n00001 */
+    check_dry_run(n, 3, &did);
+    assert_true(has_told(did, "half/") && has_told(did, "_head/"));
+    assert_true(has_told(did, "n00001-00000000000000000003-") && !has_told(did, "n00001-00000000000000000004-"));
+    free(did);
+}
+
 /* Retention drops an input while the merge runs: the commit's check fails, the output is garbage, nothing comes back. */
 static struct sid racing;
 static enum err_code racing_merge(void *arg, const struct schema *schema, const struct merge_input *inputs,
@@ -747,6 +890,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_gc, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_reconcile, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_compact, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_dry_run, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_dry_run_of_unfinished, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_compact_or_expire, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_expire_manifest, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_scrub, node_setup, node_teardown),

@@ -37,55 +37,47 @@ static bool slots_item(void *arg, const struct store_list_item *item)
     return true;
 }
 
-/* Deletes slots <= upto that were superseded before `before_us`. */
-static enum err_code slots_delete(struct catalog *cat, struct slots *s, uint64_t upto, int64_t before_us,
-                                  struct catalog_work *out, struct err *err)
+/* Deletes slots <= upto that were superseded before `before_us`. *first: the first that stays. */
+static enum err_code slots_delete(struct discard *d, slice folder, struct slots *s, uint64_t upto, int64_t before_us,
+                                  enum gc_reason why, uint64_t *first, struct err *err)
 {
     size_t end = s->count && !(MUTANT(4) && slice_starts(s->seq, slice_lit(".sluice/lanes/"))) ? s->count - 1
                                                                                                : s->count; /* R5 */
 
+    *first = 0;
     for (size_t i = 0; i < end; i++) {
         int64_t superseded_us = i + 1 < s->count ? s->items[i + 1].modified_us : s->items[i].modified_us;
         _cleanup_(buf_done) struct buf key = BUF_INIT;
         if (s->items[i].slot > upto || superseded_us > before_us)
             break;
         slot_key(&key, s->seq, s->items[i].slot);
-        TRY(cat->store->ops->remove(cat->store, buf_view(&key), err));
-        out->slots_deleted++;
-        out->bytes_deleted += s->items[i].size;
+        TRY(discard(d, folder, buf_view(&key), s->items[i].size, why, err));
+        *first = s->items[i].slot + 1;
     }
     return ERR_OK;
 }
 
-static enum err_code seq_gc(struct catalog *cat, slice seq, uint64_t upto, int64_t before_us, struct catalog_work *out,
+static enum err_code seq_gc(struct discard *d, slice folder, slice seq, enum gc_reason why, uint64_t *first,
                             struct err *err)
 {
+    struct store *store = d->cat->store;
     struct slots s = {.seq = seq};
-    enum err_code rc = cat->store->ops->list(cat->store, seq, slice_lit(""), true, slots_item, &s, err);
+    enum err_code rc = store->ops->list(store, seq, slice_lit(""), true, slots_item, &s, err);
 
     if (rc == ERR_OK)
-        rc = slots_delete(cat, &s, upto, before_us, out, err);
+        rc = slots_delete(d, folder, &s, SLOT_NONE, d->now_us - d->cat->snapshot_retention_us, why, first, err);
     free(s.items);
     return rc;
 }
 
 /* ---- lanes */
 
-struct lane_gc {
-    char name[24];
-    uint64_t folded; /* by every shard; SLOT_NONE: nothing */
-    bool own;
-};
-struct lane_gcs {
-    struct lane_gc *items;
-    size_t count, cap;
-};
-
 static bool lane_gc_item(void *arg, slice lane)
 {
     struct lane_gcs *l = arg;
     struct lane_gc *g = ARRAY_PUSH(l->items, l->count, l->cap);
 
+    *g = (struct lane_gc){0};
     memcpy(g->name, lane.ptr, MIN(lane.len, sizeof(g->name) - 1));
     return true;
 }
@@ -113,21 +105,16 @@ static void folded_note(struct catalog *cat, struct lane_gcs *l)
     gate_leave(cat, slice_lit("fold"));
 }
 
-/* An idle lane without an owner is closed, so that its limbo is decided. A wrong guess fences a node and costs no data. */
-static enum err_code lane_seal(struct catalog *cat, slice seq, struct err *err)
+static enum err_code seal_append(struct catalog *cat, slice seq, const struct slot *tail, struct err *err)
 {
-    _cleanup_(slot_done) struct slot tail = {0};
+    struct append a = {.seq = seq, .kind = APPEND_OTHER, .type = SLOT_LANE, .tail = {tail->seq, tail->nonce}};
     _cleanup_(buf_done) struct buf body = BUF_INIT;
     struct jobject o = {0};
-    slice type;
+    slice session;
 
-    TRY(seq_read_tail(&cat->io, seq, SLOT_LANE, &tail, err));
-    if (tail.seq == SLOT_NONE || (json_get_text(tail.body, "type", &type) && slice_eq(type, slice_lit("seal"))))
-        return ERR_OK;
-    struct append a = {.seq = seq, .kind = APPEND_OTHER, .type = SLOT_LANE, .tail = {tail.seq, tail.nonce}};
-    json_put(jobject_put(&o, "carried"), json_object_get(tail.body, "carried"));
-    if (json_get_text(tail.body, "session", &type))
-        jobject_text(&o, "session", type);
+    json_put(jobject_put(&o, "carried"), json_object_get(tail->body, "carried"));
+    if (json_get_text(tail->body, "session", &session))
+        jobject_text(&o, "session", session);
     jobject_text(&o, "type", slice_lit("seal"));
     jobject_text(&o, "reason", slice_lit("idle, without an owner"));
     jobject_end(&o, &body);
@@ -135,6 +122,19 @@ static enum err_code lane_seal(struct catalog *cat, slice seq, struct err *err)
     seq_nonce(&cat->io, &a.nonce);
     enum err_code rc = seq_append(&cat->io, &a, err);
     return rc == ERR_CONFLICT ? ERR_OK : rc;
+}
+
+/* An idle lane without an owner is closed, so that its limbo is decided. A wrong guess fences a node and costs no data. */
+static enum err_code lane_seal(struct discard *d, struct lane_gc *g, slice seq, struct err *err)
+{
+    _cleanup_(slot_done) struct slot tail = {0};
+    slice type;
+
+    TRY(seq_read_tail(&d->cat->io, seq, SLOT_LANE, &tail, err));
+    if (tail.seq == SLOT_NONE || (json_get_text(tail.body, "type", &type) && slice_eq(type, slice_lit("seal"))))
+        return ERR_OK;
+    g->sealed = true;
+    return d->opt->dry_run ? ERR_OK : seal_append(d->cat, seq, &tail, err);
 }
 
 static bool is_owned(const struct lane_owned *owned, const char *lane)
@@ -146,38 +146,37 @@ static bool is_owned(const struct lane_owned *owned, const char *lane)
     return found;
 }
 
-static enum err_code lane_round(struct catalog *cat, const struct lane_gc *g, int64_t now_us,
-                                const struct lane_owned *owned, struct catalog_work *out, struct err *err)
+static enum err_code lane_round(struct discard *d, struct lane_gc *g, const struct lane_owned *owned, struct err *err)
 {
+    struct store *store = d->cat->store;
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    int64_t before_us = d->now_us - LANE_SUPERSEDED_US;
     struct slots s = {0};
-    enum err_code rc;
 
     seq_lane(&seq, slice_str(g->name));
     s.seq = buf_view(&seq);
-    rc = cat->store->ops->list(cat->store, s.seq, slice_lit(""), true, slots_item, &s, err);
+    discard_at(d, s.seq);
+    enum err_code rc = store->ops->list(store, s.seq, slice_lit(""), true, slots_item, &s, err);
     if (rc == ERR_OK && g->folded != SLOT_NONE)
-        rc = slots_delete(cat, &s, g->folded, now_us - LANE_SUPERSEDED_US, out, err);
-    if (rc == ERR_OK && !g->own && !is_owned(owned, g->name) && s.count &&
-        s.items[s.count - 1].modified_us < now_us - LANE_SUPERSEDED_US)
-        rc = lane_seal(cat, s.seq, err);
+        rc = slots_delete(d, s.seq, &s, g->folded, before_us, GC_FOLDED_RECORD, &g->first, err);
+    if (rc == ERR_OK && !g->own && !is_owned(owned, g->name) && s.count && s.items[s.count - 1].modified_us < before_us)
+        rc = lane_seal(d, g, s.seq, err);
     free(s.items);
     return rc;
 }
 
-static enum err_code lanes_gc(struct catalog *cat, int64_t now_us, struct catalog_work *out, struct err *err)
+static enum err_code lanes_gc(struct discard *d, struct err *err)
 {
-    struct lane_gcs l = {0};
+    struct lane_gcs *l = &d->lanes;
     struct lane_owned owned = {0};
-    enum err_code rc = lanes_list(cat, lane_gc_item, &l, err);
+    enum err_code rc = lanes_list(d->cat, lane_gc_item, l, err);
 
-    folded_note(cat, &l);
+    folded_note(d->cat, l);
     if (rc == ERR_OK)
-        rc = nodes_lanes(cat, &owned, err);
-    for (size_t i = 0; i < l.count && rc == ERR_OK; i++)
-        rc = lane_round(cat, &l.items[i], now_us, &owned, out, err);
+        rc = nodes_lanes(d->cat, &owned, err);
+    for (size_t i = 0; i < l->count && rc == ERR_OK; i++)
+        rc = lane_round(d, &l->items[i], &owned, err);
     free(owned.names);
-    free(l.items);
     return rc;
 }
 
@@ -232,39 +231,44 @@ static void skip_version(struct catalog *cat, struct stream *s, struct skipping 
     stream_version_unref(v);
 }
 
-static enum err_code objects_delete(struct catalog *cat, slice dir, const struct objects *all, struct catalog_work *out,
-                                    struct err *err)
+static enum err_code objects_delete(struct discard *d, slice dir, const struct objects *all, struct err *err)
 {
     for (size_t i = 0; i < all->count; i++) {
         _cleanup_(buf_done) struct buf key = BUF_INIT;
+        bool manifest = slice_starts(all->items[i].path, slice_lit("_meta/"));
         if (all->items[i].class != OBJECT_GARBAGE)
             continue;
         buf_slice(&key, dir);
         buf_slice(&key, all->items[i].path);
-        TRY(cat->store->ops->remove(cat->store, buf_view(&key), err));
-        out->files_deleted++;
-        out->bytes_deleted += all->items[i].size;
+        TRY(discard(d, dir, buf_view(&key), all->items[i].size, manifest ? GC_UNLISTED_MANIFEST : GC_UNLISTED_FILE,
+                    err));
     }
     return ERR_OK;
 }
 
-static enum err_code stream_gc(struct catalog *cat, struct stream *s, int64_t now_us, size_t *looked,
-                               struct catalog_work *out, struct err *err)
+static enum err_code stream_gc(struct discard *d, struct stream *s, size_t *looked, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT, dir = BUF_INIT;
     struct skipping skip = {0};
+    struct classify_options opt = {.skip = &skip.map};
     struct objects all;
+    uint64_t first;
 
     seq_head(&seq, slice_str(s->name), &s->sid);
     stream_dir_put(&dir, slice_str(s->name), &s->sid);
-    TRY(seq_gc(cat, buf_view(&seq), SLOT_NONE, now_us - cat->snapshot_retention_us, out, err));
+    discard_at(d, buf_view(&dir));
+    TRY(seq_gc(d, buf_view(&dir), buf_view(&seq), GC_SUPERSEDED_HEAD, &first, err));
     if (!MUTANT(8))
-        skip_version(cat, s, &skip);
+        skip_version(d->cat, s, &skip);
     *looked += skip.map.count;
-    enum err_code rc = objects_classify(cat, slice_str(s->name), &s->sid, &skip.map, &all, err);
+    if (d->opt->dry_run) {
+        opt.lanes = &d->lanes;
+        opt.head_first = first;
+    }
+    enum err_code rc = objects_classify(d->cat, slice_str(s->name), &s->sid, &opt, &all, err);
     if (rc == ERR_OK) {
         *looked += all.count;
-        rc = objects_delete(cat, buf_view(&dir), &all, out, err);
+        rc = objects_delete(d, buf_view(&dir), &all, err);
         objects_done(&all);
     }
     map_done(&skip.map);
@@ -272,18 +276,19 @@ static enum err_code stream_gc(struct catalog *cat, struct stream *s, int64_t no
     return rc;
 }
 
-static enum err_code streams_gc(struct catalog *cat, int64_t now_us, struct catalog_work *out, struct err *err)
+static enum err_code streams_gc(struct discard *d, struct err *err)
 {
+    struct catalog *cat = d->cat;
     size_t n, looked = 0, from = 0;
     struct stream **all = streams_all(cat, &n);
     enum err_code rc = ERR_OK;
 
     while (from < n && memcmp(all[from]->sid.text, cat->gc_after.text, 26) <= 0)
         from++;
-    for (size_t i = 0; i < n && rc == ERR_OK && looked < GC_OBJECTS_MAX; i++) {
+    for (size_t i = 0; i < n && rc == ERR_OK && (looked < GC_OBJECTS_MAX || d->opt->whole); i++) {
         struct stream *s = all[(from + i) % n];
         struct err why = {0};
-        rc = stream_damaged(cat, s) ? ERR_OK : stream_gc(cat, s, now_us, &looked, out, &why);
+        rc = stream_damaged(cat, s) ? ERR_OK : stream_gc(d, s, &looked, &why);
         if (is_damage(rc)) /* what cannot be read may name anything: nothing of this stream is deleted */
             damage_note(cat, slice_str(s->name), why.msg);
         if (rc == ERR_NOT_FOUND || is_damage(rc)) /* swept meanwhile */
@@ -296,16 +301,15 @@ static enum err_code streams_gc(struct catalog *cat, int64_t now_us, struct cata
     return rc;
 }
 
-enum err_code catalog_gc(struct catalog *cat, struct catalog_work *out, struct err *err)
+enum err_code gc_round(struct discard *d, struct err *err)
 {
-    int64_t now_us;
+    uint64_t first;
 
-    TRY(cat->store->ops->now_us(cat->store, &now_us, err));
-    TRY(lanes_gc(cat, now_us, out, err));
-    for (uint32_t x = 0; x < cat->shards_count; x++) {
+    TRY(lanes_gc(d, err));
+    for (uint32_t x = 0; x < d->cat->shards_count; x++) {
         _cleanup_(buf_done) struct buf seq = BUF_INIT;
         seq_shard(&seq, x);
-        TRY(seq_gc(cat, buf_view(&seq), SLOT_NONE, now_us - cat->snapshot_retention_us, out, err));
+        TRY(seq_gc(d, buf_view(&seq), buf_view(&seq), GC_SUPERSEDED_CHECKPOINT, &first, err));
     }
-    return streams_gc(cat, now_us, out, err);
+    return streams_gc(d, err);
 }

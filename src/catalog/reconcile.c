@@ -8,7 +8,7 @@
 #include <inttypes.h>
 
 #include "base/mutant.h"
-#include "catalog/catalog_int.h"
+#include "catalog/discard.h"
 
 #include "base/banned.h"
 
@@ -100,14 +100,27 @@ enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid
 
 /* ---- sweeping */
 
+struct found {
+    char *key;
+    uint64_t bytes;
+};
 struct sweeping {
-    struct catalog *cat;
+    struct discard *d;
     slice prefix;
     bool heads; /* this pass removes heads, else everything else */
-    struct texts keys;
-    uint64_t bytes;
-    int64_t last_us; /* when the last head was made */
+    struct found *items;
+    size_t count, cap;
+    int64_t last_us; /* when the last of them was made */
 };
+
+static void sweeping_clear(struct sweeping *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        free(s->items[i].key);
+    free(s->items);
+    s->items = NULL;
+    s->count = s->cap = 0;
+}
 
 static bool sweep_item(void *arg, const struct store_list_item *item)
 {
@@ -116,29 +129,24 @@ static bool sweep_item(void *arg, const struct store_list_item *item)
 
     if (head != s->heads)
         return true;
-    *ARRAY_PUSH(s->keys.items, s->keys.count, s->keys.cap) = mem_str(item->key);
-    s->bytes += item->meta.size;
+    *ARRAY_PUSH(s->items, s->count, s->cap) = (struct found){mem_str(item->key), item->meta.size};
     s->last_us = item->meta.modified_us;
     return true;
 }
 
-static enum err_code sweep_pass(struct sweeping *s, bool heads, int64_t now_us, struct catalog_work *out,
-                                struct err *err)
+/* `above`: a dry run, in which a DEAD head would stand above those that are there. */
+static enum err_code sweep_pass(struct sweeping *s, bool heads, bool above, struct err *err)
 {
-    struct store *store = s->cat->store;
+    struct store *store = s->d->cat->store;
 
-    texts_done(&s->keys);
+    sweeping_clear(s);
     s->heads = heads;
-    s->bytes = 0;
     TRY(store->ops->list(store, s->prefix, slice_lit(""), false, sweep_item, s, err));
-    size_t end = s->keys.count;
-    if (heads && end && now_us - s->last_us < DEAD_HEAD_US)
+    size_t end = s->count;
+    if (heads && end && !above && s->d->now_us - s->last_us < DEAD_HEAD_US)
         end--;
     for (size_t i = 0; i < end; i++)
-        TRY(store->ops->remove(store, slice_str(s->keys.items[i]), err));
-    *(heads ? &out->slots_deleted : &out->files_deleted) += end;
-    if (!heads)
-        out->bytes_deleted += s->bytes;
+        TRY(discard(s->d, s->prefix, slice_str(s->items[i].key), s->items[i].bytes, GC_DEAD_INCARNATION, err));
     return ERR_OK;
 }
 
@@ -162,9 +170,10 @@ static enum err_code head_bury(struct catalog *cat, slice name, const struct sid
     return rc == ERR_CONFLICT ? ERR_UNAVAILABLE : rc; /* the next sweep looks again */
 }
 
-/* The head of a dead incarnation says so: fences whoever still works on it. */
-static enum err_code fence_head(struct catalog *cat, slice name, const struct sid *sid, struct err *err)
+/* The head of a dead incarnation says so: fences whoever still works on it. A dry run only says whether a DEAD head is missing. */
+static enum err_code fence_head(struct discard *d, slice name, const struct sid *sid, bool *missing, struct err *err)
 {
+    struct catalog *cat = d->cat;
     struct stream *s = stream_get(cat, sid);
     enum err_code rc = ERR_OK;
 
@@ -177,7 +186,10 @@ static enum err_code fence_head(struct catalog *cat, slice name, const struct si
     }
     stream_forget(cat, s);
     rc = stream_reload(cat, s, err);
-    if (rc == ERR_OK)
+    *missing = is_damage(rc) || (rc == ERR_OK && !s->head->dead);
+    if (d->opt->dry_run)
+        rc = is_damage(rc) ? ERR_OK : rc;
+    else if (rc == ERR_OK)
         rc = head_kill(cat, s, err);
     else if (is_damage(rc))
         rc = head_bury(cat, name, sid, err);
@@ -186,24 +198,25 @@ static enum err_code fence_head(struct catalog *cat, slice name, const struct si
                                : rc; /* no head: nobody can append one but head 0, and the next sweep meets that */
 }
 
-static enum err_code sweep(struct catalog *cat, slice prefix, slice name, const struct sid *sid, int64_t now_us,
-                           struct catalog_work *out, struct err *err)
+static enum err_code sweep(struct discard *d, slice prefix, slice name, const struct sid *sid, struct err *err)
 {
-    struct sweeping s = {.cat = cat, .prefix = prefix};
+    struct sweeping s = {.d = d, .prefix = prefix};
+    bool missing;
 
-    TRY(fence_head(cat, name, sid, err));
-    enum err_code rc = sweep_pass(&s, false, now_us, out, err);
+    TRY(fence_head(d, name, sid, &missing, err));
+    enum err_code rc = sweep_pass(&s, false, false, err);
     if (rc == ERR_OK)
-        rc = sweep_pass(&s, true, now_us, out, err);
-    texts_done(&s.keys);
+        rc = sweep_pass(&s, true, missing && d->opt->dry_run, err);
+    sweeping_clear(&s);
     if (rc == ERR_OK)
-        out->streams_swept++;
+        d->out->streams_swept++;
     return rc;
 }
 
 /* Mutant 11: names are read before directories, and whatever is not LIVE goes. */
-static enum err_code mutant_round(struct catalog *cat, int64_t now_us, struct catalog_work *out, struct err *err)
+static enum err_code mutant_round(struct discard *d, struct err *err)
 {
+    struct catalog *cat = d->cat;
     _cleanup_(texts_done) struct texts dirs = {0};
     size_t n;
     struct stream **all = streams_all(cat, &n);
@@ -218,21 +231,20 @@ static enum err_code mutant_round(struct catalog *cat, int64_t now_us, struct ca
         _cleanup_(buf_done) struct buf name = BUF_INIT;
         struct sid sid;
         if (incarnation_parse(slice_str(dirs.items[i]), &name, &sid) && !map_get(&live, sid_slice(&sid)))
-            rc = sweep(cat, slice_str(dirs.items[i]), buf_view(&name), &sid, now_us, out, err);
+            rc = sweep(d, slice_str(dirs.items[i]), buf_view(&name), &sid, err);
     }
     map_done(&live);
     streams_release(cat, all, n);
     return rc;
 }
 
-enum err_code catalog_reconcile(struct catalog *cat, struct catalog_work *out, struct err *err)
+enum err_code reconcile_round(struct discard *d, struct err *err)
 {
+    struct catalog *cat = d->cat;
     _cleanup_(texts_done) struct texts dirs = {0};
-    int64_t now_us;
 
-    TRY(cat->store->ops->now_us(cat->store, &now_us, err));
     if (MUTANT(11))
-        return mutant_round(cat, now_us, out, err);
+        return mutant_round(d, err);
     TRY(incarnations(cat, &dirs, err));
     for (size_t i = 0; i < dirs.count; i++) {
         slice prefix = slice_str(dirs.items[i]);
@@ -241,10 +253,11 @@ enum err_code catalog_reconcile(struct catalog *cat, struct catalog_work *out, s
         struct sid sid;
         if (!incarnation_parse(prefix, &name, &sid))
             continue; /* not of our layout */
+        discard_at(d, prefix);
         struct err why = {0};
         enum err_code rc = incarnation_fate(cat, buf_view(&name), &sid, &fate, &why);
         if (rc == ERR_OK && fate == FATE_DEAD)
-            rc = sweep(cat, prefix, buf_view(&name), &sid, now_us, out, &why);
+            rc = sweep(d, prefix, buf_view(&name), &sid, &why);
         if (is_damage(rc)) { /* whose it is cannot be told: nothing of it is deleted, the others are not kept waiting */
             damage_note(cat, buf_view(&name), why.msg);
             continue;

@@ -90,9 +90,10 @@ static void add_all(struct storage_report *to, const struct storage_report *r)
 static enum err_code report_live(struct catalog *cat, slice name, const struct sid *sid, struct storage_report *r,
                                  struct err *err)
 {
+    const struct classify_options opt = {0};
     struct objects all;
 
-    TRY(objects_classify(cat, name, sid, NULL, &all, err));
+    TRY(objects_classify(cat, name, sid, &opt, &all, err));
     for (size_t i = 0; i < all.count; i++) {
         struct storage_class *const by_class[] = {
             [OBJECT_LIVE] = &r->live,       [OBJECT_RETAINED] = &r->retained, [OBJECT_LIMBO] = &r->limbo,

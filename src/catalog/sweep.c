@@ -9,7 +9,7 @@ struct sweep {
     slice name;
     const struct sid *sid;
     struct buf dir;
-    const struct map *skip;
+    const struct classify_options *opt;
     struct objects *out;
     struct map by_path; /* data files and manifests still without a class -> struct object index + 1 */
     uint64_t *heads;    /* slots of heads, ascending */
@@ -45,7 +45,7 @@ static bool note(void *arg, const struct store_list_item *item)
     slice path = slice_from(item->key, w->dir.len);
     uint64_t slot;
 
-    if (w->skip && map_get(w->skip, path))
+    if (w->opt->skip && map_get(w->opt->skip, path))
         return true;
     struct object *o = ARRAY_PUSH(w->out->items, w->out->count, w->out->cap);
     *o = (struct object){arena_copy(&w->out->arena, path), item->meta.size, OBJECT_UNKNOWN};
@@ -71,12 +71,25 @@ static struct object *object_at(struct sweep *w, slice path)
 
 /* ---- 2 lanes: a file's name says which slot may name it */
 
+/* What a dry run pretends of a lane. */
+static const struct lane_gc *lane_after(const struct sweep *w, slice lane)
+{
+    for (size_t i = 0; w->opt->lanes && i < w->opt->lanes->count; i++)
+        if (slice_eq(slice_str(w->opt->lanes->items[i].name), lane))
+            return &w->opt->lanes->items[i];
+    return NULL;
+}
+
 static enum err_code lane_tail(struct sweep *w, slice lane, uint64_t *tail, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    const struct lane_gc *after = lane_after(w, lane);
 
     seq_lane(&seq, lane);
-    return seq_find_tail(&w->cat->io, buf_view(&seq), SLOT_NONE, tail, err);
+    TRY(seq_find_tail(&w->cat->io, buf_view(&seq), SLOT_NONE, tail, err));
+    if (after && after->sealed && *tail != SLOT_NONE)
+        ++*tail;
+    return ERR_OK;
 }
 
 static enum err_code lane_names(struct sweep *w, slice lane, uint64_t slot, struct err *err)
@@ -87,6 +100,9 @@ static enum err_code lane_names(struct sweep *w, slice lane, uint64_t slot, stru
     json_t *o;
     size_t i;
 
+    const struct lane_gc *after = lane_after(w, lane);
+    if (after && slot < after->first)
+        return ERR_OK;
     seq_lane(&seq, lane);
     enum err_code rc = seq_read(&w->cat->io, buf_view(&seq), SLOT_LANE, slot, &s, err);
     if (rc == ERR_NOT_FOUND) /* collected: heads have it, or nobody */
@@ -148,7 +164,7 @@ static bool head_item(void *arg, const struct store_list_item *item)
     struct sweep *w = arg;
     uint64_t slot;
 
-    if (slot_number(slice_from(item->key, w->dir.len + 6), &slot))
+    if (slot_number(slice_from(item->key, w->dir.len + 6), &slot) && slot >= w->opt->head_first)
         *ARRAY_PUSH(w->heads, w->heads_count, w->heads_cap) = slot;
     return true;
 }
@@ -256,10 +272,10 @@ static enum err_code classify(struct sweep *w, struct err *err)
     return ERR_OK;
 }
 
-enum err_code objects_classify(struct catalog *cat, slice name, const struct sid *sid, const struct map *skip,
-                               struct objects *out, struct err *err)
+enum err_code objects_classify(struct catalog *cat, slice name, const struct sid *sid,
+                               const struct classify_options *opt, struct objects *out, struct err *err)
 {
-    struct sweep w = {.cat = cat, .name = name, .sid = sid, .skip = skip, .out = out};
+    struct sweep w = {.cat = cat, .name = name, .sid = sid, .opt = opt, .out = out};
 
     *out = (struct objects){0};
     stream_dir_put(&w.dir, name, sid);

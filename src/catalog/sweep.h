@@ -1,7 +1,7 @@
 /* sweep.h: which objects of one incarnation are reachable (catalog.md section 9). Reads in the order in which data moves: candidates, then
  * lanes, then heads (R6), so that what moves on while we look is met at its next place. No age is involved: a slot decides. */
 #pragma once
-#include "catalog/catalog_int.h"
+#include "catalog/discard.h"
 
 enum object_class {
     OBJECT_LIVE,     /* named by the tail head or a lane record that is not folded */
@@ -20,8 +20,13 @@ struct objects {
     struct object *items;
     size_t count, cap;
 };
-/* Classifies everything below the incarnation's directory. `skip` (may be NULL): paths of data files that need no look, e.g. those of the
- * current version; they are left out. */
+struct classify_options {
+    const struct map
+        *skip; /* paths of data files that need no look, e.g. those of the current version: left out; may be NULL */
+    const struct lane_gcs *lanes; /* a dry run: as gc would have left them; NULL: as they are */
+    uint64_t head_first;          /* the same of heads: those below it are gone */
+};
+/* Classifies everything below the incarnation's directory. */
 MUST_CHECK enum err_code objects_classify(struct catalog *cat, slice name, const struct sid *sid,
-                                          const struct map *skip, struct objects *out, struct err *err);
+                                          const struct classify_options *opt, struct objects *out, struct err *err);
 void objects_done(struct objects *o);

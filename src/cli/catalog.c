@@ -1,12 +1,11 @@
 /* catalog.c: `sluice catalog ...`: looks at a store folder without a server. Reading opens the folder as a reader of the catalog protocol,
- * which many may be at one time, so a running server does not mind; only `fsck --repair` writes, and takes the server's lock first. */
-#include "cli/cli_int.h"
+ * which many may be at one time, so a running server does not mind; only `fsck --repair` and `gc` write, and take the server's lock first. */
+#include "cli/store_int.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 
 #include "base/hash.h"
-#include "catalog/catalog.h"
 #include "catalog/head.h"
 #include "catalog/manifest.h"
 #include "catalog/names.h"
@@ -20,7 +19,7 @@
 
 #define CHUNK_BYTES (1u << 20)
 
-static bool wants_table(const struct cli *cli, bool *table)
+bool cli_wants_table(const struct cli *cli, bool *table)
 {
     static const char *const formats[] = {"table", "json"};
     size_t format;
@@ -30,8 +29,6 @@ static bool wants_table(const struct cli *cli, bool *table)
     *table = cli_value(cli, "output") ? format == 0 : term_is(stdout);
     return true;
 }
-
-DEFINE_CLEANUP(struct catalog *, catalog_close)
 
 static bool found_one(void *arg, const struct store_list_item *item)
 {
@@ -72,6 +69,19 @@ static enum err_code open_catalog(struct store *store, struct catalog **out, str
     const struct catalog_options opt = {
         .shards = 4, .snapshot_retention_us = INT64_C(3600000000), .endpoint = "", .on_damage = tell_damage};
     return catalog_open(os_real(), store, &opt, out, err);
+}
+
+enum err_code cli_catalog_open(const struct cli *cli, bool to_write, struct store **store, struct catalog **out,
+                               struct err *err)
+{
+    _cleanup_(store_freep) struct store *reader = NULL, *writer = NULL;
+
+    TRY(open_reader(cli, &reader, err)); /* a writer makes a store where there is none */
+    if (to_write)
+        TRY(cli_store_open(&cli->config, config_text(&cli->config, SET_STORE), false, &writer, err));
+    TRY(open_catalog(to_write ? writer : reader, out, err));
+    *store = to_write ? move_ptr(writer) : move_ptr(reader);
+    return ERR_OK;
 }
 
 /* ---- what a key names */
@@ -274,7 +284,7 @@ int run_catalog_cat(struct cli *cli)
     struct err err = {0};
     bool table;
 
-    if (!wants_table(cli, &table))
+    if (!cli_wants_table(cli, &table))
         return EXIT_USAGE;
     enum err_code rc = open_reader(cli, &store, &err);
     if (rc == ERR_OK)
@@ -474,7 +484,7 @@ int run_catalog_verify(struct cli *cli)
     struct err err = {0};
     bool table;
 
-    if (!wants_table(cli, &table))
+    if (!cli_wants_table(cli, &table))
         return EXIT_USAGE;
     interrupt_catch();
     enum err_code rc = open_reader(cli, &store, &err);
@@ -553,8 +563,7 @@ static enum err_code report(struct store *store, bool table, struct err *err)
     return ERR_OK;
 }
 
-/* The lock that a server of this data folder holds. */
-static enum err_code lock_data(const struct cli *cli, struct os_file **lock, struct err *err)
+enum err_code cli_lock_data(const struct cli *cli, struct os_file **lock, struct err *err)
 {
     struct os *os = os_real();
     _cleanup_(freep) char *path = mem_fmt("%s/lock", config_text(&cli->config, SET_DATA));
@@ -573,14 +582,13 @@ static enum err_code lock_data(const struct cli *cli, struct os_file **lock, str
 
 static enum err_code repair(const struct cli *cli, bool table, struct err *err)
 {
+    const struct gc_options opt = {.whole = true};
     _cleanup_(store_freep) struct store *store = NULL;
     _cleanup_(catalog_closep) struct catalog *cat = NULL;
     struct catalog_work w = {0};
 
-    TRY(cli_store_open(&cli->config, config_text(&cli->config, SET_STORE), false, &store, err));
-    TRY(open_catalog(store, &cat, err));
-    TRY(catalog_reconcile(cat, &w, err));
-    TRY(catalog_gc(cat, &w, err));
+    TRY(cli_catalog_open(cli, true, &store, &cat, err));
+    TRY(catalog_collect(cat, &opt, &w, err));
     if (table)
         printf("removed %" PRIu64 " files and %" PRIu64 " slots, %" PRIu64 " bytes; %" PRIu64
                " deleted streams swept\n",
@@ -599,14 +607,14 @@ int run_catalog_fsck(struct cli *cli)
     struct err err = {0};
     bool table;
 
-    if (!wants_table(cli, &table))
+    if (!cli_wants_table(cli, &table))
         return EXIT_USAGE;
     if (cli_on(cli, "report") && cli_on(cli, "repair"))
         return cli_usage(cli, "--report only looks and --repair changes: say one of them");
     interrupt_catch();
     enum err_code rc = open_reader(cli, &store, &err);
     if (rc == ERR_OK && cli_on(cli, "repair")) {
-        rc = lock_data(cli, &lock, &err);
+        rc = cli_lock_data(cli, &lock, &err);
         if (rc == ERR_OK)
             rc = repair(cli, table, &err);
     } else if (rc == ERR_OK) {

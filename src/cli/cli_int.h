@@ -89,4 +89,5 @@ int run_stream_schema(struct cli *cli);
 int run_catalog_cat(struct cli *cli);
 int run_catalog_verify(struct cli *cli);
 int run_catalog_fsck(struct cli *cli);
+int run_catalog_gc(struct cli *cli);
 int run_store_check(struct cli *cli);

@@ -57,6 +57,11 @@ static const struct cli_option fsck_options[] = {
     {"report", 0, NULL, "list what each folder holds: live, retained, limbo, garbage (default)"},
     {"repair", 0, NULL, "remove what nothing refers to, and what is left of deleted streams"},
     END};
+static const struct cli_option gc_options[] = {
+    OUTPUT_TABLE,
+    {"dry-run", 0, NULL, "only say what would be removed, and why"},
+    {"keys", 0, NULL, "a line for each object in the table; JSON always has them"},
+    END};
 
 /* clang-format off: one command, one paragraph */
 const struct command commands[] = {
@@ -130,6 +135,13 @@ const struct command commands[] = {
      "a server does in time: it removes garbage and what is left of deleted streams. Stop the\n"
      "server of this folder before --repair.",
      "sluice catalog fsck --data ./data\nsluice catalog fsck --data ./data --repair", fsck_options, run_catalog_fsck},
+    {"catalog gc", NULL, "", 0, 0, SCOPE_STORE, "remove the garbage of a store, or list it",
+     "Removes now what a server removes in time: superseded versions that no query may read any\n"
+     "more, files and manifests that none names, records of lanes that are folded, and what is\n"
+     "left of deleted streams. With --dry-run it lists them, by folder and reason, and changes\n"
+     "nothing; that works beside a running server. Stop the server of this folder otherwise.",
+     "sluice catalog gc --data ./data --dry-run\nsluice catalog gc --store s3://logs --dry-run --output json",
+     gc_options, run_catalog_gc},
     {"store check", NULL, "[STORE]", 0, 1, SCOPE_STORE, "try whether a store keeps what Sluice needs",
      "Tries a folder or a bucket: exclusive creates under races, reads and lists right after\n"
      "writes, ranges, uploads in one and in several parts, its clock and its speed. Works\n"

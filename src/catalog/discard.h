@@ -1,0 +1,32 @@
+/* discard.h: the one place where maintenance deletes what it found to be garbage, or, in a dry run, only tells of it. */
+#pragma once
+#include "catalog/catalog_int.h"
+
+/* A lane as a round of gc leaves it. A dry run leaves it as it was, and judges files by this instead. */
+struct lane_gc {
+    char name[24];
+    uint64_t folded; /* by every shard; SLOT_NONE: nothing */
+    bool own;
+    uint64_t first; /* records below it are deleted */
+    bool sealed;    /* with a SEAL above the tail that was found */
+};
+struct lane_gcs {
+    struct lane_gc *items;
+    size_t count, cap;
+};
+struct discard { /* of one round */
+    struct catalog *cat;
+    const struct gc_options *opt;
+    struct catalog_work *out;
+    int64_t now_us;
+    struct lane_gcs lanes;
+};
+void discard_done(struct discard *d);
+/* Says that a round comes to this folder. */
+void discard_at(const struct discard *d, slice folder);
+/* Deletes the object `key`, which lies in `folder`. */
+MUST_CHECK enum err_code discard(struct discard *d, slice folder, slice key, uint64_t bytes, enum gc_reason why,
+                                 struct err *err);
+/* One round of each; *d has its catalog, options and result. */
+MUST_CHECK enum err_code gc_round(struct discard *d, struct err *err);
+MUST_CHECK enum err_code reconcile_round(struct discard *d, struct err *err);
