@@ -10,33 +10,43 @@
 
 #define PROBE_PAUSE_US 500000
 
-static enum err_code open_s3(const struct config *c, slice url, const char *temp_dir, bool to_read, struct store **out,
+static enum err_code open_s3(const struct config *c, const struct remote_options *remote, struct store **out,
                              struct err *err)
 {
     const char *access = config_text(c, SET_S3_ACCESS_KEY), *secret = config_text(c, SET_S3_SECRET_KEY);
-    const char *region = config_text(c, SET_S3_REGION), *ca_file = config_text(c, SET_S3_CA_CERT);
-    slice bucket, prefix;
+    struct s3_options opt = {.remote = *remote,
+                             .region = config_text(c, SET_S3_REGION),
+                             .endpoint = config_text(c, SET_S3_ENDPOINT),
+                             .path_style = config_number(c, SET_S3_PATH_STYLE) != 0};
 
-    TRY(s3_url_parse(url, &bucket, &prefix, err));
     if (!access != !secret)
         return err_set(err, ERR_INVALID, "s3-access-key and s3-secret-key belong together: set both, or none");
+    opt.remote.ca_file = config_text(c, SET_S3_CA_CERT);
     const struct aws_key_options keys = {.access_key = access,
                                          .secret_key = secret,
-                                         .region = region,
-                                         .ca_file = ca_file,
+                                         .region = opt.region,
+                                         .ca_file = opt.remote.ca_file,
                                          .metadata_endpoint = config_text(c, SET_AWS_METADATA_ENDPOINT)};
+    return store_s3_open(os_real(), &opt, aws_key_source_new(os_real(), &keys), out, err);
+}
+
+static enum err_code open_remote(const struct config *c, slice url, const char *temp_dir, bool to_read,
+                                 struct store **out, struct err *err)
+{
+    slice scheme, bucket, prefix;
+
+    TRY(remote_url_parse(url, &scheme, &bucket, &prefix, err));
     _cleanup_(freep) char *bucket_text = mem_str(bucket);
     _cleanup_(freep) char *prefix_text = mem_str(prefix);
-    const struct s3_options opt = {.bucket = bucket_text,
-                                   .prefix = prefix_text,
-                                   .region = region,
-                                   .endpoint = config_text(c, SET_S3_ENDPOINT),
-                                   .path_style = config_number(c, SET_S3_PATH_STYLE) != 0,
-                                   .ca_file = ca_file,
-                                   .retry_us_max = (int64_t)config_number(c, SET_S3_RETRY),
-                                   .temp_dir = temp_dir,
-                                   .read_only = to_read};
-    return store_s3_open(os_real(), &opt, aws_key_source_new(os_real(), &keys), out, err);
+    const struct remote_options opt = {.bucket = bucket_text,
+                                       .prefix = prefix_text,
+                                       .temp_dir = temp_dir,
+                                       .read_only = to_read,
+                                       .retry_us_max = (int64_t)config_number(c, SET_S3_RETRY)};
+    if (slice_eq(scheme, slice_lit("s3")))
+        return open_s3(c, &opt, out, err);
+    return err_set(err, ERR_INVALID, "'" SLICE_FMT "' is no address of a bucket: write s3://bucket/prefix",
+                   SLICE_ARG(url));
 }
 
 enum err_code cli_store_open(const struct config *c, const char *place, bool to_read, struct store **out,
@@ -45,7 +55,7 @@ enum err_code cli_store_open(const struct config *c, const char *place, bool to_
     const char *temp = getenv("TMPDIR");
 
     if (strstr(place, "://"))
-        return open_s3(c, slice_str(place), temp && *temp ? temp : "/tmp", to_read, out, err);
+        return open_remote(c, slice_str(place), temp && *temp ? temp : "/tmp", to_read, out, err);
     return to_read ? store_local_open_reader(os_real(), place, out, err) : store_local_open(os_real(), place, out, err);
 }
 
@@ -71,7 +81,7 @@ enum err_code cli_store_serve(const struct config *c, struct store **out, struct
         return store_local_open(os_real(), place, out, err);
     _cleanup_(freep) char *temp = mem_fmt("%s/tmp", config_text(c, SET_DATA));
     TRY(os_mkdirs(os_real(), temp, err));
-    TRY(open_s3(c, slice_str(place), temp, false, out, err));
+    TRY(open_remote(c, slice_str(place), temp, false, out, err));
     enum err_code rc = probe_patiently(*out, (int64_t)config_number(c, SET_S3_RETRY), err);
     if (rc == ERR_OK)
         return ERR_OK;
