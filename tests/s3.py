@@ -169,6 +169,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         if fault == "falsify" and data and status in (200, 206):
             data = bytes([data[0] ^ 1]) + data[1:]
+        if fault and fault.startswith("is "):  # another product, of which nothing but its name differs
+            headers = [(n, v) for n, v in headers if n.lower() != "server"] + [("Server", fault[3:])] * bool(fault[3:])
+            if status == 404 and not fault[3:]:
+                data = b"<Error><Code>NoSuchKey</Code><Message>Key not found</Message><Resource>/logs</Resource><Region>garage</Region></Error>"
         if fault == "skew":
             headers = [("Date", "Fri, 01 Jan 2027 00:00:00 GMT") if n.lower() == "date" else (n, v) for n, v in headers]
         self.answer(status, headers, data)

@@ -340,3 +340,15 @@ def test_gc_tells_before_it_deletes(on_bucket, bucket):
     after = {o.key: o.size for o in bucket.objects.filter(Prefix=on_bucket.prefix)}
     assert {k[len(on_bucket.prefix):]: size for k, size in before.items() if k not in after} == {k: size for k, (_, size) in would.items()}
     assert run_gc(server, on_bucket, "--dry-run") == {}
+
+
+def test_what_a_probe_found_is_kept(on_bucket, between):
+    between.switch.fault = lambda *_: "is SeaweedFS 30GB 4.18"
+    server = on_bucket(*FAST)
+    told = server.api.get("/api/v1/cluster/store").json()
+    assert told["store"] == "s3://logs/" + on_bucket.prefix[:-1] and told["type"] == "S3 bucket"
+    assert told["probe"]["exclusive"] is True and told["probe"]["product"] == "SeaweedFS 30GB 4.18"
+    assert abs(told["probe"]["at"] / 1e6 - time.time()) < 60 and told["probe"]["clock_offset"] == 0
+    server.restart()
+    assert server.api.get("/api/v1/cluster/store").json() == told
+    assert server.stop() == 0

@@ -85,6 +85,21 @@ def test_store_that_overwrites_is_found_out(moto):
     assert left_over(moto) == 0
 
 
+@pytest.mark.parametrize("server, name", [("VERSITYGW", "VERSITYGW"), ("SeaweedFS 30GB 4.17", "SeaweedFS 30GB 4.17"), ("", "Garage")])
+def test_products_without_exclusive_create_are_refused(moto, start_server, server, name):
+    """They pass every test that a probe can make."""
+    with proxy(moto.port, lambda method, path, headers, number: "is " + server) as p:
+        done, report = check(p.url)
+        assert done.returncode == 1 and report["product"] == name
+        assert list(bad_steps(report)) == ["what is known of the product"]
+        refused = start_server("--store", "s3://logs/denied", env={**KEYS, "SLUICE_S3_ENDPOINT": p.url}, start=False)
+        refused.spawn()
+        assert refused.process.wait(60) == 1
+        log = refused.log()
+        assert "no exclusive create" in log and name + " is no store for Sluice" in log and "store check" in log, log
+    assert left_over(moto) == 0
+
+
 def test_falsified_bytes_are_found_out(moto):
     with proxy(moto.port, lambda method, path, headers, number: "falsify" if method == "GET" and "list-type" not in path else None) as p:
         done, report = check(p.url)

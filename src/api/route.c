@@ -26,6 +26,7 @@ static const struct route routes[] = {
     {"query", M_POST, HANDLER_QUERY, BODY_JSON, false, handle_query},
     {"counts", M_POST, HANDLER_QUERY, BODY_JSON, false, handle_counts},
     {"cluster/storage", M_GET, HANDLER_WORKER, BODY_NONE, false, handle_storage},
+    {"cluster/store", M_GET, HANDLER_WORKER, BODY_NONE, false, handle_store},
     {"queries", M_GET, HANDLER_INLINE, BODY_NONE, false, handle_queries},
     {"queries/{s}", M_DELETE, HANDLER_INLINE, BODY_NONE, false, handle_query_cancel},
 };

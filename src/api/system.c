@@ -67,6 +67,28 @@ void handle_storage(struct request *r)
     r->answer.content_type = "application/json";
 }
 
+/* The store itself: which one, and what the last probe that was noted found. */
+void handle_store(struct request *r)
+{
+    struct catalog *cat = lake_catalog(r->api->lake);
+    struct store *store = lake_store(r->api->lake);
+    const char *place = r->api->opt.store_path;
+    struct buf *out = &r->answer.body;
+
+    buf_str(out, "{\"cluster\":");
+    buf_json_str(out, slice_str(catalog_cluster(cat)));
+    buf_str(out, ",\"store\":");
+    buf_json_str(out, slice_str(place ? place : ""));
+    buf_str(out, ",\"type\":");
+    buf_json_str(out, slice_str(store->ops->describe(store)));
+    buf_str(out, ",\"probe\":");
+    size_t before = out->len;
+    catalog_probe(cat, out);
+    buf_str(out, out->len == before ? "null}" : "}");
+    r->answer.status = 200;
+    r->answer.content_type = "application/json";
+}
+
 /* ---- metrics */
 
 static void family(struct buf *out, const char *name, const char *kind, const char *help)

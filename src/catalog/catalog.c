@@ -9,8 +9,6 @@
 
 #include "base/banned.h"
 
-#define SHARDS_MAX 256u
-
 /* ---- gates: one task at a time in a named section, across IO */
 
 void gate_enter(struct catalog *cat, slice name)
@@ -973,74 +971,6 @@ enum err_code catalog_evolve(struct catalog *cat, const struct sid *sid, const s
 
 /* ---- open */
 
-static void cluster_body(struct catalog *cat, uint32_t shards, struct buf *out)
-{
-    struct jobject o = {0};
-    uint8_t random[10];
-
-    cat->os->ops->random(cat->os, random, sizeof(random));
-    struct ulid id = ulid_make(os_wall_us(cat->os) / 1000, random);
-    jobject_text(&o, "cluster", slice_str(id.text));
-    jobject_int(&o, "epoch", 1);
-    jobject_int(&o, "shards", shards);
-    jobject_int(&o, "min_reader", 1);
-    jobject_int(&o, "min_writer", 1);
-    buf_str(jobject_put(&o, "features"), "[]");
-    jobject_text(&o, "store", slice_str(cat->store->ops->describe(cat->store)));
-    jobject_end(&o, out);
-}
-
-static enum err_code cluster_read(struct catalog *cat, const struct slot *slot, struct err *err)
-{
-    uint64_t shards, reader = 1, writer = 1;
-
-    (void)json_get_u64(slot->body, "min_reader", &reader);
-    (void)json_get_u64(slot->body, "min_writer", &writer);
-    if (reader > 1 || writer > 1)
-        return err_set(err, ERR_INVALID, "this store needs a newer Sluice (reader %" PRIu64 ", writer %" PRIu64 ")",
-                       reader, writer);
-    if (!json_get_u64(slot->body, "shards", &shards) || shards == 0 || shards > SHARDS_MAX)
-        return err_set(err, ERR_CORRUPT, "cluster slot without a number of shards");
-    cat->shards_count = (uint32_t)shards;
-    const char *text = json_string_value(json_object_get(slot->body, "cluster"));
-    struct ulid id;
-    if (!text || !ulid_parse(slice_str(text), &id))
-        return err_set(err, ERR_CORRUPT, "cluster slot without an id of the store");
-    memcpy(cat->cluster, id.text, sizeof(cat->cluster));
-    return ERR_OK;
-}
-
-const char *catalog_cluster(const struct catalog *cat)
-{
-    return cat->cluster;
-}
-
-static enum err_code cluster_open(struct catalog *cat, uint32_t shards, struct err *err)
-{
-    for (;;) {
-        _cleanup_(slot_done) struct slot slot = {0};
-        _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
-        seq_cluster(&seq);
-        TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_CLUSTER, &slot, err));
-        if (slot.seq != SLOT_NONE) {
-            enum err_code rc = cluster_read(cat, &slot, err);
-            if (rc != ERR_OK)
-                (void)err_wrap(err, "%s%020" PRIu64, buf_cstr(&seq), slot.seq);
-            return rc;
-        }
-        cluster_body(cat, shards, &body);
-        struct append a = {.seq = buf_view(&seq),
-                           .kind = APPEND_NAME,
-                           .type = SLOT_CLUSTER,
-                           .tail = {.slot = SLOT_NONE},
-                           .body = buf_view(&body)};
-        seq_nonce(&cat->io, &a.nonce);
-        enum err_code rc = seq_append(&cat->io, &a, err);
-        if (rc != ERR_OK && rc != ERR_CONFLICT)
-            return rc;
-    }
-}
-
 /* Every name of the bucket; LIVE ones are loaded. */
 static enum err_code names_load(struct catalog *cat, struct err *err)
 {
@@ -1066,7 +996,7 @@ static enum err_code load_all(struct catalog *cat, const struct catalog_options 
 {
     bool moved;
 
-    TRY(cluster_open(cat, opt->shards ? MIN(opt->shards, SHARDS_MAX) : 4, err));
+    TRY(cluster_open(cat, opt, err));
     cat->validated_us = os_mono_us(cat->os); /* before names are read, and after others can see us */
     TRY(node_beat(cat, err));
     cat->shards = mem_zalloc(cat->shards_count * sizeof(*cat->shards));
@@ -1142,5 +1072,6 @@ void catalog_close(struct catalog *cat)
     nodes_seen_done(cat->nodes_seen, cat->nodes_seen_count);
     free(cat->endpoint);
     free(cat->temp_dir);
+    buf_done(&cat->probe);
     free(cat);
 }

@@ -10,6 +10,7 @@
 #include "batch/schema.h"
 #include "os/os.h"
 #include "segment/segment.h"
+#include "store/probe.h"
 #include "store/store.h"
 
 struct catalog;
@@ -33,13 +34,17 @@ struct catalog_options {
     int64_t fence_us;              /* T_fence, 60 s (there is no watch yet); 0: this process is the only one for ever */
     const char *node_id;           /* ULID from the data directory */
     const char *endpoint;
-    const char *temp_dir;        /* exists; copies of what a compaction reads from a remote store */
-    catalog_damage_fn on_damage; /* may be NULL; called without a lock, also from catalog_open() */
+    const char *temp_dir;            /* exists; copies of what a compaction reads from a remote store */
+    const struct store_facts *facts; /* what a probe of the store found; NULL: none was made */
+    catalog_damage_fn on_damage;     /* may be NULL; called without a lock, also from catalog_open() */
     void *damage_arg;
 };
 MUST_CHECK enum err_code catalog_open(struct os *os, struct store *store, const struct catalog_options *opt,
                                       struct catalog **out, struct err *err);
 void catalog_close(struct catalog *cat);
+/* The newest result of a probe that a start noted, as a JSON object {at, clock_offset, exclusive, product}, times in microseconds; appends
+ * nothing: there is none. */
+void catalog_probe(const struct catalog *cat, struct buf *json);
 const char *catalog_cluster(
     const struct catalog *cat); /* id of the store, made by the first node that opened it: a ULID */
 

@@ -1,5 +1,6 @@
 /* catalog_int.h: what the files of this room share.
  *
+ *   cluster.c  the store as a whole
  *   catalog.c  open, close, the tables of streams; create, drop, configure, evolve
  *   view.c     stream_version: what a snapshot sees; plan.c: which files of it
  *   session.c  our lane: OPEN, DATA, SEAL          lanes.c  reading lanes of everybody, checkpoints
@@ -86,6 +87,7 @@ struct catalog {
     struct seq_io io;
     uint32_t shards_count;
     char cluster[27];
+    struct buf probe; /* of catalog_probe() */
     int64_t snapshot_retention_us, fence_us;
     int64_t
         validated_us; /* under mu: every name in by_name was LIVE then, or nobody else could have deleted it; monotonic */
@@ -115,6 +117,10 @@ struct catalog {
     size_t scrub_stream, scrub_file;
     struct sid gc_after;
 };
+
+/* cluster.c: reads the tail of .sluice/cluster, or makes the first slot. */
+#define SHARDS_MAX 256u
+MUST_CHECK enum err_code cluster_open(struct catalog *cat, const struct catalog_options *opt, struct err *err);
 
 void gate_enter(struct catalog *cat, slice name);
 void gate_leave(struct catalog *cat, slice name);

@@ -430,6 +430,60 @@ static void test_compact(void **state)
     assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, &s), 2);
 }
 
+/* What a probe found stands in .sluice/cluster: from the first start, again when it is another, and beside what a newer version keeps there. */
+static void reopen(struct node *n, const char *product, int64_t at_us)
+{
+    struct store_facts facts = {.at_us = at_us, .exclusive = true, .clock_offset_us = -5};
+    struct catalog_options opt = {.snapshot_retention_us = 0, .endpoint = "", .facts = product ? &facts : NULL};
+    struct err err = {0};
+
+    (void)snprintf(facts.product, sizeof(facts.product), "%s", product ? product : "");
+    catalog_close(n->cat);
+    assert_int_equal(catalog_open(n->os, n->store, &opt, &n->cat, &err), ERR_OK);
+}
+
+static void check_probe(struct node *n, size_t slots, const char *expected)
+{
+    _cleanup_(buf_done) struct buf json = BUF_INIT;
+
+    catalog_probe(n->cat, &json);
+    assert_string_equal(json.len ? buf_cstr(&json) : "", expected);
+    assert_int_equal(objects(n, ".sluice/cluster/", false), slots);
+}
+
+static void test_probe_noted(void **state)
+{
+    struct node *n = *state;
+    _cleanup_(slot_done) struct slot tail = {0};
+    _cleanup_(buf_done) struct buf body = BUF_INIT;
+    struct err err = {0};
+    char id[40];
+
+    (void)snprintf(id, sizeof(id), "%s", catalog_cluster(n->cat));
+    check_probe(n, 1, ""); /* nobody probed */
+    reopen(n, "MinIO", 1000);
+    check_probe(n, 2, "{\"at\":1000,\"clock_offset\":-5,\"exclusive\":true,\"product\":\"MinIO\"}");
+    reopen(n, "MinIO", 2000);
+    reopen(n, NULL, 0);
+    check_probe(n, 2, "{\"at\":1000,\"clock_offset\":-5,\"exclusive\":true,\"product\":\"MinIO\"}");
+    reopen(n, "MinIO", 8 * 24 * HOUR);
+    check_probe(n, 3, "{\"at\":691200000000,\"clock_offset\":-5,\"exclusive\":true,\"product\":\"MinIO\"}");
+    struct append a = {.seq = slice_lit(".sluice/cluster/"), .kind = APPEND_NAME, .type = SLOT_CLUSTER};
+    assert_int_equal(seq_read_tail(&n->cat->io, a.seq, SLOT_CLUSTER, &tail, &err), ERR_OK);
+    assert_int_equal(json_object_set_new(tail.body, "zone", json_string("of a newer version")), 0);
+    json_put(&body, tail.body);
+    a.tail = (struct seq_tail){tail.seq, tail.nonce};
+    a.body = buf_view(&body);
+    seq_nonce(&n->cat->io, &a.nonce);
+    assert_int_equal(seq_append(&n->cat->io, &a, &err), ERR_OK);
+    reopen(n, "SeaweedFS 5.0", 8 * 24 * HOUR);
+    check_probe(n, 5, "{\"at\":691200000000,\"clock_offset\":-5,\"exclusive\":true,\"product\":\"SeaweedFS 5.0\"}");
+    slot_done(&tail);
+    assert_int_equal(seq_read_tail(&n->cat->io, a.seq, SLOT_CLUSTER, &tail, &err), ERR_OK);
+    assert_string_equal(json_string_value(json_object_get(tail.body, "zone")), "of a newer version");
+    assert_string_equal(json_string_value(json_object_get(tail.body, "cluster")), id);
+}
+
 /* ---- a dry run */
 
 struct told {
@@ -890,6 +944,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_gc, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_reconcile, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_compact, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_probe_noted, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_dry_run, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_dry_run_of_unfinished, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_compact_or_expire, node_setup, node_teardown),

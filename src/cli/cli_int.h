@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "cli/setting.h"
+#include "store/probe.h"
 #include "store/store.h"
 
 #define EXIT_DONE 0
@@ -64,8 +65,9 @@ void docs_configuration(FILE *to);
 /* ---- store.c: the place that --store names, a folder or s3://bucket/prefix. `to_read`: nothing is ever written. */
 MUST_CHECK enum err_code cli_store_open(const struct config *c, const char *place, bool to_read, struct store **out,
                                         struct err *err);
-/* The same for a server: tried a little first, and its temporary files lie in the data folder. */
-MUST_CHECK enum err_code cli_store_serve(const struct config *c, struct store **out, struct err *err);
+/* The same for a server: probed first, and its temporary files lie in the data folder. */
+MUST_CHECK enum err_code cli_store_serve(const struct config *c, struct store **out, struct store_facts *facts,
+                                         struct err *err);
 static inline void store_free(struct store *s)
 {
     if (s)

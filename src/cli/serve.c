@@ -261,13 +261,15 @@ static enum err_code listen_early(void *arg, struct err *err)
 static enum err_code start(struct server *s, const struct config *c, struct err *err)
 {
     struct starting starting = {s, c};
+    struct store_facts facts;
     struct lake_options lo = lake_settings(c);
     _cleanup_(freep) char *temp_dir = mem_fmt("%s/tmp/query", lo.data_dir);
     struct query_pool_options qo = query_settings(c, temp_dir);
 
     lo.on_locked = listen_early;
     lo.on_locked_arg = &starting;
-    TRY(cli_store_serve(c, &lo.store, err));
+    TRY(cli_store_serve(c, &lo.store, &facts, err));
+    lo.facts = &facts;
     TRY(lake_open(os_real(), &lo, &s->lake, err));
     TRY(query_pool_open(s->lake, &qo, &s->pool, err));
     api_ready(s->api, s->lake, s->pool);

@@ -1,9 +1,9 @@
 /* store.c: `sluice store check`, and the one place where the text of a setting becomes a store. */
 #include <inttypes.h>
 
+#include "base/log.h"
 #include "cli/cli_int.h"
 #include "cli/term.h"
-#include "store/probe.h"
 #include "store/s3.h"
 
 #include "base/banned.h"
@@ -60,31 +60,46 @@ enum err_code cli_store_open(const struct config *c, const char *place, bool to_
 }
 
 /* A create whose fate is unknown is not sent again: the next probe has names of its own. */
-static enum err_code probe_patiently(struct store *s, int64_t us_max, struct err *err)
+static enum err_code probe_patiently(struct store *s, int64_t us_max, struct store_facts *facts, struct err *err)
 {
     struct os *os = os_real();
     int64_t deadline = os_mono_us(os) + us_max;
 
     for (;;) {
-        enum err_code rc = store_probe_quick(os, s, err);
+        enum err_code rc = store_probe_start(os, s, facts, err);
         if ((rc != ERR_UNKNOWN && rc != ERR_UNAVAILABLE) || os_mono_us(os) >= deadline)
             return rc;
         os->ops->sleep_us(os, PROBE_PAUSE_US);
     }
 }
 
-enum err_code cli_store_serve(const struct config *c, struct store **out, struct err *err)
+static void warn_of(const char *place, const struct store_facts *facts)
+{
+    const char *why;
+
+    if (store_known(slice_str(facts->product), &why) == STORE_DOUBTFUL)
+        log_warn("serve", "the store %s is of %s: %s", place, facts->product, why);
+    if (facts->clock_offset_us)
+        log_warn("serve", "the clock of the store %s is %.1f s off this machine's: event times may be wrong", place,
+                 (double)facts->clock_offset_us / 1e6);
+}
+
+enum err_code cli_store_serve(const struct config *c, struct store **out, struct store_facts *facts, struct err *err)
 {
     const char *place = config_text(c, SET_STORE);
-
-    if (!strstr(place, "://"))
-        return store_local_open(os_real(), place, out, err);
     _cleanup_(freep) char *temp = mem_fmt("%s/tmp", config_text(c, SET_DATA));
-    TRY(os_mkdirs(os_real(), temp, err));
-    TRY(open_remote(c, slice_str(place), temp, false, out, err));
-    enum err_code rc = probe_patiently(*out, (int64_t)config_number(c, SET_S3_RETRY), err);
-    if (rc == ERR_OK)
+
+    if (!strstr(place, "://")) {
+        TRY(store_local_open(os_real(), place, out, err));
+    } else {
+        TRY(os_mkdirs(os_real(), temp, err));
+        TRY(open_remote(c, slice_str(place), temp, false, out, err));
+    }
+    enum err_code rc = probe_patiently(*out, (int64_t)config_number(c, SET_S3_RETRY), facts, err);
+    if (rc == ERR_OK) {
+        warn_of(place, facts);
         return ERR_OK;
+    }
     (*out)->ops->free(*out);
     *out = NULL;
     return err_wrap(err, "the store %s (try `sluice store check`)", place);
@@ -104,6 +119,18 @@ static void print_times(const struct probe_result *r, struct buf *out)
                 r->clock_offset_us < 0 ? "behind" : "ahead");
 }
 
+static void print_product(const struct probe_result *r)
+{
+    _cleanup_(buf_done) struct buf product = BUF_INIT;
+    const char *why;
+    enum store_verdict verdict = store_known(slice_str(r->product), &why);
+
+    (void)term_text(&product, slice_str(r->product), 0);
+    if (product.len)
+        printf("      the server says it is %s%s%s\n", buf_cstr(&product), verdict == STORE_DOUBTFUL ? "; " : "",
+               verdict == STORE_DOUBTFUL ? why : "");
+}
+
 static void print_text(const char *place, const struct probe_result *r)
 {
     _cleanup_(buf_done) struct buf times = BUF_INIT;
@@ -114,6 +141,7 @@ static void print_text(const char *place, const struct probe_result *r)
         printf("%-4s  %s%s%s\n", r->steps[i].code == ERR_OK ? "ok" : "BAD", r->steps[i].what, problem.len ? ": " : "",
                buf_cstr(&problem));
     }
+    print_product(r);
     print_times(r, &times);
     printf("%s: %s\n", place, r->good ? buf_cstr(&times) : "can not be shared by several writers as it is");
 }
@@ -124,6 +152,8 @@ static void print_json(const char *place, const struct probe_result *r)
 
     buf_str(&out, "{\"store\":");
     buf_json_str(&out, slice_str(place));
+    buf_str(&out, ",\"product\":");
+    buf_json_str(&out, slice_str(r->product));
     buf_fmt(&out,
             ",\"good\":%s,\"create_us\":%" PRId64 ",\"read_us\":%" PRId64 ",\"clock_offset_us\":%" PRId64
             ",\"steps\":[",

@@ -232,6 +232,7 @@ static enum err_code open_rooms(struct lake *lake, struct err *err)
                                    .node_id = lake->node_id,
                                    .endpoint = "",
                                    .temp_dir = temp,
+                                   .facts = lake->opt.facts,
                                    .on_damage = on_damage,
                                    .damage_arg = lake};
     _cleanup_(buf_done) struct buf files = BUF_INIT;

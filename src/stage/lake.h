@@ -20,9 +20,10 @@
 
 struct lake;
 struct lake_options {
-    const char *data_dir; /* node_id, temporary files, lock */
-    const char *wal_dir;  /* P_STAGING_DIR */
-    struct store *store;  /* lake_open() takes it, also when it fails */
+    const char *data_dir;            /* node_id, temporary files, lock */
+    const char *wal_dir;             /* P_STAGING_DIR */
+    struct store *store;             /* lake_open() takes it, also when it fails */
+    const struct store_facts *facts; /* of a probe of it; may be NULL; read by lake_open() only */
     struct wal_options wal;
     uint32_t flatten_level;    /* 10 */
     uint32_t columns_max;      /* 1,000 */

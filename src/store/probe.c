@@ -330,6 +330,50 @@ enum err_code store_probe_quick(struct os *os, struct store *s, struct err *err)
     return step_create(&p, err);
 }
 
+static void product_of(struct store *s, char out[100])
+{
+    _cleanup_(buf_done) struct buf product = BUF_INIT;
+
+    if (s->ops->product)
+        s->ops->product(s, &product);
+    for (size_t i = 0; i < product.len; i++)
+        if (product.ptr[i] < ' ' || product.ptr[i] > '~')
+            product.ptr[i] = '?';
+    (void)snprintf(out, 100, "%s", product.len ? buf_cstr(&product) : "");
+}
+
+static enum err_code step_known(struct probe *p, struct err *err)
+{
+    const char *why;
+
+    product_of(p->s, p->result->product);
+    if (store_known(slice_str(p->result->product), &why) != STORE_DENIED)
+        return ERR_OK;
+    return err_set(err, ERR_CORRUPT, "%s is no store for Sluice: %s", p->result->product, why);
+}
+
+enum err_code store_probe_start(struct os *os, struct store *s, struct store_facts *out, struct err *err)
+{
+    struct probe_result result = {0};
+    struct probe p = {.os = os, .s = s, .result = &result};
+    enum err_code rc;
+
+    probe_init(&p);
+    rc = step_create(&p, err);
+    if (rc == ERR_OK)
+        rc = one_race(&p, 0, err);
+    if (rc == ERR_OK)
+        rc = step_known(&p, err);
+    if (rc == ERR_OK)
+        rc = step_clock(&p, err);
+    if (rc == ERR_CORRUPT)
+        return err_wrap(err, "no exclusive create (docs/operations.md lists stores that have it)");
+    TRY(rc);
+    *out = (struct store_facts){.at_us = os_wall_us(os), .clock_offset_us = result.clock_offset_us, .exclusive = true};
+    memcpy(out->product, result.product, sizeof(out->product));
+    return ERR_OK;
+}
+
 static bool remove_item(void *arg, const struct store_list_item *item)
 {
     struct probe *p = arg;
@@ -351,6 +395,7 @@ enum err_code store_probe(struct os *os, struct store *s, struct probe_result *o
         {"upload of one part, never over another", step_upload},
         {"upload of several parts, never over another", step_upload_large},
         {"clock", step_clock},
+        {"what is known of the product", step_known},
         {"time of a create and of a read", step_time},
     };
     struct probe p = {.os = os, .s = s, .result = out};

@@ -2,6 +2,7 @@
  *
  * Its keys begin with .sluice/probe/<ulid>-; it removes what it made. store/local's opening runs the quick part, `sluice store check` all of it. */
 #pragma once
+#include "store/known.h"
 #include "store/store.h"
 
 struct probe_step {
@@ -17,9 +18,19 @@ struct probe_result {
     int64_t clock_offset_us; /* the store's clock minus this machine's */
     int64_t create_us;       /* median time of a small create, and of a read of it */
     int64_t read_us;
+    char product[100]; /* what the server says it is, printable ASCII; "": nothing */
+};
+/* What a start finds; kept in .sluice/cluster. */
+struct store_facts {
+    int64_t at_us; /* by this machine's clock */
+    int64_t clock_offset_us;
+    char product[100];
+    bool exclusive; /* a race had one winner, and nothing is known against the product */
 };
 /* Create, refusal of a second create, read, list and stat right after, remove: one object. */
 MUST_CHECK enum err_code store_probe_quick(struct os *os, struct store *s, struct err *err);
+/* The quick part, a race of 16 creates, what is known of the product, and the clock. ERR_CORRUPT, with what to do: no exclusive create. */
+MUST_CHECK enum err_code store_probe_start(struct os *os, struct store *s, struct store_facts *out, struct err *err);
 /* All: also 16 creates at once, pages of a list, ranges, uploads of one and of several parts (17 MiB), removal, the clock. Steps go on after a
  * failure; ERR_OK says that the probe ran, `good` what it found. `tell` is called before each step; may be NULL. */
 MUST_CHECK enum err_code store_probe(struct os *os, struct store *s, struct probe_result *out,

@@ -15,6 +15,7 @@
 #define WAIT_US_MIN 50000
 #define WAIT_US_MAX 10000000
 #define RETRY_US_DEFAULT 30000000
+#define PRODUCT_BYTES_MAX 100u
 #define RETRY_AFTER_S_MAX 60
 #define PREFIX_BYTES_MAX 200u
 
@@ -65,6 +66,16 @@ static void learn_clock(struct remote *r, const struct exchange *x)
     atomic_store(&r->clock_known, true);
 }
 
+static void learn_product(struct remote *r, slice product)
+{
+    if (!product.len)
+        return;
+    os_lock(r->os, r->mu);
+    r->product.len = 0;
+    buf_slice(&r->product, slice_head(product, PRODUCT_BYTES_MAX));
+    os_unlock(r->os, r->mu);
+}
+
 static void tally(const struct remote_call *c, const struct remote_answer *a)
 {
     static const char *const classes[] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
@@ -103,8 +114,10 @@ static enum err_code send_once(struct remote *r, const struct remote_call *c, bo
     exchange_run(r->pool, &a->x, 1);
     a->x.headers = NULL;
     a->x.url = NULL;
-    if (a->x.code == ERR_OK)
+    if (a->x.code == ERR_OK) {
         learn_clock(r, &a->x);
+        learn_product(r, exchange_answer(&a->x, "server"));
+    }
     tally(c, a);
     return ERR_OK;
 }
@@ -114,6 +127,7 @@ static enum err_code send_once(struct remote *r, const struct remote_call *c, bo
 struct complaint {
     char code[64], message[200];
     enum remote_meaning meaning; /* 0: the status says all */
+    bool region, request_id;     /* the document has them */
 };
 
 static void note(char *out, size_t size, slice text)
@@ -130,6 +144,8 @@ static bool complaint_element(void *arg, const struct xml_element *e)
         note(c->code, sizeof(c->code), e->text);
     else if (slice_eq(e->path, slice_lit("Error/Message")))
         note(c->message, sizeof(c->message), e->text);
+    c->region |= slice_eq(e->path, slice_lit("Error/Region"));
+    c->request_id |= slice_eq(e->path, slice_lit("Error/RequestId"));
     return true;
 }
 
@@ -149,7 +165,7 @@ static void complaint_json(struct complaint *c, slice document)
 
 static struct complaint complaint_of(const struct remote *r, const struct remote_answer *a)
 {
-    struct complaint c = {"", "", 0};
+    struct complaint c = {0};
     slice header = exchange_answer(&a->x, "x-ms-error-code"); /* a HEAD has no body */
 
     if (a->x.code != ERR_OK || a->x.status < 300)
@@ -225,6 +241,8 @@ enum err_code remote_call(struct remote *r, const struct remote_call *c, struct 
     for (unsigned attempt = 0;; attempt++) {
         TRY(send_once(r, c, refused, a, err));
         struct complaint why = complaint_of(r, a);
+        if (why.region && !why.request_id && !exchange_answer(&a->x, "server").len)
+            learn_product(r, slice_lit("Garage")); /* it sends no Server; nobody else's documents look like that */
         enum err_code rc = outcome(r, c, a, &why, err);
         if (rc == ERR_OK)
             return ERR_OK;
@@ -272,6 +290,7 @@ void remote_init(struct remote *r, struct os *os, const struct remote_dialect *d
     r->base.ops = &remote_ops;
     r->dialect = dialect;
     r->os = os;
+    r->mu = os->ops->mutex_new(os);
     r->bucket = mem_str(slice_str(opt->bucket));
     r->prefix = prefix.len ? mem_fmt(SLICE_FMT "/", SLICE_ARG(prefix)) : mem_str(slice_lit(""));
     r->temp_dir = mem_str(slice_str(opt->temp_dir));
@@ -286,6 +305,8 @@ void remote_init(struct remote *r, struct os *os, const struct remote_dialect *d
 void remote_done(struct remote *r)
 {
     exchange_pool_free(r->pool);
+    r->os->ops->mutex_free(r->os, r->mu);
+    buf_done(&r->product);
     free(r->bucket);
     free(r->prefix);
     free(r->temp_dir);

@@ -93,6 +93,8 @@ struct remote { /* first member of a store */
     int64_t retry_us_max;
     _Atomic int64_t clock_offset_us; /* server's clock minus ours, from its last Date */
     _Atomic bool clock_known;
+    struct os_mutex *mu;
+    struct buf product; /* under mu: of the last Server header, or what an error's document gives away */
 };
 struct remote_options {
     const char *bucket;

@@ -386,6 +386,15 @@ static void remote_free(struct store *s)
     free(s);
 }
 
+static void remote_product(struct store *store, struct buf *out)
+{
+    struct remote *r = (struct remote *)store;
+
+    os_lock(r->os, r->mu);
+    buf_slice(out, buf_view(&r->product));
+    os_unlock(r->os, r->mu);
+}
+
 const struct store_ops remote_ops = {
     .free = remote_free,
     .create = remote_create,
@@ -401,4 +410,5 @@ const struct store_ops remote_ops = {
     .engine_path = remote_engine_path,
     .engine_login = remote_engine_login,
     .describe = remote_describe,
+    .product = remote_product,
 };

@@ -51,6 +51,8 @@ struct store_ops {
     /* NULL: nothing is needed. Before an engine reads such paths, each time: gives it the keys of now. */
     enum err_code (*engine_login)(struct store *s, struct engine *e, struct err *err);
     const char *(*describe)(struct store *s); /* "Local drive" and the like, contract 3.9 */
+    /* What the server said of itself so far: "MinIO", "SeaweedFS 4.18"; nothing: it is not known. NULL: there is no server. */
+    void (*product)(struct store *s, struct buf *out);
 };
 struct store {
     const struct store_ops *ops;
