@@ -106,7 +106,7 @@ class Proxy(http.server.ThreadingHTTPServer):
 
     def __init__(self, to, fault):
         self.to, self.fault, self.done, self.number, self.lock = to, fault, collections.Counter(), 0, threading.Lock()
-        self.writing = threading.Lock()
+        self.writing, self.retry_after = threading.Lock(), 0
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = "http://127.0.0.1:%d" % self.server_address[1]
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -154,7 +154,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         if fault and fault.isdigit():
             code = {"409": "ConditionalRequestConflict", "503": "SlowDown", "429": "TooManyRequests", "500": "InternalError"}[fault]
-            extra = [("Retry-After", "0")] if fault == "503" else []
+            extra = [("Retry-After", str(server.retry_after))] if fault == "503" else []
             self.answer(int(fault), extra, b"<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>so</Message></Error>" % code.encode())
             return
         status, headers, data = self.forward(body, ("if-none-match",) if fault == "overwrite" else ())

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -83,6 +84,22 @@ def test_store_that_overwrites_is_found_out(moto):
     bad = bad_steps(report)
     assert any("16 creates" in what for what in bad) and any("upload" in what for what in bad), bad
     assert left_over(moto) == 0
+
+
+def test_retry_after_holds_back_everybody(moto):
+    """A store that asks for two seconds of peace gets them from all 16 racers, not only from the one that was told."""
+    seen = []
+
+    def fault(method, path, headers, number):
+        seen.append((time.monotonic(), "race-1" in path))
+        return "503" if sum(race for _, race in seen) == 1 and seen[-1][1] else None
+    with proxy(moto.port, fault) as p:
+        p.retry_after = 2
+        done, report = check(p.url)
+        assert p.done["503"] == 1 and report["good"], done
+    told = next(at for at, race in seen if race)
+    early = [at - told for at, _ in seen if told + 0.3 < at < told + 1.8]
+    assert not early and any(at > told + 1.8 for at, _ in seen), early
 
 
 @pytest.mark.parametrize("server, name", [("VERSITYGW", "VERSITYGW"), ("SeaweedFS 30GB 4.17", "SeaweedFS 30GB 4.17"), ("", "Garage")])

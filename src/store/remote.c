@@ -95,9 +95,18 @@ static void tally(const struct remote_call *c, const struct remote_answer *a)
                (double)a->reply.len);
 }
 
-/* Once, without judgement. An error is one of the keys. */
-static enum err_code send_once(struct remote *r, const struct remote_call *c, bool refused, struct remote_answer *a,
-                               struct err *err)
+static int64_t retry_after_us(const struct remote_answer *a)
+{
+    uint64_t seconds;
+
+    if (a->x.code != ERR_OK || !slice_u64(exchange_answer(&a->x, "retry-after"), &seconds))
+        return 0;
+    return (int64_t)MIN(seconds, (uint64_t)RETRY_AFTER_S_MAX) * 1000000;
+}
+
+/* Once, without judgement. An error is one of the keys, or that its turn did not come. */
+static enum err_code send_once(struct remote *r, const struct remote_call *c, bool refused, int64_t deadline_us,
+                               struct remote_answer *a, struct err *err)
 {
     _cleanup_(request_done) struct remote_request q = {.url = BUF_INIT};
 
@@ -111,7 +120,12 @@ static enum err_code send_once(struct remote *r, const struct remote_call *c, bo
                              .body = c->body,
                              .reply_max = c->reply_max,
                              .reply = &a->reply};
+    if (!pace_enter(&r->pace, deadline_us))
+        return err_set(err, ERR_UNAVAILABLE, "%s " SLICE_FMT ": the store asks for fewer requests", c->method,
+                       SLICE_ARG(c->key));
     exchange_run(r->pool, &a->x, 1);
+    bool throttled = a->x.code == ERR_OK && (a->x.status == 429 || a->x.status == 503);
+    pace_leave(&r->pace, throttled, throttled ? retry_after_us(a) : 0);
     a->x.headers = NULL;
     a->x.url = NULL;
     if (a->x.code == ERR_OK) {
@@ -222,15 +236,11 @@ static enum err_code outcome(const struct remote *r, const struct remote_call *c
 
 static int64_t wait_before(struct remote *r, const struct remote_answer *a, unsigned attempt)
 {
-    uint64_t seconds, random = 0;
+    uint64_t random = 0;
     int64_t top = MIN((int64_t)WAIT_US_MIN << MIN(attempt, 20u), WAIT_US_MAX);
 
     r->os->ops->random(r->os, &random, sizeof(random)); /* full jitter */
-    int64_t us = (int64_t)(random % (uint64_t)top);
-    if (a->x.code == ERR_OK && slice_u64(exchange_answer(&a->x, "retry-after"), &seconds) &&
-        seconds <= RETRY_AFTER_S_MAX)
-        us = MAX(us, (int64_t)seconds * 1000000);
-    return us;
+    return MAX((int64_t)(random % (uint64_t)top), retry_after_us(a));
 }
 
 enum err_code remote_call(struct remote *r, const struct remote_call *c, struct remote_answer *a, struct err *err)
@@ -239,7 +249,7 @@ enum err_code remote_call(struct remote *r, const struct remote_call *c, struct 
     bool resigned = false, refused = false;
 
     for (unsigned attempt = 0;; attempt++) {
-        TRY(send_once(r, c, refused, a, err));
+        TRY(send_once(r, c, refused, deadline, a, err));
         struct complaint why = complaint_of(r, a);
         if (why.region && !why.request_id && !exchange_answer(&a->x, "server").len)
             learn_product(r, slice_lit("Garage")); /* it sends no Server; nobody else's documents look like that */
@@ -300,11 +310,13 @@ void remote_init(struct remote *r, struct os *os, const struct remote_dialect *d
     r->base.ca_file = r->ca_file;
     r->retry_us_max = opt->retry_us_max ? opt->retry_us_max : RETRY_US_DEFAULT;
     r->pool = exchange_pool_new(&exchange);
+    pace_init(&r->pace, os);
 }
 
 void remote_done(struct remote *r)
 {
     exchange_pool_free(r->pool);
+    pace_done(&r->pace);
     r->os->ops->mutex_free(r->os, r->mu);
     buf_done(&r->product);
     free(r->bucket);

@@ -6,6 +6,7 @@
  * WHAT DECIDES  Nothing is decided by a lost reply: a create that may have happened answers ERR_UNKNOWN, 5xx too, and the caller reads
  *   back (catalog.md R1, R2). Uploads carry a nonce in their metadata and find out by themselves.
  * RETRIES  Reads, lists, removes and uploads are repeated with full jitter, `Retry-After` obeyed, until `retry_us_max`. Creates are not.
+ * PACE  All requests but those of query engines go through one pace: see pace.h.
  * CHECKSUMS  The server checks each body that it stores by a checksum, reads check what it kept. An ETag is never taken for one.
  * CLOCK  now_us() is the server's Date and the time since; requests are signed with that time as well, so a wrong clock here is no
  *   reason to be refused.
@@ -14,6 +15,7 @@
 #include <stdatomic.h>
 
 #include "store/exchange.h"
+#include "store/pace.h"
 #include "store/store.h"
 
 #define REMOTE_KEY_BYTES_MAX 1023u
@@ -88,6 +90,7 @@ struct remote { /* first member of a store */
     const struct remote_dialect *dialect;
     struct os *os;
     struct exchange_pool *pool;
+    struct pace pace;
     char *bucket, *prefix, *temp_dir, *ca_file; /* prefix: "" or with a '/' at its end */
     bool read_only;
     int64_t retry_us_max;
