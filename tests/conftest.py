@@ -345,9 +345,9 @@ def files_on_s3():
 
 @pytest.fixture(scope="module")
 def moto():
-    """An S3 server with the empty bucket `logs`."""
+    """An S3 server with the empty bucket `logs`; MinIO where SLUICE_TEST_S3 asks for it."""
     import s3
-    server = s3.Moto()
+    server = s3.Minio() if S3 == "minio" else s3.Moto()
     s3.bucket(server)
     yield server
     server.close()
