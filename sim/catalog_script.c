@@ -30,8 +30,10 @@ static struct fiber *begin(struct cnode *n, struct act act)
 
 static void await(struct cw *cw, struct fiber *f)
 {
-    for (unsigned i = 0; i < 3 * 24 * 60 && !fiber_over(f); i++)
-        world_sleep(cw->world, SIM_MINUTE);
+    int64_t pause_us = SIM_SECOND / 1000; /* what comes next may have to come at once */
+
+    for (unsigned i = 0; i < 3 * 24 * 60 && !fiber_over(f); i++, pause_us = MIN(2 * pause_us, SIM_MINUTE))
+        world_sleep(cw->world, pause_us);
     WORLD_CHECK(cw->world, fiber_over(f), "liveness", "an act does not end");
 }
 
@@ -65,6 +67,41 @@ static void do_seal(struct act *a)
 {
     struct err err;
     check_rc(a->p, "seal", catalog_seal(a->p->cat, &err), &err);
+}
+
+static void do_drop(struct act *a)
+{
+    struct err err;
+    check_rc(a->p, "drop", catalog_drop(a->p->cat, slice_str(names[a->name]), &err), &err);
+}
+static void do_unregister(struct act *a)
+{
+    struct err err;
+    check_rc(a->p, "unregister", catalog_unregister(a->p->cat, &err), &err);
+}
+/* Whoever says that it is fresh takes rows only for what lives, once the DELETE has ended. */
+static void do_look(struct act *a)
+{
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+    struct cw *cw = a->p->cw;
+
+    if (catalog_fresh(a->p->cat, 0) && catalog_resolve(a->p->cat, slice_str(names[a->name]), &v, NULL) == ERR_OK)
+        WORLD_CHECK(cw->world,
+                    bucket_name_live(cw->bucket, slice_str(names[a->name]), sid_slice(stream_version_sid(v))), "fence",
+                    "a node is fresh, and has %s as %s, which was deleted", names[a->name],
+                    stream_version_sid(v)->text);
+}
+static void do_validate(struct act *a)
+{
+    struct err err;
+    check_rc(a->p, "validate", catalog_validate(a->p->cat, &err), &err);
+}
+static void do_validate_often(struct act *a)
+{
+    for (unsigned i = 0; i < 120; i++) {
+        do_validate(a);
+        world_sleep(a->p->cw->world, 10 * SIM_SECOND);
+    }
 }
 
 static void bare_main(void *arg)
@@ -224,8 +261,74 @@ static void writer_of_a_ghost(struct cw *cw)
     play(b, (struct act){.fn = do_query, .name = 0});
 }
 
+/* ---- who deletes falls asleep over it until others have counted it out (nodes.c, WHO WAITS) */
+static void slow_deleter(struct cw *cw)
+{
+    struct cnode *a = cw_add_node(cw), *b = cw_add_node(cw);
+
+    cw->fence_us = SIM_MINUTE;
+    start(a);
+    start(b);
+    commit_rows(b, 0);
+    play(a, (struct act){.fn = do_ingest, .name = 0});
+    struct fiber *f = begin(b, (struct act){.fn = do_validate_often});
+    a->node->pause_in = 1 + rng_below(world_rng(cw->world), 30);
+    a->node->pause_us = rng_span(world_rng(cw->world), 3 * SIM_MINUTE, 15 * SIM_MINUTE);
+    play(a, (struct act){.fn = do_drop, .name = 0});
+    play(b, (struct act){.fn = do_look, .name = 0});
+    await(cw, f);
+    play(b, (struct act){.fn = do_look, .name = 0});
+}
+
+/* ---- who is cut off comes back when the one who deleted a stream has been and gone (nodes.c, WHO LOOKS) */
+static void deleter_who_left(struct cw *cw)
+{
+    struct cnode *a = cw_add_node(cw), *b = cw_add_node(cw);
+
+    cw->fence_us = SIM_MINUTE;
+    start(b);
+    commit_rows(b, 0);
+    play(b, (struct act){.fn = do_validate});
+    b->node->store_cut = true;
+    start(a);
+    play(a, (struct act){.fn = do_drop, .name = 0});
+    play(b, (struct act){.fn = do_look, .name = 0});
+    play(a, (struct act){.fn = do_seal});
+    play(a, (struct act){.fn = do_unregister});
+    node_crash(a->node, true);
+    world_sleep(cw->world, rng_span(world_rng(cw->world), 1, 10 * SIM_MINUTE));
+    b->node->store_cut = false;
+    play(b, (struct act){.fn = do_validate});
+    play(b, (struct act){.fn = do_look, .name = 0});
+}
+
+/* ---- who creates was counted out when a DELETE took place that nobody waited for */
+static void creator_who_was_away(struct cw *cw)
+{
+    struct cnode *a = cw_add_node(cw), *b = cw_add_node(cw), *c = cw_add_node(cw);
+
+    cw->fence_us = SIM_MINUTE;
+    start(a);
+    start(b);
+    start(c);
+    commit_rows(b, 0);
+    play(a, (struct act){.fn = do_ingest, .name = 0});
+    struct fiber *f = begin(b, (struct act){.fn = do_validate_often});
+    world_sleep(cw->world, 5 * SIM_MINUTE);
+    a->node->crash_in = 1 + rng_below(world_rng(cw->world), 20);
+    (void)begin(a, (struct act){.fn = do_drop, .name = 0});
+    world_sleep(cw->world, rng_span(world_rng(cw->world), SIM_SECOND, 4 * SIM_MINUTE));
+    for (unsigned i = 0; i < 20; i++) {
+        play(c, (struct act){.fn = do_ingest, .name = 0});
+        if (bucket_name_always_live(cw->bucket, slice_str(names[0]), world_now(cw->world)))
+            play(b, (struct act){.fn = do_look, .name = 0});
+    }
+    await(cw, f);
+}
+
 static void (*const scripts[])(struct cw *cw) = {ghost_for_a_stale_folder, slow_collector, slow_compactor,
-                                                 writer_of_a_ghost};
+                                                 writer_of_a_ghost,        slow_deleter,   deleter_who_left,
+                                                 creator_who_was_away};
 
 static void supervise(void *arg)
 {
@@ -248,7 +351,7 @@ static void run(struct world *w)
 
 static bool catches(unsigned k)
 {
-    return k == 1 || k == 6 || k == 8 || k == 10 || k == 14;
+    return k == 1 || k == 6 || k == 8 || k == 10 || k == 14 || (k >= 31 && k <= 33);
 }
 
 const struct workload workload_script = {"script", run, catches};

@@ -1098,7 +1098,7 @@ static void run(struct world *w)
 
 static bool catches(unsigned k)
 {
-    return k >= 18;
+    return k >= 18 && k <= 30;
 }
 
 const struct workload workload_lake = {"lake", run, catches};

@@ -20,7 +20,7 @@
 
 #include "base/banned.h"
 
-#define MUTANTS 30
+#define MUTANTS 33
 
 struct options {
     const char *workload; /* NULL: all */

@@ -877,6 +877,8 @@ enum err_code catalog_drop_begin(struct catalog *cat, slice name, int64_t *fence
     gate_leave(cat, buf_view(&seq));
     stream_unref(cat, s);
     TRY(rc);
+    if (cat->fence_us && !MUTANT(31))
+        TRY(node_beat(cat, err)); /* whoever looks from now on sees us, however long this took */
     bool wait = cat->fence_us && !MUTANT(27) && (nodes_others(cat, &others, NULL) != ERR_OK || others);
     *fence_us = wait ? cat->fence_us : 0;
     return ERR_OK;

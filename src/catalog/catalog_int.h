@@ -92,6 +92,7 @@ struct catalog {
     int64_t
         validated_us; /* under mu: every name in by_name was LIVE then, or nobody else could have deleted it; monotonic */
     int64_t beat_us;              /* under mu: the last registration; monotonic */
+    int64_t alive_since_us;       /* under mu: others have counted us as living since; monotonic; 0: never yet */
     bool registered;              /* under mu: with the lane that we have */
     struct node_seen *nodes_seen; /* under mu: registrations of others */
     size_t nodes_seen_count;

@@ -3,10 +3,14 @@
  * REGISTRATION  Each node creates ".sluice/nodes/<node_id>.<random>.json" every minute and removes its older ones: without a replace, remove and
  * create of one name leave a gap, and a DELETE elsewhere that looks into it would not wait for us; nor can a late remove take a new one. A node
  * whose object we have seen unchanged for three minutes counts as gone (by our own monotonic clock, as the store's may jump; or at once when it
- * is older than a day by the store's). It may be asleep: then it finds on waking up that it is not fresh.
+ * is older than a day by the store's). It may be asleep: then it finds on waking up that it is not fresh, and that it has to register again.
  *
- * WHY 0 WITHOUT OTHERS  A node is registered before it reads a name or deletes one. We look for others in each validation; who came after that
- * look and deletes a name sees us, and waits. So a look that finds nobody is worth as much as reading all names. */
+ * WHO WAITS, WHO LOOKS  A node that counts as living to all others from its DEAD slot (or its registration, when that is the later) until
+ * T_fence after it is seen by each validation that falls into this time, and a node that is fresh at the end had one there: it has read the
+ * names. So whoever deletes registers again before it waits, and who creates counts from both (fence_left): a DEAD slot may land hours late,
+ * when its node had been counted out.
+ * A validation that finds nobody else is worth as much as reading all names, provided that the one before is less than T_fence old: who
+ * registered since then and deleted a name has not waited to the end. After a longer gap the names are read, whoever is there. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -22,6 +26,8 @@
 #define BEAT_PAUSE_US_MIN 50000
 #define BEAT_PAUSE_US_MAX 2000000 /* the last one: 3 s in all */
 #define LONG_GONE_US INT64_C(86400000000)
+#define LOST_US \
+    INT64_C(120000000) /* between two registrations: others may have counted us out meanwhile; well below GONE_US */
 
 /* ---- registration */
 
@@ -93,7 +99,19 @@ static enum err_code own_create(struct catalog *cat, slice key, slice body, stru
     }
 }
 
-enum err_code node_beat(struct catalog *cat, struct err *err)
+static void beat_landed(struct catalog *cat, int64_t begun_us)
+{
+    int64_t now = os_mono_us(cat->os);
+
+    os_lock(cat->os, cat->mu);
+    if (!cat->alive_since_us || (now - cat->beat_us > LOST_US && !MUTANT(33)))
+        cat->alive_since_us = now;
+    cat->registered = true;
+    cat->beat_us = begun_us;
+    os_unlock(cat->os, cat->mu);
+}
+
+static enum err_code beat_in_gate(struct catalog *cat, struct err *err)
 {
     _cleanup_(buf_done) struct buf key = BUF_INIT, body = BUF_INIT;
     int64_t now = os_mono_us(cat->os);
@@ -110,13 +128,19 @@ enum err_code node_beat(struct catalog *cat, struct err *err)
     buf_fmt(&key, NODES_PREFIX "%s.%s.json", cat->node_id, hex);
     node_body(cat, &body);
     TRY(own_create(cat, buf_view(&key), buf_view(&body), err));
-    os_lock(cat->os, cat->mu);
-    cat->registered = true;
-    cat->beat_us = now;
-    os_unlock(cat->os, cat->mu);
+    beat_landed(cat, now);
     enum err_code removed = own_remove(cat, buf_view(&key), NULL); /* else by the next */
     (void)removed;
     return ERR_OK;
+}
+
+/* One at a time: each removes what is not its own. */
+enum err_code node_beat(struct catalog *cat, struct err *err)
+{
+    gate_enter(cat, slice_lit("beat"));
+    enum err_code rc = beat_in_gate(cat, err);
+    gate_leave(cat, slice_lit("beat"));
+    return rc;
 }
 
 enum err_code catalog_unregister(struct catalog *cat, struct err *err)
@@ -311,7 +335,10 @@ static enum err_code validate_in_gate(struct catalog *cat, struct err *err)
 
     TRY(node_beat(cat, err));
     TRY(nodes_others(cat, &others, err));
-    if (others)
+    os_lock(cat->os, cat->mu);
+    bool gap = cat->fence_us && start - cat->validated_us >= cat->fence_us / 2 && !MUTANT(32);
+    os_unlock(cat->os, cat->mu);
+    if (others || gap)
         TRY(names_look(cat, err));
     os_lock(cat->os, cat->mu);
     cat->validated_us = start;
@@ -357,6 +384,7 @@ static enum err_code fence_left(struct catalog *cat, slice name, uint64_t slot, 
     *left_us = 0;
     if (cat->fence_us == 0 || MUTANT(29))
         return ERR_OK;
+    TRY(node_beat(cat, err));
     TRY(nodes_others(cat, &others, err));
     if (others == 0)
         return ERR_OK;
@@ -364,7 +392,10 @@ static enum err_code fence_left(struct catalog *cat, slice name, uint64_t slot, 
     slot_key(&key, buf_view(&seq), slot);
     TRY(cat->store->ops->stat(cat->store, buf_view(&key), &meta, err));
     TRY(cat->store->ops->now_us(cat->store, &now_us, err));
-    *left_us = MAX(0, MIN(cat->fence_us, cat->fence_us - (now_us - meta.modified_us))); /* whatever the clocks say */
+    os_lock(cat->os, cat->mu);
+    int64_t passed_us = MIN(now_us - meta.modified_us, os_mono_us(cat->os) - cat->alive_since_us);
+    os_unlock(cat->os, cat->mu);
+    *left_us = MAX(0, MIN(cat->fence_us, cat->fence_us - passed_us)); /* whatever the clocks say */
     return ERR_OK;
 }
 

@@ -418,39 +418,61 @@ enum err_code lake_create(struct lake *lake, slice name, const struct stream_con
     }
 }
 
-enum err_code lake_drop(struct lake *lake, slice name, struct err *err)
+/* What takes rows for an incarnation that is dead takes none any more. */
+static bool forget_dead(struct lake *lake, struct stage_stream *s)
 {
-    _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
-    int64_t fence_us = 0;
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+
+    if (catalog_by_sid(lake->cat, &s->sid, &v, NULL) != ERR_NOT_FOUND)
+        return false;
+    stage_forget(lake, s);
+    return true;
+}
+
+/* Under the name's lock: what is looked up here is what the DEAD slot ends, unless another node came between. *stale: nothing was done. */
+static enum err_code drop_try(struct lake *lake, slice name, bool *stale, int64_t *fence_us, struct err *err)
+{
+    _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL, *now = NULL;
 
     enum err_code rc = stage_find(lake, name, &s, err);
     if (rc != ERR_OK && rc != ERR_CORRUPT) /* out of service is no reason to keep it */
         return rc;
-    bool stale = true;
-    for (int tries = 0; stale; tries++) {
+    if (s)
+        os_lock(lake->os, s->ingest_mu); /* nothing comes between the look and the DEAD slot */
+    *stale = s && stage_has_stale(s);
+    rc = *stale ? ERR_OK : catalog_drop_begin(lake->cat, name, fence_us, err);
+    if (!*stale && rc == ERR_OK && s)
+        stage_forget(lake, s);
+    if (s)
+        os_unlock(lake->os, s->ingest_mu);
+    if (!*stale && (now = stage_lookup(lake, name, NULL)))
+        (void)forget_dead(lake, now);
+    return rc;
+}
+
+enum err_code lake_drop(struct lake *lake, slice name, struct err *err)
+{
+    int64_t fence_us = 0;
+    bool stale;
+
+    for (int tries = 0;; tries++) {
         os_lock(lake->os, lake_name_mu(lake, name));
-        if (s)
-            os_lock(lake->os, s->ingest_mu); /* nothing comes between the look and the DEAD slot */
-        stale = s && stage_has_stale(s);
-        if (!stale)
-            rc = catalog_drop_begin(lake->cat, name, &fence_us, err);
-        if (!stale && rc == ERR_OK && s)
-            stage_forget(lake, s);
-        if (s)
-            os_unlock(lake->os, s->ingest_mu);
+        enum err_code rc = drop_try(lake, name, &stale, &fence_us, err);
         os_unlock(lake->os, lake_name_mu(lake, name));
-        if (stale && tries == DROP_TRIES_MAX)
+        TRY(rc);
+        if (!stale)
+            break;
+        if (tries == DROP_TRIES_MAX)
             return err_set(err, ERR_UNAVAILABLE, "rows of stream " SLICE_FMT " are on their way: retry",
                            SLICE_ARG(name));
-        if (stale) { /* what was accepted before this is not for the next of that name: it goes with the files */
-            TRY(lake_validate(lake, err));
-            TRY(lake_flush(lake, err));
-        }
+        TRY(lake_validate(
+            lake, err)); /* what was accepted before this is not for the next of that name: it goes with the files */
+        TRY(lake_flush(lake, err));
     }
-    if (rc == ERR_OK && fence_us && !wait_fence(lake, fence_us))
+    if (fence_us && !wait_fence(lake, fence_us))
         return err_set(err, ERR_UNAVAILABLE, "stream " SLICE_FMT " is deleted; the server stops before all others know",
                        SLICE_ARG(name));
-    return rc;
+    return ERR_OK;
 }
 
 enum err_code lake_validate(struct lake *lake, struct err *err)
@@ -465,11 +487,8 @@ enum err_code lake_validate(struct lake *lake, struct err *err)
         *ARRAY_PUSH(all, n, cap) = stage_stream_ref(e->value);
     os_unlock(lake->os, lake->mu);
     for (size_t i = 0; i < n; i++) {
-        _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
-        if (catalog_by_sid(lake->cat, &all[i]->sid, &v, NULL) == ERR_NOT_FOUND) {
+        if (forget_dead(lake, all[i]))
             log_info("stage", "stream %s was deleted by another server", all[i]->name);
-            stage_forget(lake, all[i]);
-        }
         stage_stream_unref(all[i]);
     }
     free(all);

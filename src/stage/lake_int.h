@@ -57,7 +57,7 @@ struct stage_stream { /* one incarnation */
     uint64_t stale_segment;                      /* under mu: the last with a stale record; 0: none */
     struct tail_waiter *waiters;                 /* under mu */
     uint64_t counted;          /* under lake.mu: 1 + lake.seals when it was last counted in open_keys */
-    _Atomic bool dead;         /* dropped; set once */
+    _Atomic bool dead;         /* dropped; set once, under mu and lake.mu */
     _Atomic bool out;          /* out of service, as the catalog says: takes no rows */
     _Atomic uint64_t restaged; /* how often its schema did not grow, but was another */
 };
@@ -153,6 +153,8 @@ struct stage_stream *stage_stream_ref(struct stage_stream *s);
 void stage_stream_unref(struct stage_stream *s);
 DEFINE_CLEANUP(struct stage_stream *, stage_stream_unref)
 struct stage_stream *stage_new(struct lake *lake, struct stream_version *v); /* in no table */
+/* What the table has for `name`, or NULL. *forgotten (may be NULL): how often streams were forgotten so far. */
+struct stage_stream *stage_lookup(struct lake *lake, slice name, uint64_t *forgotten);
 /* The live incarnation of `name`, from the table or the catalog. ERR_NOT_FOUND. */
 MUST_CHECK enum err_code stage_find(struct lake *lake, slice name, struct stage_stream **out, struct err *err);
 /* The incarnation of a WAL record; ERR_NOT_FOUND: it is dead. */

@@ -548,6 +548,48 @@ static void test_create_together(void **state)
     home_done(&h);
 }
 
+static void *drop_app(void *arg)
+{
+    assert_int_equal(lake_drop(arg, slice_lit("app"), NULL), ERR_OK);
+    return NULL;
+}
+
+/* Two DELETEs of one stream, and it is made again between them: the second ends what is there then, and nothing is put into that any more. */
+static void test_drop_of_a_stream_made_again(void **state)
+{
+    struct home h;
+    pthread_t thread;
+    const struct timespec moment = {.tv_nsec = 50000000};
+    (void)state;
+
+    home_new(&h);
+    struct lake *lake = open_lake(&h);
+    must_put(lake, "app", "{\"n\":0}");
+    struct os_mutex *mu = lake_name_mu(lake, slice_lit("app"));
+    os_lock(os_real(), mu);
+    assert_int_equal(pthread_create(&thread, NULL, drop_app, lake), 0);
+    (void)nanosleep(&moment, NULL); /* to where it waits for us */
+    struct stage_stream *s;
+    int64_t fence_us;
+    assert_int_equal(stage_find(lake, slice_lit("app"), &s, NULL), ERR_OK);
+    assert_int_equal(catalog_drop_begin(lake_catalog(lake), slice_lit("app"), &fence_us, NULL), ERR_OK);
+    stage_forget(lake, s);
+    stage_stream_unref(s);
+    struct stream_version *v;
+    assert_int_equal(catalog_create(lake_catalog(lake), slice_lit("app"), &(struct stream_config){0}, NULL, &v, NULL),
+                     ERR_OK);
+    stream_version_unref(v);
+    assert_int_equal(stage_find(lake, slice_lit("app"), &s, NULL), ERR_OK);
+    stage_stream_unref(s);
+    os_unlock(os_real(), mu);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    must_put(lake, "app", "{\"n\":1}");
+    must_flush(lake);
+    check_rows(lake, "app", 0, 1);
+    lake_close(lake);
+    home_done(&h);
+}
+
 static void *flush_often(void *arg)
 {
     struct racing *r = arg;
@@ -1142,6 +1184,7 @@ int main(void)
         cmocka_unit_test(test_partition_values),
         cmocka_unit_test(test_configure_together),
         cmocka_unit_test(test_create_together),
+        cmocka_unit_test(test_drop_of_a_stream_made_again),
         cmocka_unit_test(test_ids_survive_growth),
         cmocka_unit_test(test_failed_flush_leaves_no_files),
         cmocka_unit_test(test_starts_on_a_full_disk),

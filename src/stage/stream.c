@@ -98,11 +98,12 @@ static struct stage_stream *stage_intern(struct lake *lake, struct stream_versio
     return s;
 }
 
-static struct stage_stream *stage_lookup(struct lake *lake, slice name, uint64_t *forgotten)
+struct stage_stream *stage_lookup(struct lake *lake, slice name, uint64_t *forgotten)
 {
     os_lock(lake->os, lake->mu);
     struct stage_stream *s = map_get(&lake->by_name, name);
-    *forgotten = lake->forgotten;
+    if (forgotten)
+        *forgotten = lake->forgotten;
     if (s)
         stage_stream_ref(s);
     os_unlock(lake->os, lake->mu);
@@ -179,13 +180,13 @@ void stage_forget(struct lake *lake, struct stage_stream *s)
 {
     struct batch_list dropped = {0};
 
+    os_lock(lake->os, s->mu); /* both: who finds it alive under one of them may rely on it while it holds that one */
     os_lock(lake->os, lake->mu);
     if (map_get(&lake->by_name, slice_str(s->name)) == s)
         (void)map_del(&lake->by_name, slice_str(s->name));
     lake->forgotten++;
-    os_unlock(lake->os, lake->mu);
-    os_lock(lake->os, s->mu);
     s->dead = true;
+    os_unlock(lake->os, lake->mu);
     os_unlock(lake->os, s->mu);
     stage_drop_groups(s, UINT64_MAX, &dropped);
     batch_list_done(&dropped);
