@@ -691,7 +691,8 @@ static void with_slot(struct bucket *b, const struct parts *p, enum slot_type ty
             on_checkpoint(b, (uint32_t)shard, &s, o->key);
         break;
     case SLOT_HEAD: on_head(b, inc_get(b, p->part[1], p->part[0]), &s, o->key); break;
-    case SLOT_LEASE: break;
+    case SLOT_LEASE:
+    case SLOT_POINT: break;
     }
 }
 
@@ -728,7 +729,8 @@ static void on_removed(struct bucket *b, const struct parts *p, enum slot_type t
             CHECK(b, number != b->shards[shard].chain.tail, "I7", "tail " SLICE_FMT " is deleted", SLICE_ARG(o->key));
         break;
     case SLOT_HEAD: on_head_removed(b, inc_get(b, p->part[1], p->part[0]), number, o->key); break;
-    case SLOT_LEASE: break;
+    case SLOT_LEASE:
+    case SLOT_POINT: break;
     }
 }
 

@@ -188,6 +188,7 @@ void handle_readiness(struct request *r);
 void handle_about(struct request *r);
 void handle_storage(struct request *r);
 void handle_store(struct request *r);
+void handle_flush(struct request *r);
 void handle_metrics(struct request *r);
 void handle_streams(struct request *r); /* streams.c */
 void handle_stream_put(struct request *r);

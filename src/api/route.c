@@ -25,6 +25,7 @@ static const struct route routes[] = {
     {"logstream/{s}/tail", M_GET, HANDLER_TAIL, BODY_NONE, false, handle_tail},
     {"query", M_POST, HANDLER_QUERY, BODY_JSON, false, handle_query},
     {"counts", M_POST, HANDLER_QUERY, BODY_JSON, false, handle_counts},
+    {"cluster/flush", M_POST, HANDLER_QUERY, BODY_NONE, false, handle_flush},
     {"cluster/storage", M_GET, HANDLER_WORKER, BODY_NONE, false, handle_storage},
     {"cluster/store", M_GET, HANDLER_WORKER, BODY_NONE, false, handle_store},
     {"queries", M_GET, HANDLER_INLINE, BODY_NONE, false, handle_queries},

@@ -89,6 +89,24 @@ void handle_store(struct request *r)
     r->answer.content_type = "application/json";
 }
 
+/* Everything acknowledged so far goes to the store; says up to which record. A backup asks for it (backup/backup.h). */
+void handle_flush(struct request *r)
+{
+    struct lake *lake = r->api->lake;
+    struct catalog_position p;
+    struct err err = {0};
+
+    enum err_code rc = lake_flush(lake, &err);
+    if (rc != ERR_OK) {
+        answer_err(r, rc, &err);
+        return;
+    }
+    catalog_position(lake_catalog(lake), &p);
+    answer_json(r, 200,
+                json_pack("{s:s, s:s, s:s, s:I}", "cluster", catalog_cluster(lake_catalog(lake)), "node_id", p.node_id,
+                          "lane", p.lane, "slot", (json_int_t)p.slot));
+}
+
 /* ---- metrics */
 
 static void family(struct buf *out, const char *name, const char *kind, const char *help)

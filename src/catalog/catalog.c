@@ -446,7 +446,7 @@ static enum err_code head_help(struct catalog *cat, slice name, const struct slo
 }
 
 /* The stream of a LIVE name slot, with its tail head, or out of service; helps where head 0 is missing. *out NULL: its head is DEAD, or
- * its name went on meanwhile. */
+ * its name went on meanwhile; or there is no head and we may only read: nobody was told yet that it was created, or it is swept away. */
 static enum err_code stream_load(struct catalog *cat, slice name, const struct slot *slot, const struct sid *sid,
                                  struct stream **out, struct err *err)
 {
@@ -464,8 +464,14 @@ static enum err_code stream_load(struct catalog *cat, slice name, const struct s
     s->name_slot = slot->seq;
     os_unlock(cat->os, cat->mu);
     enum err_code rc = stream_reload(cat, s, &why);
-    if (rc == ERR_NOT_FOUND)
+    if (rc == ERR_NOT_FOUND) {
         rc = head_help(cat, name, slot, s, &why);
+        if (rc == ERR_DENIED) {
+            stream_unref(cat, s);
+            *out = NULL;
+            return ERR_OK;
+        }
+    }
     if (is_damage(rc)) {
         stream_quarantine(cat, s, &why);
         rc = ERR_OK;

@@ -166,6 +166,11 @@ MUST_CHECK enum err_code catalog_commit(struct catalog *cat, uint64_t from, uint
                                         const struct catalog_file *files, size_t count, void (*on_visible)(void *arg),
                                         void *arg, uint64_t *committed, struct err *err);
 MUST_CHECK enum err_code catalog_seal(struct catalog *cat, struct err *err); /* clean stop */
+struct catalog_position {
+    char node_id[64], lane[24];
+    uint64_t slot; /* the last record that we committed there */
+};
+void catalog_position(struct catalog *cat, struct catalog_position *out);
 /* One cut: under the same lock `pin` is called with the version. Missing name: ERR_NOT_FOUND (from the cache; call catalog_resolve() before). */
 MUST_CHECK enum err_code catalog_snapshot(struct catalog *cat, const struct sid *sid,
                                           void (*pin)(void *arg, struct stream_version *v), void *arg,

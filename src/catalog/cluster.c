@@ -43,7 +43,10 @@ static void cluster_body(struct catalog *cat, uint32_t shards, const struct stor
 static enum err_code cluster_read(struct catalog *cat, const struct slot *slot, struct err *err)
 {
     uint64_t shards, reader = 1, writer = 1;
+    slice closed;
 
+    if (json_get_text(slot->body, CLUSTER_CLOSED, &closed))
+        return err_set(err, ERR_INVALID, "this is no store to work with: " SLICE_FMT, SLICE_ARG(closed));
     (void)json_get_u64(slot->body, "min_reader", &reader);
     (void)json_get_u64(slot->body, "min_writer", &writer);
     if (reader > 1 || writer > 1)

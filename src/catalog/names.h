@@ -5,6 +5,7 @@
 #include "catalog/slot.h"
 
 #define ENC_NAME_BYTES_MAX 254u
+#define CLUSTER_CLOSED "closed" /* member of a cluster slot: why nobody may open this place; a backup, half a restore */
 
 void name_encode(slice name, struct buf *out); /* a-z 0-9 - _ stay, every other byte is ~ and two hex digits */
 bool name_decode(slice enc, struct buf *out);  /* false: no encoded name */

@@ -738,3 +738,14 @@ enum err_code catalog_seal(struct catalog *cat, struct err *err)
     gate_leave(cat, GATE);
     return rc;
 }
+
+void catalog_position(struct catalog *cat, struct catalog_position *out)
+{
+    *out = (struct catalog_position){0};
+    memcpy(out->node_id, cat->node_id, sizeof(out->node_id));
+    os_lock(cat->os, cat->mu);
+    if (cat->session.lane)
+        memcpy(out->lane, cat->session.lane->name, sizeof(out->lane));
+    out->slot = cat->session.tail.slot;
+    os_unlock(cat->os, cat->mu);
+}

@@ -16,7 +16,15 @@
 #define SLOT_DEPTH_MAX 16
 #define SLOT_NONE UINT64_MAX
 
-enum slot_type { SLOT_CLUSTER = 1, SLOT_NAME, SLOT_HEAD, SLOT_LANE, SLOT_CHECKPOINT, SLOT_LEASE };
+enum slot_type {
+    SLOT_CLUSTER = 1,
+    SLOT_NAME,
+    SLOT_HEAD,
+    SLOT_LANE,
+    SLOT_CHECKPOINT,
+    SLOT_LEASE,
+    SLOT_POINT /* backup/ */
+};
 struct nonce {
     uint8_t bytes[16];
 };

@@ -135,8 +135,8 @@ static struct object_name object_of(slice key)
 
 static const char *kind_text(const struct object_name *o)
 {
-    static const char *const slots[] = {"?",         "cluster slot",    "name slot", "head slot",
-                                        "lane slot", "checkpoint slot", "lease slot"};
+    static const char *const slots[] = {"?",         "cluster slot",    "name slot",  "head slot",
+                                        "lane slot", "checkpoint slot", "lease slot", "backup point"};
 
     switch (o->kind) {
     case KIND_SLOT: return slots[o->type];

@@ -63,6 +63,22 @@ static const struct cli_option gc_options[] = {
     {"keys", 0, NULL, "a line for each object in the table; JSON always has them"},
     END};
 
+static const struct cli_option backup_options[] = {
+    OUTPUT_TABLE,
+    {"committed", 0, NULL, "ask no server to flush: back up what is in the store"},
+    {"parallel", 'p', "N", "objects copied at one time; default 4"},
+    END};
+static const struct cli_option backup_verify_options[] = {OUTPUT_TABLE,
+                                                          {"point", 0, "N", "only this one; default all"},
+                                                          {"parallel", 'p', "N", "objects read at one time; default 4"},
+                                                          END};
+static const struct cli_option restore_options[] = {
+    OUTPUT_TABLE,
+    {"point", 0, "N", "which one, as `backup ls` shows them; default the newest"},
+    {"stream", 's', "NAMES", "only these streams, a comma between them"},
+    {"parallel", 'p', "N", "objects copied at one time; default 4"},
+    END};
+
 /* clang-format off: one command, one paragraph */
 const struct command commands[] = {
     {"serve", NULL, "", 0, 0, SCOPE_SERVER, "run a server",
@@ -151,6 +167,33 @@ const struct command commands[] = {
      "AWS_PROFILE=logs sluice store check s3://bucket/prefix --s3-region eu-central-1\n"
      "sluice store check s3://logs --s3-endpoint http://127.0.0.1:9000 --output json",
      ls_options, run_store_check},
+    {"backup ls", "list", "PLACE", 1, 1, SCOPE_STORE, "list the points of a place of backups",
+     "Lists the points that `sluice backup` took there: when, how many rows, files and bytes.",
+     "sluice backup ls /backup/logs\nsluice backup ls s3://backups/logs --output json", ls_options, run_backup_ls},
+    {"backup verify", NULL, "PLACE", 1, 1, SCOPE_STORE, "check every checksum of a place of backups",
+     "Reads everything that the points name and checks its checksum. Exit code 1 and a line for\n"
+     "each object that is damaged or missing. Writes nothing.",
+     "sluice backup verify /backup/logs\nsluice backup verify s3://backups/logs --point 12", backup_verify_options,
+     run_backup_verify},
+    {"backup", NULL, "PLACE", 1, 1, SCOPE_STORE | SCOPE_CLIENT, "take a consistent point of all streams",
+     "Copies the store that --store or --data names to PLACE, a folder or s3://bucket/prefix,\n"
+     "while servers run. First it asks them to flush: every row acknowledged before is in the\n"
+     "backup. A server with the data folder of --data is asked at --server; of a store that\n"
+     "several servers share name all, with commas. What is in PLACE already is not copied again:\n"
+     "the next backup into it copies what is new, and one that was interrupted goes on.",
+     "sluice backup /backup/logs --data /var/lib/sluice\n"
+     "sluice backup s3://backups/logs --store s3://logs/prod --server http://a:8000,http://b:8000\n"
+     "sluice backup /backup/logs --store ./data/store --committed",
+     backup_options, run_backup},
+    {"restore", NULL, "PLACE", 1, 1, SCOPE_STORE, "make a store from a backup",
+     "Copies a point of PLACE into the store that --store or --data names, which must be empty.\n"
+     "Every checksum is looked at. When it is interrupted, the same command goes on. No server\n"
+     "starts on the store before it is whole. It is a new store, for servers with data folders\n"
+     "of their own: one of the old store is refused.",
+     "sluice restore /backup/logs --data /var/lib/sluice-restored\n"
+     "sluice restore s3://backups/logs --store s3://logs/again --point 12\n"
+     "sluice restore /backup/logs --data ./one --stream web",
+     restore_options, run_restore},
     {"config check", NULL, "", 0, 0, SCOPE_SERVER, "check the configuration of a server and print it",
      "Reads flags, environment and file as `serve` would and prints each setting, its value and\n"
      "where that comes from. Secrets are not printed. Exit code 2 if something is wrong.",

@@ -455,8 +455,7 @@ static void show_bar(const struct sending *s, double seconds)
         progress_show("%s rows  %s  %.0f s", buf_cstr(&rows), buf_cstr(&rate), seconds);
         return;
     }
-    for (int i = 0; i < 24; i++)
-        buf_str(&bar, part * 24 >= i + 1 ? "█" : part * 24 >= i + 0.5 ? "▌" : "░");
+    term_bar(&bar, part);
     long left = part > 0.01 ? (long)(seconds / part - seconds + 0.5) : -1;
     if (left >= 0)
         progress_show("%s %3.0f %%  %s  %s rows  %ld:%02ld left", buf_cstr(&bar), part * 100, buf_cstr(&rate),

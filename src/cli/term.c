@@ -105,6 +105,7 @@ unsigned term_columns(slice s)
 
 /* ---- table */
 
+#define BAR_COLUMNS 24
 #define COLUMN_MIN 6 /* a column is cut to no less, unless its values are shorter */
 
 struct table {
@@ -318,6 +319,12 @@ void progress_show(const char *fmt, ...)
     (void)fwrite(b.ptr, 1, b.len, stderr);
     (void)fflush(stderr);
     shown_progress = true;
+}
+
+void term_bar(struct buf *out, double part)
+{
+    for (int i = 0; i < BAR_COLUMNS; i++)
+        buf_str(out, part * BAR_COLUMNS >= i + 1 ? "█" : part * BAR_COLUMNS >= i + 0.5 ? "▌" : "░");
 }
 
 void progress_clear(void)

@@ -29,6 +29,7 @@ void table_end(struct table *t);                           /* prints what is lef
 /* ---- progress: one line on stderr that is written over; nothing when stderr is no terminal */
 void progress_show(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void progress_clear(void);
+void term_bar(struct buf *out, double part); /* a bar of 24 columns; part from 0 to 1 */
 /* "12.3 MB", "4.5 k": for people */
 void print_amount(struct buf *out, double n, const char *unit);
 void print_rows(struct buf *out, uint64_t n); /* 1,234,567 */

@@ -1,0 +1,199 @@
+#include "backup/backup.h"
+
+#include <inttypes.h>
+
+#include "backup/backup_int.h"
+
+#include "base/banned.h"
+
+/* ---- the place */
+
+static void claim_body(const char *cluster, struct buf *out)
+{
+    struct jobject o = {0};
+
+    jobject_text(&o, "backup_of", slice_str(cluster));
+    jobject_text(&o, CLUSTER_CLOSED, slice_lit("it holds backups, which `sluice restore` reads"));
+    jobject_int(&o, "min_reader", 2); /* for servers that do not know the member above */
+    jobject_int(&o, "min_writer", 2);
+    jobject_end(&o, out);
+}
+
+static enum err_code place_claim(const struct seq_io *io, const char *cluster, struct err *err)
+{
+    for (;;) {
+        _cleanup_(place_done) struct place place;
+        _cleanup_(buf_done) struct buf body = BUF_INIT;
+        TRY(place_look(io, &place, err));
+        if (strcmp(place.backup_of, cluster) == 0)
+            return ERR_OK;
+        if (place.backup_of[0])
+            return err_set(err, ERR_INVALID, "this place holds backups of another store, %s: name one of its own",
+                           place.backup_of);
+        if (place.tail != SLOT_NONE) /* or half a restore */
+            return err_set(err, ERR_INVALID, "this place is a store itself: backups want an empty place");
+        TRY(place_empty(io->store, "backups want an empty place", err));
+        claim_body(cluster, &body);
+        enum err_code rc = place_append(io, &place, buf_view(&body), err);
+        if (rc != ERR_OK && rc != ERR_CONFLICT)
+            return rc;
+    }
+}
+
+/* ---- the point */
+
+static enum err_code positions_check(const struct catalog *cat, const struct cut *c, const struct backup_run *run,
+                                     struct err *err)
+{
+    for (size_t i = 0; i < run->positions_count; i++) {
+        const struct backup_position *p = &run->positions[i];
+        bool in = false;
+        if (strcmp(p->cluster, catalog_cluster(cat)) != 0)
+            return err_set(err, ERR_INVALID,
+                           "the server that was asked to flush serves another store (%s) than the one to back up (%s): "
+                           "--server names the server, --store or --data its store",
+                           p->cluster, catalog_cluster(cat));
+        for (size_t k = 0; k < c->lanes_count; k++)
+            in |= strcmp(c->lanes[k].name, p->lane) == 0 && c->lanes[k].last >= p->slot;
+        if (!in)
+            return err_set(err, ERR_UNAVAILABLE, "the store does not show the record %s/%" PRIu64 " of a server yet",
+                           p->lane, p->slot);
+    }
+    return ERR_OK;
+}
+
+struct unasked {
+    struct point *point;
+    const struct backup_run *run;
+    size_t cap;
+};
+
+static void note_node(void *arg, const struct cut_node *n)
+{
+    struct unasked *u = arg;
+    struct point *p = u->point;
+
+    for (size_t i = 0; i < u->run->asked_count; i++)
+        if (slice_eq(u->run->asked[i], slice_str(n->node_id)))
+            return;
+    for (size_t i = 0; i < p->unasked_count; i++) /* two registrations of one */
+        if (slice_eq(p->unasked[i], slice_str(n->node_id)))
+            return;
+    *ARRAY_PUSH(p->unasked, p->unasked_count, u->cap) = arena_copy(&p->cut.arena, slice_str(n->node_id));
+}
+
+static enum err_code nodes_note(struct catalog *cat, const struct backup_run *run, struct point *p, struct err *err)
+{
+    struct unasked u = {p, run, 0};
+    enum err_code rc = cut_nodes(cat, note_node, &u, err);
+    slice *owned = arena_alloc(&p->cut.arena, p->unasked_count * sizeof(*owned)); /* one ending for all */
+
+    for (size_t i = 0; i < p->unasked_count; i++)
+        owned[i] = p->unasked[i];
+    free(p->unasked);
+    p->unasked = owned;
+    return rc;
+}
+
+static enum err_code point_append(const struct seq_io *io, struct point *p, struct err *err)
+{
+    for (;;) {
+        _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
+        _cleanup_(slot_done) struct slot tail = {0};
+        seq_points(&seq);
+        enum err_code rc = seq_read_tail(io, buf_view(&seq), SLOT_POINT, &tail, err);
+        if (rc == ERR_NOT_FOUND)
+            tail.seq = SLOT_NONE;
+        else
+            TRY(rc);
+        point_encode(p, &body);
+        struct append a = {.seq = buf_view(&seq),
+                           .kind = APPEND_NAME,
+                           .type = SLOT_POINT,
+                           .tail = {tail.seq, tail.nonce},
+                           .body = buf_view(&body)};
+        seq_nonce(io, &a.nonce);
+        rc = seq_append(io, &a, err);
+        if (rc == ERR_CONFLICT) /* a backup beside this one */
+            continue;
+        p->number = tail.seq + 1;
+        p->nonce = a.nonce;
+        return rc;
+    }
+}
+
+/* ---- a pass */
+
+struct pass {
+    const struct backup_env *env;
+    struct store *from, *to;
+    const struct backup_run *run;
+    struct backup_totals *totals;
+};
+
+static bool tell(const struct backup_env *env, const char *what)
+{
+    const struct backup_progress now = {.what = what};
+    return !env->progress || env->progress(env->arg, &now);
+}
+
+static enum err_code pass_copy(struct pass *s, struct catalog *cat, struct point *p, bool *gone, struct err *err)
+{
+    _cleanup_(jobs_done) struct jobs jobs = {0};
+
+    TRY(cut_take(cat, &p->cut, err));
+    p->taken_us = os_wall_us(s->env->os);
+    p->cluster = arena_copy(&p->cut.arena, slice_str(catalog_cluster(cat)));
+    TRY(positions_check(cat, &p->cut, s->run, err));
+    TRY(nodes_note(cat, s->run, p, err));
+    enum err_code rc = jobs_add(&jobs, &p->cut, NULL, 0, err);
+    *gone = rc == ERR_NOT_FOUND; /* a manifest: its head was superseded long ago */
+    TRY(rc);
+    jobs_sort(&jobs);
+    p->rows = jobs.rows;
+    p->files = s->totals->files = jobs.files;
+    p->bytes = s->totals->bytes = jobs.bytes;
+    s->totals->slots = jobs.count - jobs.files;
+    if (!tell(s->env, "looking what is there already"))
+        return err_set(err, ERR_CANCELLED, "interrupted");
+    TRY(jobs_mark(&jobs, s->to, s->totals, err));
+    return jobs_copy(s->env, &jobs, "backup", s->from, s->to, s->totals, gone, err);
+}
+
+static enum err_code pass_run(struct pass *s, struct point *out, bool *gone, struct err *err)
+{
+    _cleanup_(catalog_closep) struct catalog *cat = NULL;
+    _cleanup_(point_done) struct point p = {0};
+
+    if (!tell(s->env, "reading the catalog"))
+        return err_set(err, ERR_CANCELLED, "interrupted");
+    s->totals->passes++;
+    TRY(look_open(s->env->os, s->from, NULL, NULL, &cat, err));
+    if (s->totals->passes == 1)
+        TRY(place_claim(&(struct seq_io){s->env->os, s->to}, catalog_cluster(cat), err));
+    TRY(pass_copy(s, cat, &p, gone, err));
+    TRY(point_append(&(struct seq_io){s->env->os, s->to}, &p, err));
+    *out = p;
+    p = (struct point){0};
+    return ERR_OK;
+}
+
+enum err_code backup_take(const struct backup_env *env, struct store *from, struct store *to,
+                          const struct backup_run *run, struct point *out, struct backup_totals *totals,
+                          struct err *err)
+{
+    struct pass s = {env, from, to, run, totals};
+    bool gone = true;
+    enum err_code rc = ERR_OK;
+
+    while (gone && totals->passes < BACKUP_PASSES_MAX) {
+        gone = false;
+        rc = pass_run(&s, out, &gone, err);
+    }
+    if (gone)
+        (void)err_wrap(err,
+                       "files vanished in each of %d passes, as streams are deleted or compacted faster than they are "
+                       "copied; what was copied is kept: run the same again",
+                       BACKUP_PASSES_MAX);
+    return rc;
+}
