@@ -106,7 +106,7 @@ class Proxy(http.server.ThreadingHTTPServer):
 
     def __init__(self, to, fault):
         self.to, self.fault, self.done, self.number, self.lock = to, fault, collections.Counter(), 0, threading.Lock()
-        self.writing, self.retry_after = threading.Lock(), 0
+        self.writing, self.retry_after, self.together = threading.Lock(), 0, threading.Barrier(2)
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = "http://127.0.0.1:%d" % self.server_address[1]
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -149,6 +149,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             fault = server.fault(self.command, self.path, self.headers, server.number)
             server.done[fault] += 1
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if fault == "together":  # goes on when another such request is here
+            server.together.wait(conftest.HTTP_S)
         if fault in ("reset", "refuse"):  # before it did anything
             self.close_connection = True
             return

@@ -86,6 +86,13 @@ def test_store_that_overwrites_is_found_out(moto):
     assert left_over(moto) == 0
 
 
+def test_parts_go_up_together(moto):
+    """Either part of an upload waits in the proxy for the other one."""
+    with proxy(moto.port, lambda method, path, headers, number: "together" if "partNumber=" in path else None) as p:
+        done, report = check(p.url)
+        assert done.returncode == 0 and report["good"] and p.done["together"] >= 2 and not p.together.broken, done
+
+
 def test_retry_after_holds_back_everybody(moto):
     """A store that asks for two seconds of peace gets them from all 16 racers, not only from the one that was told."""
     seen = []

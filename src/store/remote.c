@@ -301,6 +301,7 @@ void remote_init(struct remote *r, struct os *os, const struct remote_dialect *d
     r->dialect = dialect;
     r->os = os;
     r->mu = os->ops->mutex_new(os);
+    r->cond = os->ops->cond_new(os);
     r->bucket = mem_str(slice_str(opt->bucket));
     r->prefix = prefix.len ? mem_fmt(SLICE_FMT "/", SLICE_ARG(prefix)) : mem_str(slice_lit(""));
     r->temp_dir = mem_str(slice_str(opt->temp_dir));
@@ -317,6 +318,7 @@ void remote_done(struct remote *r)
 {
     exchange_pool_free(r->pool);
     pace_done(&r->pace);
+    r->os->ops->cond_free(r->os, r->cond);
     r->os->ops->mutex_free(r->os, r->mu);
     buf_done(&r->product);
     free(r->bucket);

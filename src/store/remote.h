@@ -22,6 +22,7 @@
 #define REMOTE_HEADERS_MAX 8                 /* of a call; the dialect adds as many */
 #define REMOTE_DOCUMENT_BYTES_MAX (8u << 20) /* pages of lists, errors */
 #define REMOTE_PART_BYTES (16u << 20)        /* uploads up to this go whole, larger ones in such parts */
+#define REMOTE_PARTS_PARALLEL 4u             /* on their way at one time, of all uploads of a store: 64 MiB of memory */
 #define REMOTE_NONCE_HEX 32
 
 struct remote;
@@ -97,7 +98,9 @@ struct remote { /* first member of a store */
     _Atomic int64_t clock_offset_us; /* server's clock minus ours, from its last Date */
     _Atomic bool clock_known;
     struct os_mutex *mu;
-    struct buf product; /* under mu: of the last Server header, or what an error's document gives away */
+    struct os_cond *cond;
+    unsigned parts_running; /* under mu */
+    struct buf product;     /* under mu: of the last Server header, or what an error's document gives away */
 };
 struct remote_options {
     const char *bucket;
@@ -151,6 +154,12 @@ struct remote_upload {
 };
 /* The part that begins at `at`, REMOTE_PART_BYTES or what is left, in place of what `out` held. */
 MUST_CHECK enum err_code remote_upload_piece(struct remote_upload *u, uint64_t at, struct buf *out, struct err *err);
+
+/* remote_parts.c: all parts, REMOTE_PARTS_PARALLEL of them at a time; the last may be shorter. `put` is called in several threads, once for each
+ * index from 0. After the first error no other part is begun. */
+unsigned remote_parts_count(const struct remote_upload *u);
+typedef enum err_code (*remote_part_fn)(void *arg, unsigned index, slice bytes, struct err *err);
+MUST_CHECK enum err_code remote_parts_put(struct remote_upload *u, remote_part_fn put, void *arg, struct err *err);
 
 /* ---- for dialects: pages of a list (remote_ops.c) */
 

@@ -122,12 +122,15 @@ static enum err_code s3_put(struct remote *r, slice key, slice bytes, slice nonc
 struct upload {
     struct remote_upload *u;
     char id[1100];
-    struct buf parts; /* the completion's body */
+    struct buf *etags; /* of the parts; opaque: names for the completion, no checksums */
+    unsigned count;
 };
 
 static void upload_done(struct upload *u)
 {
-    buf_done(&u->parts);
+    for (unsigned i = 0; i < u->count; i++)
+        buf_done(&u->etags[i]);
+    free(u->etags);
 }
 
 static bool upload_id_element(void *arg, const struct xml_element *e)
@@ -155,22 +158,32 @@ static enum err_code parts_begin(struct upload *u, struct err *err)
                     : err_set(err, ERR_CORRUPT, SLICE_FMT ": no id of a multipart upload", SLICE_ARG(u->u->key));
 }
 
-static enum err_code part_put(struct upload *u, unsigned number, slice bytes, struct err *err)
+static enum err_code part_put(void *arg, unsigned index, slice bytes, struct err *err)
 {
+    struct upload *u = arg;
     _cleanup_(remote_answer_done) struct remote_answer a = {0};
     _cleanup_(buf_done) struct buf query = BUF_INIT;
     struct remote_call c = {
         .method = "PUT", .key = u->u->key, .body = bytes, .reply_max = REMOTE_DOCUMENT_BYTES_MAX, .repeatable = true};
 
-    buf_fmt(&query, "partNumber=%u&uploadId=", number);
+    buf_fmt(&query, "partNumber=%u&uploadId=", index + 1);
     aws_encode(&query, slice_str(u->id), false);
     c.query = buf_view(&query);
     TRY(remote_call(u->u->r, &c, &a, err));
-    slice etag = exchange_answer(&a.x, "etag"); /* opaque: a name for the completion, no checksum */
+    slice etag = exchange_answer(&a.x, "etag");
     if (!etag.len)
-        return err_set(err, ERR_CORRUPT, SLICE_FMT ": part %u has no ETag", SLICE_ARG(u->u->key), number);
-    buf_fmt(&u->parts, "<Part><PartNumber>%u</PartNumber><ETag>" SLICE_FMT "</ETag></Part>", number, SLICE_ARG(etag));
+        return err_set(err, ERR_CORRUPT, SLICE_FMT ": part %u has no ETag", SLICE_ARG(u->u->key), index + 1);
+    buf_slice(&u->etags[index], etag);
     return ERR_OK;
+}
+
+static void completion(const struct upload *u, struct buf *out)
+{
+    buf_str(out, "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
+    for (unsigned i = 0; i < u->count; i++)
+        buf_fmt(out, "<Part><PartNumber>%u</PartNumber><ETag>" SLICE_FMT "</ETag></Part>", i + 1,
+                SLICE_ARG(buf_view(&u->etags[i])));
+    buf_str(out, "</CompleteMultipartUpload>");
 }
 
 static bool error_element(void *arg, const struct xml_element *e)
@@ -182,16 +195,16 @@ static bool error_element(void *arg, const struct xml_element *e)
 static enum err_code parts_complete(struct upload *u, struct err *err)
 {
     _cleanup_(remote_answer_done) struct remote_answer a = {0};
-    _cleanup_(buf_done) struct buf query = BUF_INIT;
+    _cleanup_(buf_done) struct buf query = BUF_INIT, body = BUF_INIT;
     struct remote_call c = {
         .method = "POST", .key = u->u->key, .reply_max = REMOTE_DOCUMENT_BYTES_MAX, .repeatable = true};
     bool failed = false;
 
-    buf_str(&u->parts, "</CompleteMultipartUpload>");
+    completion(u, &body);
     buf_str(&query, "uploadId=");
     aws_encode(&query, slice_str(u->id), false);
     c.query = buf_view(&query);
-    c.body = buf_view(&u->parts);
+    c.body = buf_view(&body);
     remote_call_header(&c, "if-none-match", slice_lit("*"));
     enum err_code rc = remote_call(u->u->r, &c, &a, err);
     if (rc == ERR_NOT_FOUND) /* an earlier try, whose reply was lost, used the upload up */
@@ -217,23 +230,16 @@ static void parts_abort(struct upload *u)
 
 static enum err_code s3_put_parts(struct remote_upload *of, struct err *err)
 {
-    _cleanup_(upload_done) struct upload upload = {.u = of};
-    struct upload *u = &upload;
-    _cleanup_(buf_done) struct buf bytes = BUF_INIT;
-    enum err_code rc = ERR_OK;
-    unsigned number = 0;
+    _cleanup_(upload_done) struct upload u = {.u = of};
 
-    TRY(parts_begin(u, err));
-    buf_str(&u->parts, "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
-    for (uint64_t at = 0; at < of->size && rc == ERR_OK; at += REMOTE_PART_BYTES) {
-        rc = remote_upload_piece(of, at, &bytes, err);
-        if (rc == ERR_OK)
-            rc = part_put(u, ++number, buf_view(&bytes), err);
-    }
+    TRY(parts_begin(&u, err));
+    u.count = remote_parts_count(of);
+    u.etags = mem_zalloc(u.count * sizeof(*u.etags));
+    enum err_code rc = remote_parts_put(of, part_put, &u, err);
     if (rc == ERR_OK)
-        rc = parts_complete(u, err);
+        rc = parts_complete(&u, err);
     if (rc != ERR_OK)
-        parts_abort(u);
+        parts_abort(&u);
     return rc;
 }
 
