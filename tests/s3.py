@@ -85,14 +85,17 @@ def wait_for(server):
 
 
 def bucket(server, name="logs", verify=None):
-    """boto3's view of a bucket, which is made: what is really there."""
+    """boto3's view of a bucket, which is made if need be: what is really there."""
     import boto3
     import botocore.config
 
     resource = boto3.resource("s3", endpoint_url=server.url, region_name="us-east-1", verify=verify, aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
                               aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
                               config=botocore.config.Config(s3={"addressing_style": "path"}))
-    return resource.create_bucket(Bucket=name)
+    try:
+        return resource.create_bucket(Bucket=name)
+    except resource.meta.client.exceptions.BucketAlreadyOwnedByYou:
+        return resource.Bucket(name)
 
 
 # ---- a proxy with faults
