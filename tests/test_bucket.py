@@ -145,7 +145,8 @@ def report_is_true(server, bucket, prefix, clean=False):
     """What the server says about the bucket is what boto3 finds there; `clean`: and none of it is garbage, limbo or unknown."""
     def both():
         listed = [(o.key[len(prefix):], o.size) for o in bucket.objects.filter(Prefix=prefix)]
-        report = server.api.get("/api/v1/cluster/storage").json()
+        with server.client(timeout=900) as c:  # it reads every head that is kept, some thousands
+            report = server.api.get("/api/v1/cluster/storage", client=c).json()
         if clean and any(i[c]["objects"] for i in report["incarnations"] for c in ("limbo", "garbage", "unknown")):
             return False
         told = {i["prefix"]: tuple(sum(i[c][what] for c in ("live", "retained", "limbo", "garbage", "unknown")) for what in ("objects", "bytes"))
@@ -198,7 +199,8 @@ def nodes_in_chaos(on_bucket, between, bucket, seconds, seed):
     rng = random.Random(seed)
     faults = s3.random_faults(seed)
     between.switch.fault = faults
-    options = FAST[:-1] + ("500ms", "--gc-interval", "2s", "--compact-interval", "1s")
+    short = seconds <= 60
+    options = FAST[:-1] + (("500ms", "--gc-interval", "2s", "--compact-interval", "1s") if short else ("3s", "--gc-interval", "20s", "--compact-interval", "5s"))
     nodes = [on_bucket(*options) for _ in range(3)]
     acked, lock, end = {}, threading.Lock(), time.monotonic() + seconds
     unknown = {}
@@ -248,7 +250,7 @@ def nodes_in_chaos(on_bucket, between, bucket, seconds, seed):
             fn(*args)
         except BaseException as e:  # noqa: B902: told below
             failures.append(e)
-    others = (churn, kill) if seconds > 60 else (kill,)
+    others = (kill,) if short else (churn, kill)
     threads = [threading.Thread(target=run, args=(ingest, n)) for n in range(3)] + [threading.Thread(target=run, args=(f,)) for f in others]
     for t in threads:
         t.start()
