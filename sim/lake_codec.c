@@ -117,8 +117,8 @@ static enum err_code read_path(struct lake_proc *p, const char *path, struct buf
     return ERR_OK;
 }
 
-enum err_code segment_merge(struct segment_writer *w, const struct schema *schema, const char *const *paths,
-                            uint32_t paths_count, int fd, struct segment_stats *out, struct err *err)
+enum err_code segment_merge(struct segment_writer *w, const struct schema *schema, const struct segment_input *inputs,
+                            uint32_t inputs_count, int fd, struct segment_stats *out, struct err *err)
 {
     struct lake_proc *p = lake_proc_here(world_current());
     struct os_file *f = sim_file_of_fd(fd);
@@ -127,15 +127,15 @@ enum err_code segment_merge(struct segment_writer *w, const struct schema *schem
 
     (void)schema;
     w->files++;
-    for (uint32_t i = 0; i < paths_count && rc == ERR_OK; i++) {
+    for (uint32_t i = 0; i < inputs_count && rc == ERR_OK; i++) {
         _cleanup_(buf_done) struct buf bytes = BUF_INIT;
         struct sim_row *rows;
         size_t n;
-        rc = read_path(p, paths[i], &bytes, err);
+        rc = read_path(p, inputs[i].path, &bytes, err);
         if (rc != ERR_OK)
             break;
         if (!rows_decode(buf_view(&bytes), &rows, &n)) {
-            rc = err_set(err, ERR_CORRUPT, "%s is no file of rows", paths[i]);
+            rc = err_set(err, ERR_CORRUPT, "%s is no file of rows", inputs[i].path);
             break;
         }
         for (size_t k = 0; k < n; k++)

@@ -130,6 +130,8 @@ struct catalog_file {
     uint64_t raw_bytes; /* JSON bytes of its rows */
     uint32_t schema_version;
 };
+/* In `schema_version`: a file of somebody else (import/). Its columns have no field ids of ours: they go by name. */
+#define FILE_COLUMNS_BY_NAME (UINT32_C(1) << 31)
 struct lane_identity { /* from and for the WAL header: the caller writes it back when *changed (R4) */
     char wal_id[33], lane[24], session[33];
     uint64_t base; /* segments of wal_id begin above it */
@@ -150,6 +152,11 @@ MUST_CHECK enum err_code catalog_session_open(struct catalog *cat, struct lane_i
  * under a new wal id. So a copy of a machine that was off loses nothing and doubles nothing. A copy of a running machine's disk, when both go
  * on, loses what the original took after the copy into the segment that was open then. */
 MUST_CHECK enum err_code catalog_session_fork(struct catalog *cat, uint64_t base, struct err *err);
+/* What became of a session of another process, which ended without a word: *upto is the last segment of its wal id that its lane carries, and
+ * is final if *over: an OPEN or SEAL stands above whatever it may still have on its way. Else catalog_session_open() with its identity
+ * makes an end of it. */
+MUST_CHECK enum err_code catalog_session_look(struct catalog *cat, const struct lane_identity *id, uint64_t *upto,
+                                              bool *over, struct err *err);
 bool catalog_forked(
     struct catalog *cat); /* since the last call, by the other way: rows up to *committed are another process's */
 /* Where the next DATA would stand; names of its files need it: "<lane>-<slot>-<session8>". */
@@ -186,6 +193,7 @@ struct plan_file {
     uint64_t rows, bytes;
     int64_t tmin_us, tmax_us;
     uint32_t crc32c;
+    bool by_name; /* FILE_COLUMNS_BY_NAME */
 };
 struct plan {
     struct arena arena;
@@ -240,6 +248,7 @@ MUST_CHECK enum err_code catalog_expire(struct catalog *cat, struct catalog_work
 struct merge_input {
     slice key;
     struct os_file *copy; /* its bytes, where the store is remote; else NULL */
+    bool by_name;         /* FILE_COLUMNS_BY_NAME */
 };
 typedef enum err_code (*merge_fn)(void *arg, const struct schema *schema, const struct merge_input *inputs,
                                   size_t count, struct os_file *out, struct segment_stats *stats, struct err *err);

@@ -382,7 +382,8 @@ static enum err_code publish(struct job *j, struct os_file *f, const struct segm
         if (rc == ERR_CONFLICT && n < 16)
             continue;
         TRY(rc);
-        j->output = entry_new(buf_view(&path), stats, raw, j->inputs.items[0]->schema, SLOT_NONE);
+        uint32_t schema = j->inputs.items[0]->schema & ~FILE_COLUMNS_BY_NAME; /* the output is ours */
+        j->output = entry_new(buf_view(&path), stats, raw, schema, SLOT_NONE);
         return ERR_OK;
     }
 }
@@ -424,6 +425,7 @@ static enum err_code merge_inputs(struct job *j, merge_fn merge, void *arg, stru
         stream_dir_put(&key, slice_str(j->stream->name), &j->stream->sid);
         buf_slice(&key, j->inputs.items[i]->path);
         inputs[i].key = arena_copy(&arena, buf_view(&key));
+        inputs[i].by_name = j->inputs.items[i]->schema & FILE_COLUMNS_BY_NAME;
         rows += j->inputs.items[i]->rows;
         raw += j->inputs.items[i]->raw_bytes;
         rc = take_input(j, j->inputs.items[i], &inputs[i], err);

@@ -303,3 +303,21 @@ bool manifest_name_parse(slice name, uint64_t *head_slot)
     return take_until(&name, '-', &part) && slot_number(part, head_slot) && take_until(&name, '-', &part) &&
            session8_parse(part, &session) && slice_u64(name, &n);
 }
+
+/* A long one is told from others by its hash: file systems take 255 bytes in a path element. */
+void file_value_put(struct buf *out, slice s)
+{
+    size_t from = out->len;
+
+    for (size_t i = 0; i < s.len; i++) {
+        uint8_t c = s.ptr[i];
+        if (out->len - from > FILE_VALUE_MAX - 3) {
+            buf_fmt(out, "-%016llx", (unsigned long long)hash64(s, 0));
+            return;
+        }
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_')
+            buf_byte(out, c);
+        else
+            buf_fmt(out, "%%%02X", c);
+    }
+}

@@ -181,8 +181,12 @@ static void put_file(struct plan *out, const struct pick *p, slice dir, struct b
     if (p->entry) {
         const struct entry *e = p->entry;
         buf_slice(key, e->path);
-        *f = (struct plan_file){
-            .rows = e->rows, .bytes = e->bytes, .tmin_us = e->tmin_us, .tmax_us = e->tmax_us, .crc32c = e->crc32c};
+        *f = (struct plan_file){.rows = e->rows,
+                                .bytes = e->bytes,
+                                .tmin_us = e->tmin_us,
+                                .tmax_us = e->tmax_us,
+                                .crc32c = e->crc32c,
+                                .by_name = e->schema & FILE_COLUMNS_BY_NAME};
     } else {
         const struct slm *m = p->slm;
         slm_path(m, p->row, key);
@@ -190,7 +194,8 @@ static void put_file(struct plan *out, const struct pick *p, slice dir, struct b
                                 .bytes = m->file_bytes[p->row],
                                 .tmin_us = m->tmin[p->row],
                                 .tmax_us = m->tmax[p->row],
-                                .crc32c = m->crc32c[p->row]};
+                                .crc32c = m->crc32c[p->row],
+                                .by_name = m->schema[p->row] & FILE_COLUMNS_BY_NAME};
     }
     f->key = arena_copy(&out->arena, buf_view(key));
 }

@@ -339,6 +339,26 @@ enum err_code catalog_session_open(struct catalog *cat, struct lane_identity *id
     return rc;
 }
 
+enum err_code catalog_session_look(struct catalog *cat, const struct lane_identity *id, uint64_t *upto, bool *over,
+                                   struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    _cleanup_(slot_done) struct slot tail = {0};
+    slice type, session;
+
+    if (!lane_valid(slice_str(id->lane)))
+        return err_set(err, ERR_CORRUPT, "bad lane \"%s\"", id->lane);
+    seq_lane(&seq, slice_str(id->lane));
+    TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_LANE, &tail, err));
+    if (tail.seq == SLOT_NONE || !json_get_text(tail.body, "type", &type) ||
+        !json_get_text(tail.body, "session", &session))
+        return err_set(err, ERR_CORRUPT, "lane %s has no record of the session %s", id->lane, id->session);
+    *upto = 0;
+    (void)carried_get(&tail, slice_str(id->wal_id), upto);
+    *over = slice_eq(type, slice_lit("seal")) || !slice_eq(session, slice_str(id->session));
+    return ERR_OK;
+}
+
 /* ---- a copy of our disk */
 
 static void wal_id_renew(struct catalog *cat, uint64_t base)

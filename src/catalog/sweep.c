@@ -51,6 +51,8 @@ static bool note(void *arg, const struct store_list_item *item)
     *o = (struct object){arena_copy(&w->out->arena, path), item->meta.size, OBJECT_UNKNOWN};
     if (is_data(path) || is_manifest(path, &slot))
         o->class = OBJECT_GARBAGE; /* until something names it */
+    else if (slice_starts(path, slice_lit("_import/")) && slot_number(slice_from(path, 8), &slot))
+        o->class = OBJECT_LIVE; /* what was imported: it goes with the stream */
     else if (slice_starts(path, slice_lit("_head/")) && slot_number(slice_from(path, 6), &slot))
         o->class = OBJECT_RETAINED; /* the tail is found below */
     return true;

@@ -121,8 +121,16 @@ static void columns_make(struct relation *r)
     r->row = column_hidden(r, "$row", FIELD_ROW_ID, ROW_ID_FIELD_ID, (struct type){TYPE_INT64, TYPE_NULL});
 }
 
+enum shown_from { SHOWN_STAGED, SHOWN_BY_ID, SHOWN_BY_NAME };
+
+static bool shown_null(const struct bind_column *c, enum shown_from from)
+{
+    return c->field == FIELD_NONE || (from != SHOWN_STAGED && c->id == 0) ||
+           (from == SHOWN_BY_NAME && c->field == FIELD_ROW_ID);
+}
+
 /* What the relation shows. A relation needs a column, if nobody reads one. */
-static void select_list(const struct relation *r, bool from_files, struct buf *sql)
+static void select_list(const struct relation *r, enum shown_from from, struct buf *sql)
 {
     bool any = false;
 
@@ -134,7 +142,7 @@ static void select_list(const struct relation *r, bool from_files, struct buf *s
         if (any)
             buf_str(sql, ", ");
         any = true;
-        if (c->field == FIELD_NONE || (from_files && c->id == 0))
+        if (shown_null(c, from))
             buf_fmt(sql, "CAST(NULL AS %s) AS ", engine_type_name(c->type));
         engine_ident(sql, c->bound);
     }
@@ -437,16 +445,18 @@ static void files_list(struct relation *r, struct buf *sql)
 {
     const struct plan *plan = &r->stream->plan;
     _cleanup_(buf_done) struct buf path = BUF_INIT;
+    bool first = true;
 
     buf_str(sql, "read_parquet([");
     for (size_t i = 0; i < r->stream->files_count; i++) {
+        if (plan->files[i].by_name)
+            continue;
         file_path(r, i, &path);
-        if (i)
+        if (!first)
             buf_byte(sql, ',');
+        first = false;
         path_literal(sql, buf_cstr(&path));
-        r->b->file_bytes += plan->files[i].bytes;
     }
-    r->b->files += r->stream->files_count;
     buf_str(sql, "], hive_partitioning=false, schema=MAP{");
     bool any = false;
     for (size_t i = 0; i < r->count; i++) {
@@ -491,20 +501,53 @@ static void filters(const struct relation *r, bool from, bool to, struct buf *sq
     }
 }
 
-static void arm_files(struct relation *r, struct buf *sql)
+/* Files of others: their columns go by name. A row of theirs has no row id. */
+static enum err_code files_by_name(struct relation *r, struct buf *sql, struct err *err)
+{
+    struct arena *a = &r->b->arena;
+    const struct bound_stream *s = r->stream;
+    const char **paths = arena_alloc(a, s->files_count * sizeof(*paths));
+    struct segment_column *columns = arena_alloc(a, r->count * sizeof(*columns));
+    _cleanup_(buf_done) struct buf path = BUF_INIT;
+    uint32_t n = 0, columns_count = 0;
+
+    for (size_t i = 0; i < s->files_count; i++) {
+        if (!s->plan.files[i].by_name)
+            continue;
+        file_path(r, i, &path);
+        paths[n++] = arena_str(a, buf_view(&path));
+    }
+    for (size_t i = 0; i < r->count; i++) {
+        const struct bind_column *c = &r->columns[i];
+        if (c->field != FIELD_NONE && c->field != FIELD_ROW_ID && c->id != 0)
+            columns[columns_count++] =
+                (struct segment_column){schema_field(s->snap.schema, c->field)->name, c->bound, c->type};
+    }
+    return segment_by_name_sql(r->b->engine, paths, n, s->snap.schema, columns, columns_count, sql, err);
+}
+
+/* One arm for our own files, and one for those of others, which are read otherwise and therefore come after them. */
+static enum err_code arm_files(struct relation *r, bool by_name, struct buf *sql, struct err *err)
 {
     const struct plan *plan = &r->stream->plan;
     bool from = false, to = false;
 
     for (size_t i = 0; i < r->stream->files_count; i++) {
+        if (plan->files[i].by_name != by_name)
+            continue;
         from |= plan->files[i].tmin_us < r->floor_us;
         to |= plan->files[i].tmax_us >= r->opt->to_us;
+        r->b->file_bytes += plan->files[i].bytes;
+        r->b->files++;
     }
-    pin_hot(r);
-    select_list(r, true, sql);
+    select_list(r, by_name ? SHOWN_BY_NAME : SHOWN_BY_ID, sql);
     buf_str(sql, " FROM ");
-    files_list(r, sql);
+    if (by_name)
+        TRY(files_by_name(r, sql, err));
+    else
+        files_list(r, sql);
     filters(r, from, to, sql);
+    return ERR_OK;
 }
 
 static void arm_stage(struct relation *r, struct buf *sql)
@@ -522,7 +565,7 @@ static void arm_stage(struct relation *r, struct buf *sql)
         src->parts[src->parts_count++] = (struct engine_part){.view = s->snap.parts[i]};
     src->newest_first = true;
     s->source_id = engine_source_add(r->b->engine, src);
-    select_list(r, false, sql);
+    select_list(r, SHOWN_STAGED, sql);
     buf_fmt(sql, " FROM sluice_rows(%llu)", (unsigned long long)s->source_id);
     filters(r, s->snap.stage_tmin_us < r->floor_us, s->snap.stage_tmax_us >= r->opt->to_us, sql);
 }
@@ -554,7 +597,10 @@ static enum err_code relation_print(struct relation *r, const struct gate_output
 
     columns_make(r);
     TRY(files_choose(r, gate, err));
-    bool stage = stage_matters(r), files = r->stream->files_count > 0;
+    bool stage = stage_matters(r), own = false, adopted = false, any = false;
+    for (size_t i = 0; i < r->stream->files_count; i++)
+        *(r->stream->plan.files[i].by_name ? &adopted : &own) = true;
+    adopted &= !r->opt->row_before; /* none has a row id that could be asked for */
     if (stage && counts_whole(gate) && stage_inside(r)) {
         r->b->counted += r->stream->snap.stage_rows;
         stage = false;
@@ -564,13 +610,22 @@ static enum err_code relation_print(struct relation *r, const struct gate_output
         stage = false;
     }
     buf_fmt(sql, "%s AS NOT MATERIALIZED (", r->gate->alias);
+    if (own || adopted)
+        pin_hot(r);
     if (stage)
         arm_stage(r, sql);
-    if (stage && files)
-        buf_str(sql, " UNION ALL ");
-    if (files)
-        arm_files(r, sql);
-    if (!stage && !files)
+    any = stage;
+    if (own) {
+        buf_str(sql, any ? " UNION ALL " : "");
+        TRY(arm_files(r, false, sql, err));
+        any = true;
+    }
+    if (adopted) {
+        buf_str(sql, any ? " UNION ALL " : "");
+        TRY(arm_files(r, true, sql, err));
+        any = true;
+    }
+    if (!any)
         arm_empty(r, sql);
     buf_byte(sql, ')');
     return ERR_OK;

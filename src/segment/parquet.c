@@ -90,13 +90,7 @@ static enum err_code engine_make(struct segment_writer *w, unsigned slot, struct
     return engine_open(&opt, out, err);
 }
 
-struct lease { /* an engine for one call */
-    struct segment_writer *writer;
-    struct engine *engine;
-    unsigned slot;
-};
-
-static void lease_end(struct lease *l)
+void segment_lease_end(struct segment_lease *l)
 {
     struct segment_writer *w = l->writer;
 
@@ -117,7 +111,7 @@ static void lease_end(struct lease *l)
     pthread_mutex_unlock(&w->mu);
 }
 
-static enum err_code lease_begin(struct segment_writer *w, struct lease *l, struct err *err)
+enum err_code segment_lease_begin(struct segment_writer *w, struct segment_lease *l, struct err *err)
 {
     pthread_mutex_lock(&w->mu);
     for (;;) {
@@ -332,7 +326,7 @@ enum err_code segment_write(struct segment_writer *w, const struct schema *schem
 {
     _cleanup_(arena_done) struct arena arena = ARENA_INIT;
     _cleanup_(buf_done) struct buf sql = BUF_INIT;
-    _cleanup_(lease_end) struct lease lease = {0};
+    _cleanup_(segment_lease_end) struct segment_lease lease = {0};
     bool *used = arena_zalloc(&arena, schema_count(schema));
     struct engine_source source = {.parts_count = parts_count, .newest_first = true};
     struct segment_stats stats = {0};
@@ -346,7 +340,7 @@ enum err_code segment_write(struct segment_writer *w, const struct schema *schem
     source.parts = arena_alloc(&arena, parts_count * sizeof(*source.parts));
     for (uint32_t i = 0; i < parts_count; i++)
         source.parts[i] = (struct engine_part){parts[i].view, parts[i].sel, parts[i].sel_count};
-    TRY(lease_begin(w, &lease, err));
+    TRY(segment_lease_begin(w, &lease, err));
     uint64_t id = engine_source_add(lease.engine, &source);
     (void)snprintf(from, sizeof(from), "sluice_rows(%llu)", (unsigned long long)id);
     copy_sql(schema, used, &flush_layout, from, total_rows(parts, parts_count), w->alias[lease.slot], &sql);
@@ -370,26 +364,10 @@ enum err_code segment_write(struct segment_writer *w, const struct schema *schem
 
 /* ---- merge */
 
-struct inputs {
-    const char *const *paths;
-    uint32_t count;
+struct inputs { /* the same paths, those of our own files first */
+    const char **paths;
+    uint32_t count, own_count;
 };
-
-/* The list of paths as SQL. The engine takes a path for a pattern: what means something in one stands in brackets. */
-static void list_sql(const struct inputs *in, struct buf *sql)
-{
-    for (uint32_t i = 0; i < in->count; i++) {
-        buf_str(sql, i ? ", '" : "['");
-        for (const char *p = in->paths[i]; *p; p++) {
-            if (*p == '*' || *p == '?' || *p == '[')
-                buf_fmt(sql, "[%c]", *p);
-            else
-                buf_str(sql, *p == '\'' ? "\'\'" : (const char[]){*p, 0});
-        }
-        buf_byte(sql, '\'');
-    }
-    buf_byte(sql, ']');
-}
 
 static void read_sql(const struct schema *schema, const bool *used, struct buf *sql)
 {
@@ -411,13 +389,27 @@ static enum err_code take_ids(void *arg, const struct engine_chunk *chunk, struc
 {
     struct found *f = arg;
     const struct engine_vector *list = &chunk->columns[0];
-    const int64_t *ids = list->children[0].data;
+    const int64_t *ids = list->children ? list->children[0].data : NULL;
 
     (void)err;
-    for (uint64_t k = 0; k < list->children[0].size; k++)
+    for (uint64_t k = 0; ids && engine_valid(list, 0) && k < list->children[0].size; k++)
         for (uint32_t i = 0; i < schema_count(f->schema); i++)
             if (schema_field(f->schema, i)->id == ids[k])
                 f->used[i] = true;
+    return ERR_OK;
+}
+
+static enum err_code take_names(void *arg, const struct engine_chunk *chunk, struct err *err)
+{
+    struct found *f = arg;
+    const struct engine_vector *list = &chunk->columns[0];
+
+    (void)err;
+    for (uint64_t k = 0; engine_valid(list, 0) && k < list->children[0].size; k++) {
+        uint32_t i = schema_find(f->schema, text_slice((const struct text *)list->children[0].data + k));
+        if (i != FIELD_NONE)
+            f->used[i] = true;
+    }
     return ERR_OK;
 }
 
@@ -475,9 +467,9 @@ static enum err_code take_summary(void *arg, const struct engine_chunk *chunk, s
     return ERR_OK;
 }
 
-/* What the merged file holds, read back from it: a second check of what was written. */
-static enum err_code summarize(struct engine *e, const struct schema *schema, const bool *used, int fd,
-                               struct segment_stats *out, struct err *err)
+/* Statistics of a relation with columns c<field> and row_id. `all`: columns without statistics are read too. */
+enum err_code segment_summarize(struct engine *e, const struct schema *schema, const bool *used, const char *from,
+                                bool all, struct segment_stats *out, struct err *err)
 {
     _cleanup_(buf_done) struct buf sql = BUF_INIT;
     uint32_t fields[SEGMENT_STATS_FIELDS_MAX];
@@ -487,9 +479,76 @@ static enum err_code summarize(struct engine *e, const struct schema *schema, co
     for (uint32_t k = 0; k < s.count; k++)
         buf_fmt(&sql, ", min(c%u), max(c%u), count(c%u)", fields[k], fields[k], fields[k]);
     buf_str(&sql, ", min(row_id), max(row_id), count(row_id)");
-    buf_fmt(&sql, " FROM read_parquet('" SEGMENT_FD_PATH "%d'", fd);
-    read_sql(schema, used, &sql);
+    for (uint32_t i = 0; all && i < schema_count(schema); i++)
+        if (used[i])
+            buf_fmt(&sql, ", count(c%u)", i);
+    buf_fmt(&sql, " FROM %s", from);
     return run(e, &sql, false, take_summary, &s, err);
+}
+
+/* Which columns the inputs have. */
+static enum err_code find_columns(struct engine *e, const struct inputs *in, struct found *found, struct err *err)
+{
+    _cleanup_(buf_done) struct buf sql = BUF_INIT;
+
+    if (in->own_count) {
+        buf_str(&sql, "SELECT list(DISTINCT field_id::BIGINT) FROM parquet_schema(");
+        segment_paths_sql(in->paths, in->own_count, &sql);
+        buf_str(&sql, ") WHERE field_id IS NOT NULL");
+        TRY(run(e, &sql, false, take_ids, found, err));
+    }
+    if (in->own_count < in->count) {
+        sql.len = 0;
+        buf_str(&sql, "SELECT list(DISTINCT name) FROM parquet_schema(");
+        segment_paths_sql(in->paths + in->own_count, in->count - in->own_count, &sql);
+        buf_byte(&sql, ')');
+        TRY(run(e, &sql, false, take_names, found, err));
+    }
+    found->used[0] = true;
+    return ERR_OK;
+}
+
+static void columns_sql(const struct schema *schema, const bool *used, struct buf *sql)
+{
+    buf_str(sql, "SELECT ");
+    for (uint32_t i = 0; i < schema_count(schema); i++)
+        if (used[i])
+            buf_fmt(sql, "c%u, ", i);
+}
+
+/* Files of others, as a relation like that of our own. */
+static enum err_code adopted_sql(struct engine *e, const struct schema *schema, const struct inputs *in,
+                                 const bool *used, struct buf *sql, struct err *err)
+{
+    _cleanup_(arena_done) struct arena arena = ARENA_INIT;
+    struct segment_column *columns = arena_alloc(&arena, schema_count(schema) * sizeof(*columns));
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < schema_count(schema); i++)
+        if (used[i])
+            columns[n++] = (struct segment_column){
+                schema_field(schema, i)->name, slice_str(arena_fmt(&arena, "c%u", i)), schema_field(schema, i)->type};
+    columns_sql(schema, used, sql);
+    buf_str(sql, "CAST(NULL AS BIGINT) AS row_id FROM ");
+    return segment_by_name_sql(e, in->paths + in->own_count, in->count - in->own_count, schema, columns, n, sql, err);
+}
+
+static enum err_code inputs_sql(struct engine *e, const struct schema *schema, const struct inputs *in,
+                                const bool *used, struct buf *sql, struct err *err)
+{
+    buf_byte(sql, '(');
+    if (in->own_count) {
+        columns_sql(schema, used, sql);
+        buf_str(sql, "row_id FROM read_parquet(");
+        segment_paths_sql(in->paths, in->own_count, sql);
+        read_sql(schema, used, sql);
+    }
+    if (in->own_count && in->own_count < in->count)
+        buf_str(sql, " UNION ALL ");
+    if (in->own_count < in->count)
+        TRY(adopted_sql(e, schema, in, used, sql, err));
+    buf_byte(sql, ')');
+    return ERR_OK;
 }
 
 static enum err_code merge(struct engine *e, const struct schema *schema, const struct inputs *in, bool *used, int fd,
@@ -500,40 +559,44 @@ static enum err_code merge(struct engine *e, const struct schema *schema, const 
     uint64_t rows = 0;
 
     buf_str(&sql, "SELECT coalesce(sum(num_rows), 0)::BIGINT FROM parquet_file_metadata(");
-    list_sql(in, &sql);
+    segment_paths_sql(in->paths, in->count, &sql);
     buf_str(&sql, ")");
     TRY(run(e, &sql, false, take_count, &rows, err));
-    sql.len = 0;
-    buf_str(&sql, "SELECT list(DISTINCT field_id::BIGINT) FROM parquet_schema(");
-    list_sql(in, &sql);
-    buf_str(&sql, ") WHERE field_id IS NOT NULL");
-    TRY(run(e, &sql, false, take_ids, &found, err));
-    used[0] = true;
-    buf_str(&from, "read_parquet(");
-    list_sql(in, &from);
-    read_sql(schema, used, &from);
+    TRY(find_columns(e, in, &found, err));
+    TRY(inputs_sql(e, schema, in, used, &from, err));
     buf_str(&from, " ORDER BY c0 DESC, row_id DESC");
     sql.len = 0;
     copy_sql(schema, used, &merge_layout, buf_cstr(&from), rows, fd, &sql);
     TRY(run(e, &sql, false, NULL, NULL, err));
-    TRY(summarize(e, schema, used, fd, stats, err));
+    from.len = 0; /* what the file holds, read back from it: a second check of what was written */
+    buf_fmt(&from, "read_parquet('" SEGMENT_FD_PATH "%d'", fd);
+    read_sql(schema, used, &from);
+    TRY(segment_summarize(e, schema, used, buf_cstr(&from), false, stats, err));
     if (stats->rows != rows)
         return err_set(err, ERR_UNKNOWN, "engine merged %llu rows into %llu", (unsigned long long)rows,
                        (unsigned long long)stats->rows);
     return ERR_OK;
 }
 
-enum err_code segment_merge(struct segment_writer *w, const struct schema *schema, const char *const *paths,
-                            uint32_t paths_count, int fd, struct segment_stats *out, struct err *err)
+enum err_code segment_merge(struct segment_writer *w, const struct schema *schema, const struct segment_input *inputs,
+                            uint32_t inputs_count, int fd, struct segment_stats *out, struct err *err)
 {
-    const struct inputs in = {paths, paths_count};
-    _cleanup_(lease_end) struct lease lease = {0};
+    _cleanup_(freep) const char **paths = mem_alloc((inputs_count + 1) * sizeof(*paths));
+    struct inputs in = {.paths = paths};
+    _cleanup_(segment_lease_end) struct segment_lease lease = {0};
     _cleanup_(freep) bool *used = mem_zalloc(schema_count(schema));
     struct segment_stats stats = {0};
 
-    if (paths_count == 0)
+    if (inputs_count == 0)
         return err_set(err, ERR_INVALID, "nothing to merge");
-    TRY(lease_begin(w, &lease, err));
+    for (uint32_t i = 0; i < inputs_count; i++)
+        if (!inputs[i].by_name)
+            paths[in.own_count++] = inputs[i].path;
+    in.count = in.own_count;
+    for (uint32_t i = 0; i < inputs_count; i++)
+        if (inputs[i].by_name)
+            paths[in.count++] = inputs[i].path;
+    TRY(segment_lease_begin(w, &lease, err));
     TRY(merge(lease.engine, schema, &in, used, fd, &stats, err));
     TRY(os_fd_checksum(fd, &stats.bytes, &stats.crc32c, err));
     *out = stats;

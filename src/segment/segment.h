@@ -5,6 +5,7 @@
  * TIMESTAMP(MICROS, isAdjustedToUTC=true), key-value metadata sluice.order=newest_first.
  * OWNERSHIP  nothing is kept. THREADS  any; each call takes one of the writer's engines (bounded pool inside). */
 #pragma once
+#include "base/arena.h"
 #include "batch/batch.h"
 #include "os/os.h"
 
@@ -37,9 +38,45 @@ void segment_writer_close(struct segment_writer *w);
 MUST_CHECK enum err_code segment_write(struct segment_writer *w, const struct schema *schema,
                                        const struct segment_part *parts, uint32_t parts_count, int fd,
                                        struct segment_stats *out, struct err *err);
-/* Merges Parquet files of ours (local paths, any order) into `fd`, sorted by p_timestamp, newest first; columns by field id. */
-MUST_CHECK enum err_code segment_merge(struct segment_writer *w, const struct schema *schema, const char *const *paths,
-                                       uint32_t paths_count, int fd, struct segment_stats *out, struct err *err);
+/* Merges Parquet files (local paths, any order) into `fd`, sorted by p_timestamp, newest first; columns by field id, or by name. */
+struct segment_input {
+    const char *path;
+    bool by_name; /* another's file */
+};
+MUST_CHECK enum err_code segment_merge(struct segment_writer *w, const struct schema *schema,
+                                       const struct segment_input *inputs, uint32_t inputs_count, int fd,
+                                       struct segment_stats *out, struct err *err);
+
+/* ---- files that others wrote: columns go by name (adopted.c)
+ *
+ * What such a file may hold is decided before it is adopted: each of its columns is one of the stream's schema, or (static schema) none that
+ * differs from one of them only in case. */
+struct segment_column {
+    slice name; /* exact */
+    slice as;   /* in SQL; of segment_look(): what the engine calls it */
+    struct type type;
+};
+struct segment_look {
+    struct arena arena;
+    struct segment_column *columns; /* in the file's order, types of ours */
+    uint32_t count;
+};
+struct engine;
+/* Appends a relation with `columns` over the files: read_parquet(...), or a UNION ALL of some. `schema`: the stream's. Runs statements on the
+ * engine where the schema has columns that differ only in case. */
+MUST_CHECK enum err_code segment_by_name_sql(struct engine *e, const char *const *paths, uint32_t paths_count,
+                                             const struct schema *schema, const struct segment_column *columns,
+                                             uint32_t count, struct buf *sql, struct err *err);
+bool segment_has_twins(const struct schema *schema); /* columns that differ only in case */
+/* The columns of one file. ERR_INVALID: one has a type or name that no stream can have; ERR_CORRUPT. */
+MUST_CHECK enum err_code segment_look(struct segment_writer *w, const char *path, struct segment_look *out,
+                                      struct err *err);
+void segment_look_done(struct segment_look *l);
+/* Reads all of it: rows, tmin, tmax and cols of `out`, by the ids of `schema`; bytes and checksum are left 0. ERR_INVALID: rows without
+ * p_timestamp, or none at all; ERR_CORRUPT, ERR_IO: it cannot be read. */
+MUST_CHECK enum err_code segment_survey(struct segment_writer *w, const struct schema *schema,
+                                        const struct segment_look *look, const char *path, struct segment_stats *out,
+                                        struct err *err);
 /* Values as unsigned numbers of the same order, for ranges in manifests (catalog.md section 10). */
 static inline uint64_t segment_order_i64(int64_t v)
 {

@@ -1,5 +1,6 @@
 /* segment_int.h: what the files of segment/ share. */
 #pragma once
+#include "engine/engine.h"
 #include "segment/segment.h"
 
 #define SEGMENT_STATS_FIELDS_MAX 15 /* of the schema; the row id is the 16th column */
@@ -9,3 +10,19 @@ uint32_t segment_stat_fields(const struct schema *schema, const bool *used, uint
 /* rows, tmin, tmax and cols of `out` from the rows themselves. */
 void segment_stats_compute(const struct schema *schema, const struct segment_part *parts, uint32_t parts_count,
                            const uint32_t *fields, uint32_t fields_count, struct segment_stats *out);
+
+/* ---- parquet.c: an engine for one call */
+struct segment_lease {
+    struct segment_writer *writer;
+    struct engine *engine;
+    unsigned slot;
+};
+MUST_CHECK enum err_code segment_lease_begin(struct segment_writer *w, struct segment_lease *l, struct err *err);
+void segment_lease_end(struct segment_lease *l);
+/* rows, tmin, tmax and cols of a relation with columns c<field> of the fields in use, and row_id. `all`: every column is read. */
+MUST_CHECK enum err_code segment_summarize(struct engine *e, const struct schema *schema, const bool *used,
+                                           const char *from, bool all, struct segment_stats *out, struct err *err);
+
+/* ---- adopted.c */
+void segment_text_sql(slice s, struct buf *sql);                                   /* 'text' */
+void segment_paths_sql(const char *const *paths, uint32_t count, struct buf *sql); /* ['path', ...] */

@@ -368,7 +368,7 @@ static void test_merge(void **state)
     struct segment_stats s;
     struct err err = {0};
     char paths_text[3][40];
-    const char *paths[3];
+    struct segment_input paths[3];
     int fds[3], out = memory_file();
     static const uint32_t from[] = {1000, 0, 2500}, count[] = {1500, 1000, 2501};
     (void)state;
@@ -377,7 +377,7 @@ static void test_merge(void **state)
         fds[i] = memory_file();
         write_batch(w, schema, from[i], count[i], fds[i], &s);
         (void)snprintf(paths_text[i], sizeof(paths_text[i]), "/proc/%d/fd/%d", (int)getpid(), fds[i]);
-        paths[i] = paths_text[i];
+        paths[i] = (struct segment_input){.path = paths_text[i]};
     }
     if (segment_merge(w, schema, paths, 3, out, &s, &err) != ERR_OK)
         fail_msg("%s", err.msg);
@@ -388,7 +388,7 @@ static void test_merge(void **state)
     assert_int_equal(ftruncate(fds[1], 3000), 0); /* damage is an error that names the file */
     if (segment_merge(w, schema, paths, 3, out, &s, &err) != ERR_CORRUPT)
         fail_msg("%s: %s", err_name(err.code), err.msg);
-    assert_non_null(strstr(err.msg, paths[1]));
+    assert_non_null(strstr(err.msg, paths[1].path));
     for (int i = 0; i < 3; i++)
         (void)close(fds[i]);
     (void)close(out);

@@ -104,7 +104,7 @@ static enum err_code merge(void *arg, const struct schema *schema, const struct 
 {
     struct lake *lake = arg;
     _cleanup_(arena_done) struct arena arena = ARENA_INIT;
-    const char **paths = arena_alloc(&arena, count * sizeof(*paths));
+    struct segment_input *files = arena_alloc(&arena, count * sizeof(*files));
     struct buf b = BUF_INIT;
 
     for (size_t i = 0; i < count; i++) {
@@ -113,10 +113,10 @@ static enum err_code merge(void *arg, const struct schema *schema, const struct 
             buf_fmt(&b, SEGMENT_FD_PATH "%d", lake->os->ops->fd(lake->os, inputs[i].copy));
         else
             lake->store->ops->engine_path(lake->store, inputs[i].key, &b);
-        paths[i] = arena_str(&arena, slice_str(buf_cstr(&b)));
+        files[i] = (struct segment_input){arena_str(&arena, slice_str(buf_cstr(&b))), inputs[i].by_name};
     }
     buf_done(&b);
-    return segment_merge(lake->writer, schema, paths, (uint32_t)count, lake->os->ops->fd(lake->os, out), stats, err);
+    return segment_merge(lake->writer, schema, files, (uint32_t)count, lake->os->ops->fd(lake->os, out), stats, err);
 }
 
 static void bad_file(void *arg, slice key, const char *why)

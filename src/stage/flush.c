@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mutant.h"
 #include "base/timetext.h"
+#include "catalog/names.h"
 #include "stage/lake_int.h"
 
 #define US_PER_HOUR INT64_C(3600000000)
@@ -17,7 +18,6 @@
 #define STREAM_FILES_MAX 256             /* of one stream in one round, before its custom partition is ignored */
 #define MANY_KEYS 1000                   /* streams of one flush, before it waits for more rows than usual */
 #define RESTAGE_TRIES_MAX 5
-#define PATH_VALUE_MAX 100 /* bytes of a partition's name or value in a path, escaped */
 
 /* ---- rows of one stream -> the files they belong to */
 
@@ -240,24 +240,6 @@ struct round { /* one DATA record */
     size_t out_count, out_cap;
 };
 
-/* A long one is cut, and told from others by its hash: file systems take 255 bytes in a path element. */
-static void path_value(struct buf *out, slice s)
-{
-    size_t from = out->len;
-
-    for (size_t i = 0; i < s.len; i++) {
-        uint8_t c = s.ptr[i];
-        if (out->len - from > PATH_VALUE_MAX - 3) {
-            buf_fmt(out, "-%016llx", (unsigned long long)hash64(s, 0));
-            return;
-        }
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_')
-            buf_byte(out, c);
-        else
-            buf_fmt(out, "%%%02X", c);
-    }
-}
-
 static slice file_path(struct round *r, const struct sheet *sheet, slice partition)
 {
     struct civil c = civil_of(sheet->hour * US_PER_HOUR);
@@ -265,9 +247,9 @@ static slice file_path(struct round *r, const struct sheet *sheet, slice partiti
 
     buf_fmt(&b, "date=%04lld-%02d-%02d/hour=%02d/", (long long)c.year, c.month, c.day, c.hour);
     if (partition.len) {
-        path_value(&b, partition);
+        file_value_put(&b, partition);
         buf_byte(&b, '=');
-        path_value(&b, sheet->partition);
+        file_value_put(&b, sheet->partition);
         buf_byte(&b, '/');
     }
     buf_fmt(&b, "%s-%llu.parquet", r->lake->file_stem, (unsigned long long)r->lake->file_number++);
