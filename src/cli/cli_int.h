@@ -97,3 +97,4 @@ int run_backup(struct cli *cli);
 int run_backup_ls(struct cli *cli);
 int run_backup_verify(struct cli *cli);
 int run_restore(struct cli *cli);
+int run_import_parseable(struct cli *cli);

@@ -78,6 +78,12 @@ static const struct cli_option restore_options[] = {
     {"stream", 's', "NAMES", "only these streams, a comma between them"},
     {"parallel", 'p', "N", "objects copied at one time; default 4"},
     END};
+static const struct cli_option import_options[] = {
+    OUTPUT_TABLE,
+    {"stream", 's', "NAME", "only this stream"},
+    {"dry-run", 'n', NULL, "say what there is to import, and change nothing"},
+    {"remove-source", 0, NULL, "remove what was imported from where it was"},
+    END};
 
 /* clang-format off: one command, one paragraph */
 const struct command commands[] = {
@@ -194,6 +200,17 @@ const struct command commands[] = {
      "sluice restore s3://backups/logs --store s3://logs/again --point 12\n"
      "sluice restore /backup/logs --data ./one --stream web",
      restore_options, run_restore},
+    {"import parseable", NULL, "STORE", 1, 1, SCOPE_STORE, "take over a store of Parseable",
+     "Takes the streams of a store of Parseable (a folder, or s3://bucket/prefix) into the\n"
+     "store that --data or --store names. Parquet files stay as they are: on one file system\n"
+     "they are linked and take no room, elsewhere they are copied. Each is read and checked\n"
+     "first; what cannot be taken is named, and the exit code is 1 then. Run it again to go on\n"
+     "after a break, or to take what came since: nothing is taken twice. Works beside a running\n"
+     "server of Sluice; stop Parseable first. See docs/moving-from-parseable.md.",
+     "sluice import parseable /srv/parseable/store --data /var/lib/sluice\n"
+     "sluice import parseable s3://logs/parseable --store s3://logs/sluice --dry-run\n"
+     "sluice import parseable /srv/parseable/store --stream web --remove-source",
+     import_options, run_import_parseable},
     {"config check", NULL, "", 0, 0, SCOPE_SERVER, "check the configuration of a server and print it",
      "Reads flags, environment and file as `serve` would and prints each setting, its value and\n"
      "where that comes from. Secrets are not printed. Exit code 2 if something is wrong.",
