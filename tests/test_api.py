@@ -233,6 +233,27 @@ def test_client_that_leaves_cancels(slow, server):
     client.close()
 
 
+def test_counts_of_a_client_that_leaves(slow, server):
+    """They wait for an engine here, with an id like any query."""
+    held = ["slow-%d" % n for n in range(4)]
+    threads = [threading.Thread(target=slow.query, args=(SLOW,), kwargs={"headers": {"X-Query-Id": i}}) for i in held]
+    for t in threads:
+        t.start()
+    assert slow.wait(lambda: set(held) <= set(running(slow)), 30)
+    body = json.dumps({"stream": "slow", "startTime": "1h", "endTime": "now", "numBins": 3, "conditions": {
+        "conditions": {"operator": "and", "conditionConfig": [{"column": "n", "operator": ">", "value": "5", "type": "number"}]}, "groupBy": ["n"]}})
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    connection.request("POST", "/api/v1/counts", body, {**JSON, "Authorization": conftest.basic(), "X-Query-Id": "counter"})
+    assert slow.wait(lambda: "counter" in running(slow), 30)
+    assert running(slow)["counter"]["user"] == "admin"
+    connection.close()
+    assert slow.wait(lambda: "counter" not in running(slow), 30)
+    for i in held:
+        slow.call("DELETE", "/api/v1/queries/" + i)
+    for t in threads:
+        t.join(60)
+
+
 def half_closed(port, sql, path="/api/v1/query"):
     """The whole answer for a client that says at once that it has no more to send, as `nc -N` does."""
     body = json.dumps({"query": sql, "startTime": "1h", "endTime": "now"}).encode()

@@ -281,9 +281,16 @@ void handle_query(struct request *r)
 
 void handle_counts(struct request *r)
 {
+    struct watched watched;
+    char id[sizeof(r->answer.query_id)];
     struct err err = {0};
-    enum err_code rc = query_counts(r->api->pool, buf_view(&r->body), NULL, NULL, &r->answer.body, &err);
 
+    choose_id(r);
+    memcpy(id, r->answer.query_id, sizeof(id));
+    const struct query_request req = {.id = slice_str(id), .user = slice_str(r->user.name)};
+    watch_add(r, id, &watched);
+    enum err_code rc = query_counts(r->api->pool, &req, buf_view(&r->body), &r->answer.body, &err);
+    watch_del(r->api, &watched);
     if (rc != ERR_OK) {
         answer_query_err(r, rc, &err);
         return;

@@ -524,14 +524,13 @@ static enum err_code count_groups(struct counts *c, struct err *err)
 
 /* ---- query_counts */
 
-static enum err_code count(struct counts *c, slice body, bool (*may_read)(void *arg, slice stream), void *arg,
-                           struct err *err)
+static enum err_code count(struct counts *c, const struct query_request *req, slice body, struct err *err)
 {
     struct lookup lookup = {.pool = c->pool};
 
     TRY(parse(c, body, err));
     TRY(query_range(c->start, c->end, c->running->started_wall_us, &c->from_us, &c->to_us, err));
-    if (may_read && !may_read(arg, c->stream))
+    if (req->may_read && !req->may_read(req->may_read_arg, c->stream))
         return err_set(err, ERR_INVALID, "Error: User does not have access to stream- " SLICE_FMT,
                        SLICE_ARG(slice_head(c->stream, 300)));
     if (!lookup_stream(&lookup, c->stream, &c->arena, &c->columns, &c->columns_count)) {
@@ -546,15 +545,15 @@ static enum err_code count(struct counts *c, slice body, bool (*may_read)(void *
     return ERR_OK;
 }
 
-enum err_code query_counts(struct query_pool *pool, slice body, bool (*may_read)(void *arg, slice stream), void *arg,
-                           struct buf *out, struct err *err)
+enum err_code query_counts(struct query_pool *pool, const struct query_request *req, slice body, struct buf *out,
+                           struct err *err)
 {
     struct counts c = {.pool = pool, .out = out};
     struct err local = {0};
 
     err = err ? err : &local;
-    c.running = running_add(pool, (slice){NULL, 0}, (slice){NULL, 0}, slice_lit("POST /counts"));
-    enum err_code rc = count(&c, body, may_read, arg, err);
+    c.running = running_add(pool, req->id, req->user, slice_lit("POST /counts"));
+    enum err_code rc = count(&c, req, body, err);
     running_del(pool, c.running);
     buf_done(&c.skipped);
     arena_done(&c.arena);

@@ -62,9 +62,9 @@ struct query_cancel; /* for a watcher of the connection */
 bool query_cancel_id(struct query_pool *pool, slice id, slice user, bool any_user); /* false: no such running query */
 void query_list(struct query_pool *pool, slice user, bool any_user,
                 struct buf *json); /* [{id,user,query,startedAt,progress,rows,state}] */
-/* contract 5.7. `body` is the JSON of POST /counts; prints the answer. */
-MUST_CHECK enum err_code query_counts(struct query_pool *pool, slice body, bool (*may_read)(void *arg, slice stream),
-                                      void *arg, struct buf *out, struct err *err);
+/* contract 5.7. `body` is the JSON of POST /counts; of `req` id, user and may_read count. Prints the answer. */
+MUST_CHECK enum err_code query_counts(struct query_pool *pool, const struct query_request *req, slice body,
+                                      struct buf *out, struct err *err);
 /* contract 5.2: both bounds; `now_us` for relative ones. Not truncated to minutes (docs/deviations.md). */
 MUST_CHECK enum err_code query_range(slice start, slice end, int64_t now_us, int64_t *from_us, int64_t *to_us,
                                      struct err *err);

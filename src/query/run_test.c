@@ -197,7 +197,7 @@ static void want_counts(struct home *h, const char *body, const char *answer)
     _cleanup_(buf_done) struct buf out = BUF_INIT;
     struct err err = {0};
 
-    if (query_counts(h->pool, slice_str(body), NULL, NULL, &out, &err) != ERR_OK)
+    if (query_counts(h->pool, &(struct query_request){0}, slice_str(body), &out, &err) != ERR_OK)
         fail_msg("%s\n%s", body, err.msg);
     if (strcmp(buf_cstr(&out), answer) != 0)
         fail_msg("%s\n    gave %s\n    want %s", body, buf_cstr(&out), answer);
@@ -209,7 +209,7 @@ static uint64_t sum_of_counts(struct home *h, const char *body)
     struct err err = {0};
     uint64_t sum = 0;
 
-    if (query_counts(h->pool, slice_str(body), NULL, NULL, &out, &err) != ERR_OK)
+    if (query_counts(h->pool, &(struct query_request){0}, slice_str(body), &out, &err) != ERR_OK)
         fail_msg("%s\n%s", body, err.msg);
     for (const char *at = buf_cstr(&out); (at = strstr(at, "\"count\":")); at++)
         sum += strtoull(at + 8, NULL, 10);
@@ -288,7 +288,8 @@ static void test_counts(void **state)
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct buf out = BUF_INIT;
         struct err err = {0};
-        if (query_counts(h.pool, slice_str(bad[i]), NULL, NULL, &out, &err) != ERR_INVALID || !err.msg[0])
+        if (query_counts(h.pool, &(struct query_request){0}, slice_str(bad[i]), &out, &err) != ERR_INVALID ||
+            !err.msg[0])
             fail_msg("%s: %s", bad[i], err.msg);
         buf_done(&out);
     }
@@ -1090,7 +1091,8 @@ static void test_damaged_file(void **state)
         if (rc != ERR_OK || !strstr(buf_cstr(&a.note), ".parquet"))
             fail_msg("harm %zu: %s %s", i, err_name(rc), err.msg);
         assert_string_equal(buf_cstr(&a.out), "[{\"s\":\"staged\"},{\"s\":\"whole\"}]");
-        assert_int_equal(query_counts(h.pool, slice_lit("{" RANGE "}"), NULL, NULL, &counts, &err), ERR_OK);
+        assert_int_equal(query_counts(h.pool, &(struct query_request){0}, slice_lit("{" RANGE "}"), &counts, &err),
+                         ERR_OK);
         assert_non_null(strstr(buf_cstr(&counts), "\"skippedFiles\":[\"app/"));
         struct tailed followed = {0}; /* a follower is told as well */
         uint64_t last;
