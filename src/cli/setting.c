@@ -290,17 +290,24 @@ static enum err_code read_password(struct config *c, struct err *err)
 
 static enum err_code place_store(struct config *c, struct err *err)
 {
-    const char *bucket = c->values[SET_S3_BUCKET].text;
-    const struct value *store = &c->values[SET_STORE];
+    static const struct {
+        enum setting_id bucket;
+        const char *scheme;
+    } clouds[] = {{SET_S3_BUCKET, "s3"}, {SET_GCS_BUCKET, "gs"}};
+    const struct value *store = &c->values[SET_STORE], *named = store->text ? store : NULL;
 
-    if (!bucket) {
-        set_auto_text(c, SET_STORE, arena_fmt(&c->arena, "%s/store", c->values[SET_DATA].text));
-        return ERR_OK;
+    for (size_t i = 0; i < ARRAY_LEN(clouds); i++) {
+        const struct value *bucket = &c->values[clouds[i].bucket];
+        if (!bucket->text)
+            continue;
+        if (named)
+            return err_set(err, ERR_INVALID, "%s and %s name two places for the files: remove one of them",
+                           bucket->where, named->where);
+        named = bucket;
+        set_auto_text(c, SET_STORE, arena_fmt(&c->arena, "%s://%s", clouds[i].scheme, bucket->text));
     }
-    if (store->text)
-        return err_set(err, ERR_INVALID, "%s and %s name two places for the files: remove one of them",
-                       c->values[SET_S3_BUCKET].where, store->where);
-    set_auto_text(c, SET_STORE, arena_fmt(&c->arena, "s3://%s", bucket));
+    if (!named)
+        set_auto_text(c, SET_STORE, arena_fmt(&c->arena, "%s/store", c->values[SET_DATA].text));
     return ERR_OK;
 }
 
@@ -314,7 +321,7 @@ enum err_code config_finish(struct config *c, struct err *err)
     TRY(place_store(c, err));
     if (c->values[SET_HOT_TIER_DIR].text && !strstr(config_text(c, SET_STORE), "://"))
         return err_set(err, ERR_INVALID,
-                       "%s: files are on this machine already, in %s: a hot tier goes with --store s3://...",
+                       "%s: files are on this machine already, in %s: a hot tier goes with --store in a bucket",
                        c->values[SET_HOT_TIER_DIR].where, config_text(c, SET_STORE));
     set_auto(c, SET_NETWORK_THREADS,
              2 * MAX(cores, 2)); /* they decode small requests, and one may have to wait for its core */

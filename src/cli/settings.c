@@ -20,7 +20,8 @@ const struct setting settings[SETTINGS_COUNT] = {
     [SET_WAL] = {"wal", "P_STAGING_DIR", SETTING_PATH, SCOPE_SERVER, .auto_text = "DATA/wal",
                  .help = "Folder of the write-ahead log; put it on the disk with the fastest fsync"},
     [SET_STORE] = {"store", "P_FS_DIR", SETTING_PATH, SCOPE_SERVER | SCOPE_STORE, .auto_text = "DATA/store",
-                   .help = "Where Parquet files and the catalog are: a folder, or s3://BUCKET/PREFIX"},
+                   .help =
+                       "Where Parquet files and the catalog are: a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"},
     [SET_S3_BUCKET] = {"s3-bucket", "P_S3_BUCKET", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
                        .auto_text = "that of store", .help = "Another way to say store: s3://BUCKET"},
     [SET_S3_ENDPOINT] = {"s3-endpoint", "P_S3_URL", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
@@ -43,10 +44,20 @@ const struct setting settings[SETTINGS_COUNT] = {
                         .auto_text = "those of the system",
                         .help = "PEM file with certificates to trust for the S3 server"},
     [SET_S3_RETRY] = {"s3-retry", NULL, SETTING_TIME, SCOPE_SERVER | SCOPE_STORE, .min = SECOND, .max = HOUR,
-                      .preset = "30s", .help = "A request that fails is sent again for this long"},
+                      .preset = "30s",
+                      .help = "A request to a bucket, of S3 or another cloud, that fails is sent again for this long"},
     [SET_AWS_METADATA_ENDPOINT] = {"aws-metadata-endpoint", "P_AWS_METADATA_ENDPOINT", SETTING_TEXT,
                                    SCOPE_SERVER | SCOPE_STORE, .auto_text = "http://169.254.169.254",
                                    .help = "Where the keys of the instance's role are asked for"},
+    [SET_GCS_BUCKET] = {"gcs-bucket", "P_GCS_BUCKET", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
+                        .auto_text = "that of store", .help = "Another way to say store: gs://BUCKET"},
+    [SET_GCS_ENDPOINT] = {"gcs-endpoint", "P_GCS_URL", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
+                          .auto_text = "Google's; else STORAGE_EMULATOR_HOST, without credentials",
+                          .help = "Address of Google Cloud Storage, https://host or http://host:port"},
+    [SET_GCS_KEY_FILE] = {"gcs-key-file", NULL, SETTING_PATH, SCOPE_SERVER | SCOPE_STORE,
+                          .auto_text = "as other tools find it",
+                          .help = "Key file of a service account; without one: GOOGLE_APPLICATION_CREDENTIALS, "
+                                  "~/.config/gcloud, the machine's service account, in this order"},
     [SET_ADDR] = {"addr", "P_ADDR", SETTING_TEXT, SCOPE_SERVER, .preset = "0.0.0.0:8000",
                   .help = "Address and port to listen on; port 0 takes any free one, [::]:8000 is IPv6"},
     [SET_USERNAME] = {"username", "P_USERNAME", SETTING_TEXT, SCOPE_SERVER | SCOPE_CLIENT, .preset = "admin",
@@ -152,7 +163,7 @@ const struct setting settings[SETTINGS_COUNT] = {
 
 #define NO_EFFECT "has no effect here: remove it"
 #define ONE_NODE "this version runs as one node: remove it"
-#define NO_CLOUD "this version keeps its files in a folder or in an S3 bucket: set --store"
+#define NO_CLOUD "this version keeps its files in a folder or in a bucket of S3 or GCS: set --store"
 #define NO_KAFKA "this version does not read from Kafka: remove it"
 
 const struct setting_ignored settings_ignored[] = {
@@ -204,7 +215,7 @@ const struct setting_ignored settings_ignored[] = {
     {"P_S3_TLS_SKIP_VERIFY", "certificates are always checked: set --s3-ca-cert"},
     {"P_AWS_IMDSV1_FALLBACK", "only version 2 of the instance's metadata is asked: remove it"},
     {"P_AZR_*", NO_CLOUD},
-    {"P_GCS_*", NO_CLOUD},
+    {"P_GCS_TLS_SKIP_VERIFY", "certificates are always checked: remove it"},
     {"P_MAX_OBJECT_STORE_REQUESTS", NO_CLOUD},
     {"P_KAFKA_*", NO_KAFKA},
     {"P_CONNECTOR_*", NO_KAFKA},

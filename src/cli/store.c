@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cli/cli_int.h"
 #include "cli/term.h"
+#include "store/gcs.h"
 #include "store/s3.h"
 
 #include "base/banned.h"
@@ -30,6 +31,19 @@ static enum err_code open_s3(const struct config *c, const struct remote_options
     return store_s3_open(os_real(), &opt, aws_key_source_new(os_real(), &keys), out, err);
 }
 
+/* STORAGE_EMULATOR_HOST, as Google's libraries read it: host:port, or with the scheme. */
+static enum err_code open_gcs(const struct config *c, const struct remote_options *remote, struct store **out,
+                              struct err *err)
+{
+    const char *endpoint = config_text(c, SET_GCS_ENDPOINT), *emulator = getenv("STORAGE_EMULATOR_HOST");
+    bool emulated = !endpoint && emulator && *emulator;
+    _cleanup_(freep) char *host = emulated ? mem_fmt("%s%s", strstr(emulator, "://") ? "" : "http://", emulator) : NULL;
+    const struct gcs_options opt = {.remote = *remote, .endpoint = emulated ? host : endpoint};
+    const struct token_options tokens = {.issuer = TOKEN_GOOGLE, .key_file = config_text(c, SET_GCS_KEY_FILE)};
+
+    return store_gcs_open(os_real(), &opt, emulated ? NULL : token_source_new(os_real(), &tokens), out, err);
+}
+
 static enum err_code open_remote(const struct config *c, slice url, const char *temp_dir, bool to_read,
                                  struct store **out, struct err *err)
 {
@@ -45,7 +59,10 @@ static enum err_code open_remote(const struct config *c, slice url, const char *
                                        .retry_us_max = (int64_t)config_number(c, SET_S3_RETRY)};
     if (slice_eq(scheme, slice_lit("s3")))
         return open_s3(c, &opt, out, err);
-    return err_set(err, ERR_INVALID, "'" SLICE_FMT "' is no address of a bucket: write s3://bucket/prefix",
+    if (slice_eq(scheme, slice_lit("gs")))
+        return open_gcs(c, &opt, out, err);
+    return err_set(err, ERR_INVALID,
+                   "'" SLICE_FMT "' is no address of a bucket: write s3://bucket/prefix or gs://bucket/prefix",
                    SLICE_ARG(url));
 }
 

@@ -215,8 +215,8 @@ void engine_ident(struct buf *b, slice name)
     quoted(b, name, '"');
 }
 
-/* Where httpfs lies: beside the library (installed), or in the folder of extensions next to it. */
-static enum err_code httpfs_find(struct buf *out, struct err *err)
+/* Where extensions lie: beside the library (installed), or in the folder of extensions next to it. */
+static enum err_code extension_find(const char *name, struct buf *out, struct err *err)
 {
     static const char *const places[] = {"", "../extensions/"};
     Dl_info info;
@@ -227,36 +227,45 @@ static enum err_code httpfs_find(struct buf *out, struct err *err)
     int folder = slash ? (int)(slash + 1 - info.dli_fname) : 0;
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {
         out->len = 0;
-        buf_fmt(out, "%.*s%shttpfs.duckdb_extension", folder, info.dli_fname, places[i]);
+        buf_fmt(out, "%.*s%s%s.duckdb_extension", folder, info.dli_fname, places[i], name);
         if (access(buf_cstr(out), R_OK) == 0)
             return ERR_OK;
     }
-    return err_set(err, ERR_NOT_FOUND,
-                   "httpfs.duckdb_extension, which reads files from S3, is not beside %s: `make install` puts it there",
-                   info.dli_fname);
+    return err_set(
+        err, ERR_NOT_FOUND,
+        "%s.duckdb_extension, which reads files from a bucket, is not beside %s: `make install` puts it there", name,
+        info.dli_fname);
+}
+
+static enum err_code httpfs_settings(struct engine *e, const char *ca_file, struct err *err)
+{
+    _cleanup_(buf_done) struct buf b = BUF_INIT;
+
+    if (!ca_file)
+        return ERR_OK;
+    buf_str(&b, "SET ca_cert_file=");
+    sql_text(&b, slice_str(ca_file));
+    return exec(e, buf_cstr(&b), err);
 }
 
 /* Before the directories: until it is there s3:// is the name of a folder. */
-static enum err_code httpfs_load(struct engine *e, const struct engine_options *opt, struct err *err)
+static enum err_code extension_load(struct engine *e, const struct engine_options *opt, struct err *err)
 {
     _cleanup_(buf_done) struct buf path = BUF_INIT, b = BUF_INIT;
 
-    TRY(httpfs_find(&path, err));
+    TRY(extension_find(opt->extension, &path, err));
     buf_str(&b, "LOAD ");
     sql_text(&b, buf_view(&path));
     TRY(exec(e, buf_cstr(&b), err));
     TRY(exec(e, "SET allow_persistent_secrets=false", err));
     /* What is cached of a file stays good: its name is never used again. */
     TRY(exec(e, "SET validate_external_file_cache='NO_VALIDATION'", err));
-    if (!opt->ca_file)
-        return ERR_OK;
-    b.len = 0;
-    buf_str(&b, "SET ca_cert_file=");
-    sql_text(&b, slice_str(opt->ca_file));
-    return exec(e, buf_cstr(&b), err);
+    if (strcmp(opt->extension, "azure") == 0) /* its default looks for certificates where Debian has none */
+        return exec(e, "SET azure_transport_option_type='curl'", err);
+    return httpfs_settings(e, opt->ca_file, err);
 }
 
-/* The order matters: httpfs, directories, then external access off, then settings, then the lock. */
+/* The order matters: extension, directories, then external access off, then settings, then the lock. */
 static enum err_code lock_down(struct engine *e, const struct engine_options *opt, struct err *err)
 {
     static const char *const settings[] = {
@@ -269,8 +278,8 @@ static enum err_code lock_down(struct engine *e, const struct engine_options *op
     };
     _cleanup_(buf_done) struct buf b = BUF_INIT;
 
-    if (opt->remote)
-        TRY(httpfs_load(e, opt, err));
+    if (opt->extension)
+        TRY(extension_load(e, opt, err));
     buf_str(&b, "SET allowed_directories=[");
     for (size_t i = 0; opt->allowed_dirs && opt->allowed_dirs[i]; i++) {
         if (i)
@@ -376,26 +385,20 @@ void engine_close(struct engine *e)
 
 /* ---- keys of a bucket */
 
-static void login_sql(const struct engine_s3 *l, struct buf *b)
+static void login_sql(const struct engine_secret *l, struct buf *b)
 {
-    const struct {
-        const char *name;
-        slice value;
-    } texts[] = {{"SCOPE", l->scope},       {"ENDPOINT", l->host},     {"REGION", l->region},
-                 {"KEY_ID", l->access_key}, {"SECRET", l->secret_key}, {"SESSION_TOKEN", l->session_token}};
-
-    buf_fmt(b, "CREATE OR REPLACE TEMPORARY SECRET sluice (TYPE s3, USE_SSL %s, URL_STYLE '%s'",
-            l->tls ? "true" : "false", l->path_style ? "path" : "vhost");
-    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-        if (texts[i].value.len == 0)
+    buf_fmt(b, "CREATE OR REPLACE TEMPORARY SECRET sluice (TYPE %s, SCOPE ", l->type);
+    sql_text(b, l->scope);
+    for (size_t i = 0; i < l->fields_count; i++) {
+        if (l->fields[i].value.len == 0)
             continue;
-        buf_fmt(b, ", %s ", texts[i].name);
-        sql_text(b, texts[i].value);
+        buf_fmt(b, ", %s ", l->fields[i].name);
+        sql_text(b, l->fields[i].value);
     }
     buf_byte(b, ')');
 }
 
-enum err_code engine_s3_login(struct engine *e, const struct engine_s3 *login, struct err *err)
+enum err_code engine_login(struct engine *e, const struct engine_secret *login, struct err *err)
 {
     _cleanup_(buf_wipe) struct buf sql = BUF_INIT;
     struct err said = {0}; /* may hold the keys */

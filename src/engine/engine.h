@@ -8,8 +8,8 @@
  * SOURCES  rows in our own columns are given to SQL by the table function sluice_rows(id): register a source, use its id in
  *   SQL, unregister when the result is gone. Vectors are written directly from batch memory (text points into it), with
  *   projection pushed down. Rows come in the source's order.
- * REMOTE FILES  with `remote`, the httpfs extension (it lies beside the engine's library) reads s3:// paths by ranges. The keys are given by
- *   engine_s3_login(), may change, and lie in the engine's own memory: no SQL that the gate lets through shows them.
+ * REMOTE FILES  an extension (it lies beside the engine's library) reads paths of buckets by ranges: httpfs s3:// and gs://, azure az://. The
+ *   keys are given by engine_login(), may change, and lie in the engine's own memory: no SQL that the gate lets through shows them.
  * THREADS  one query at a time on an engine (ASSERT); engine_interrupt() from any thread.
  * ERRORS   ERR_INVALID: parse, bind, cast and other errors of the SQL itself; ERR_LIMIT: memory or spill; ERR_CANCELLED:
  *   interrupted; ERR_TIMEOUT: past options' deadline; ERR_IO/ERR_CORRUPT: a file; ERR_UNKNOWN: INTERNAL or FATAL, after which
@@ -27,7 +27,7 @@ struct engine_options {
     unsigned threads;
     const char *temp_dir;            /* spill; made with its parents; NULL: no spill */
     const char *const *allowed_dirs; /* NULL-terminated; files that read_parquet may open */
-    bool remote;                     /* s3:// is one of the directories */
+    const char *extension;           /* NULL; else one of the directories is remote and read with "httpfs" or "azure" */
     const char *ca_file;             /* of remote ones: PEM; NULL: the system's */
     bool keep_footers; /* Parquet footers are kept by path: only where a path never names another file later */
     bool unlocked;     /* no sandbox. For the proof of the gate alone (query/wall_fuzz.c): it must hold without it */
@@ -37,14 +37,20 @@ void engine_close(struct engine *e);
 bool engine_broken(const struct engine *e);
 const char *engine_version(void);             /* "v1.5.5" */
 void engine_ident(struct buf *b, slice name); /* a name as SQL writes it exactly, in quotes */
-/* How an engine gets at a bucket: for paths that begin with `scope`, "s3://bucket/prefix/". Nothing is kept of it but what DuckDB keeps. */
-struct engine_s3 {
-    slice scope, host; /* host[:port] without the bucket */
-    slice region, access_key, secret_key, session_token;
-    bool tls, path_style;
+/* How an engine gets at a bucket: for paths that begin with `scope`, "s3://bucket/prefix/". Type and fields are those of CREATE SECRET;
+ * a field without a value is left out. Nothing is kept of it but what DuckDB keeps. */
+struct engine_secret_field {
+    const char *name;
+    slice value;
+};
+struct engine_secret {
+    const char *type; /* "s3", "gcs", "azure" */
+    slice scope;
+    const struct engine_secret_field *fields;
+    size_t fields_count;
 };
 /* Between queries. What is as it was last time costs nothing. */
-MUST_CHECK enum err_code engine_s3_login(struct engine *e, const struct engine_s3 *login, struct err *err);
+MUST_CHECK enum err_code engine_login(struct engine *e, const struct engine_secret *secret, struct err *err);
 
 /* ---- rows of ours as a table */
 struct engine_column {

@@ -36,7 +36,7 @@ struct engine {
     size_t sources_count, sources_cap;
     struct kept_plan plans[KEPT_PLANS]; /* whoever made the engine busy has them */
     uint64_t plans_clock;
-    struct buf login; /* the last engine_s3_login(); wiped */
+    struct buf login; /* the last engine_login(); wiped */
 };
 struct engine_result {
     struct engine *engine;

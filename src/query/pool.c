@@ -31,7 +31,7 @@ static enum err_code slot_open(struct query_pool *pool, struct engine_slot *slot
         .threads = slot->light ? 1 : MAX(o->threads / o->engines, 1),
         .temp_dir = temp,
         .allowed_dirs = (const char *const *)pool->dirs,
-        .remote = store->remote,
+        .extension = store->remote ? store->engine_extension : NULL,
         .ca_file = store->ca_file,
         .keep_footers = true, /* a key never names another file */
     };

@@ -5,16 +5,12 @@
 #include <stdio.h>
 
 #include "base/timetext.h"
-#include "store/exchange.h"
+#include "store/credential.h"
 #include "store/xml.h"
 
 #include "base/banned.h"
 
-#define RENEW_BEFORE_US INT64_C(300000000) /* keys that end sooner are renewed */
-#define RETRY_US INT64_C(10000000) /* a renewal that failed while the old keys still hold is tried again after this */
 #define FILE_BYTES_MAX (1u << 20)
-#define REPLY_BYTES_MAX (256u << 10)
-#define NEVER INT64_MAX
 
 struct aws_key_source {
     struct os *os;
@@ -23,8 +19,7 @@ struct aws_key_source {
     struct os_mutex *mu;
     /* under mu, held over a renewal: the others wait for it */
     struct buf access, secret, token;
-    int64_t expires_us, retry_us; /* wall clock */
-    bool have;
+    struct credential_age age;
 };
 
 /* What a source found; moved into the source when whole. */
@@ -53,8 +48,6 @@ static char *copy(const char *s)
 struct aws_key_source *aws_key_source_new(struct os *os, const struct aws_key_options *opt)
 {
     struct aws_key_source *s = mem_zalloc(sizeof(*s));
-    const struct exchange_options exchange = {
-        .ca_file = opt->ca_file, .connect_us_max = 2000000, .stall_us_max = 10000000, .exchange_us_max = 20000000};
 
     s->os = os;
     s->opt = *opt;
@@ -64,7 +57,7 @@ struct aws_key_source *aws_key_source_new(struct os *os, const struct aws_key_op
     s->opt.metadata_endpoint = copy(opt->metadata_endpoint ? opt->metadata_endpoint : "http://169.254.169.254");
     s->opt.sts_endpoint = copy(opt->sts_endpoint);
     s->opt.ca_file = NULL;
-    s->pool = exchange_pool_new(&exchange);
+    s->pool = credential_pool(opt->ca_file);
     s->mu = os->ops->mutex_new(os);
     return s;
 }
@@ -121,7 +114,7 @@ static bool from_text(const char *access, const char *secret, const char *token,
     put(&out->access, slice_str(access));
     put(&out->secret, slice_str(secret));
     put(&out->token, slice_str(token ? token : ""));
-    out->expires_us = NEVER;
+    out->expires_us = CREDENTIAL_NEVER;
     return true;
 }
 
@@ -160,7 +153,7 @@ static bool profile_find(slice text, slice profile, struct found *out)
         else if (slice_eq_nocase(key, slice_lit("aws_session_token")))
             put(&out->token, value);
     }
-    out->expires_us = NEVER;
+    out->expires_us = CREDENTIAL_NEVER;
     return out->access.len && out->secret.len;
 }
 
@@ -185,29 +178,6 @@ static enum err_code from_profile(struct aws_key_source *s, struct found *out, s
 
 /* ---- asked for over HTTP */
 
-static enum err_code ask(struct aws_key_source *s, const char *method, const char *url,
-                         const struct exchange_header *header, slice body, struct buf *reply, const char *who,
-                         struct err *err)
-{
-    struct exchange x = {.method = method,
-                         .url = url,
-                         .headers = header,
-                         .headers_count = header != NULL,
-                         .body = body,
-                         .reply_max = REPLY_BYTES_MAX,
-                         .reply = reply};
-    enum err_code rc = ERR_OK;
-
-    exchange_run(s->pool, &x, 1);
-    if (x.code != ERR_OK)
-        rc = err_set(err, ERR_UNAVAILABLE, "credentials of %s: %s", who, x.problem);
-    else if (x.status != 200)
-        rc = err_set(err, x.status == 429 || x.status >= 500 ? ERR_UNAVAILABLE : ERR_DENIED,
-                     "credentials of %s: it answered %ld", who, x.status);
-    exchange_done(&x);
-    return rc;
-}
-
 static slice member(const json_t *doc, const char *name)
 {
     const json_t *v = json_object_get(doc, name);
@@ -227,7 +197,7 @@ static enum err_code from_document(slice text, struct found *out, const char *wh
     if (expires.len)
         ok = ok && time_parse_rfc3339(expires, true, &out->expires_us);
     else
-        out->expires_us = NEVER;
+        out->expires_us = CREDENTIAL_NEVER;
     json_decref(doc);
     return ok ? ERR_OK : err_set(err, ERR_INVALID, "credentials of %s: its answer holds no keys", who);
 }
@@ -248,7 +218,8 @@ static enum err_code from_container(struct aws_key_source *s, struct found *out,
         TRY(os_read_file(s->os, token_file, FILE_BYTES_MAX, &bytes, &len, err));
         header.value = slice_trim(slice_of(bytes, len));
     }
-    TRY(ask(s, "GET", url, header.value.len ? &header : NULL, slice_lit(""), &reply, "the container", err));
+    TRY(credential_ask(s->pool, "GET", url, header.value.len ? &header : NULL, slice_lit(""), &reply, "the container",
+                       err));
     return from_document(buf_view(&reply), out, "the container", err);
 }
 
@@ -264,13 +235,13 @@ static enum err_code from_instance(struct aws_key_source *s, struct found *out, 
     _cleanup_(freep) char *token_url = mem_fmt("%s/latest/api/token", base);
     _cleanup_(freep) char *role_url = mem_fmt("%s/latest/meta-data/iam/security-credentials/", base);
 
-    TRY(ask(s, "PUT", token_url, &lifetime, slice_lit(""), &token, who, err));
+    TRY(credential_ask(s->pool, "PUT", token_url, &lifetime, slice_lit(""), &token, who, err));
     const struct exchange_header session = {"X-aws-ec2-metadata-token", slice_trim(buf_view(&token))};
-    TRY(ask(s, "GET", role_url, &session, slice_lit(""), &role, who, err));
+    TRY(credential_ask(s->pool, "GET", role_url, &session, slice_lit(""), &role, who, err));
     slice rest = buf_view(&role), name = next_line(&rest);
     _cleanup_(freep) char *keys_url =
         mem_fmt("%s/latest/meta-data/iam/security-credentials/" SLICE_FMT, base, SLICE_ARG(name));
-    TRY(ask(s, "GET", keys_url, &session, slice_lit(""), &reply, who, err));
+    TRY(credential_ask(s->pool, "GET", keys_url, &session, slice_lit(""), &reply, who, err));
     return from_document(buf_view(&reply), out, who, err);
 }
 
@@ -314,8 +285,8 @@ static enum err_code from_web_identity(struct aws_key_source *s, const char *tok
     aws_encode(&body, slice_str(session ? session : "sluice"), false);
     buf_str(&body, "&WebIdentityToken=");
     aws_encode(&body, slice_trim(slice_of(bytes, len)), false);
-    out->expires_us = NEVER;
-    TRY(ask(s, "POST", buf_cstr(&url), &form, buf_view(&body), &reply, who, err));
+    out->expires_us = CREDENTIAL_NEVER;
+    TRY(credential_ask(s->pool, "POST", buf_cstr(&url), &form, buf_view(&body), &reply, who, err));
     TRY(xml_walk(buf_view(&reply), sts_element, out, err));
     return !(out->access.len && out->secret.len && out->token.len)
                ? err_set(err, ERR_INVALID, "credentials of STS: its answer holds no keys")
@@ -350,15 +321,15 @@ static enum err_code look(struct aws_key_source *s, struct found *out, struct er
 
 static enum err_code renew(struct aws_key_source *s, int64_t now, struct err *err) /* under mu */
 {
-    _cleanup_(found_done) struct found f = {.expires_us = NEVER};
+    _cleanup_(found_done) struct found f = {.expires_us = CREDENTIAL_NEVER};
 
-    s->retry_us = now + RETRY_US;
+    credential_tried(&s->age, now);
     TRY(look(s, &f, err));
     put(&s->access, buf_view(&f.access));
     put(&s->secret, buf_view(&f.secret));
     put(&s->token, buf_view(&f.token));
-    s->expires_us = f.expires_us;
-    s->have = true;
+    s->age.expires_us = f.expires_us;
+    s->age.have = true;
     return ERR_OK;
 }
 
@@ -368,10 +339,9 @@ enum err_code aws_key_source_get(struct aws_key_source *s, bool refused, struct 
     enum err_code rc = ERR_OK;
 
     os_lock(s->os, s->mu);
-    bool due = s->have && s->expires_us != NEVER && s->expires_us - RENEW_BEFORE_US < now && now >= s->retry_us;
-    if (!s->have || due || (refused && now >= s->retry_us)) {
+    if (credential_due(&s->age, now, refused)) {
         rc = renew(s, now, err);
-        if (rc != ERR_OK && s->have && s->expires_us > now)
+        if (rc != ERR_OK && s->age.have && s->age.expires_us > now)
             rc = ERR_OK; /* the old ones still hold */
     }
     if (rc == ERR_OK) {

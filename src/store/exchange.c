@@ -182,6 +182,7 @@ static void transfer_begin(struct exchange_pool *p, struct lane *lane, struct tr
     (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES_PER_S);
     (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, p->stall_s);
     (void)curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, p->exchange_ms);
+    (void)curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, (long)x->once);
     if (p->ca_file)
         (void)curl_easy_setopt(c, CURLOPT_CAINFO, p->ca_file);
     (void)curl_easy_setopt(c, CURLOPT_HTTPHEADER, t->headers);
@@ -293,14 +294,23 @@ void exchange_run(struct exchange_pool *p, struct exchange *list, size_t count)
 
 slice exchange_answer(const struct exchange *x, const char *name)
 {
-    slice rest = buf_view(&x->head), found = {NULL, 0}, want = slice_str(name);
+    return exchange_answer_with(x, name, "");
+}
+
+slice exchange_answer_with(const struct exchange *x, const char *name, const char *part)
+{
+    slice rest = buf_view(&x->head), found = {NULL, 0}, value, want = slice_str(name);
 
     while (rest.len) {
         const uint8_t *end = memchr(rest.ptr, '\n', rest.len);
         slice line = slice_head(rest, end ? (size_t)(end - rest.ptr) : rest.len);
         rest = slice_from(rest, line.len + 1);
         if (line.len > want.len && line.ptr[want.len] == ':' && slice_eq_nocase(slice_head(line, want.len), want))
-            found = slice_trim(slice_from(line, want.len + 1));
+            value = slice_trim(slice_from(line, want.len + 1));
+        else
+            continue;
+        if (!*part || (value.len && memmem(value.ptr, value.len, part, strlen(part))))
+            found = value;
     }
     return found;
 }

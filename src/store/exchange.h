@@ -25,6 +25,7 @@ struct exchange {
     slice body;
     uint64_t reply_max; /* bytes of the answer's body; more ends it with ERR_LIMIT */
     struct buf *reply;  /* the body is appended; NULL: dropped */
+    bool once;          /* on a connection of its own: on one that was used before, curl repeats what got no answer */
     /* Answered. */
     enum err_code code; /* ERR_OK: there is an answer with `status`. ERR_UNAVAILABLE: nothing was sent. ERR_UNKNOWN: the
                            connection broke or timed out after the request, or half of the answer, was sent. ERR_LIMIT */
@@ -47,4 +48,6 @@ void exchange_pool_free(struct exchange_pool *p); /* nothing runs any more */
 void exchange_run(struct exchange_pool *p, struct exchange *list, size_t count);
 /* Value of the last header of this name (lower case), trimmed; empty: there is none. Valid until exchange_done(). */
 slice exchange_answer(const struct exchange *x, const char *name);
+/* The same of those with `part` in their value: a header may come several times. */
+slice exchange_answer_with(const struct exchange *x, const char *name, const char *part);
 void exchange_done(struct exchange *x);

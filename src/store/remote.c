@@ -119,7 +119,8 @@ static enum err_code send_once(struct remote *r, const struct remote_call *c, bo
                              .headers_count = q.headers_count,
                              .body = c->body,
                              .reply_max = c->reply_max,
-                             .reply = &a->reply};
+                             .reply = &a->reply,
+                             .once = c->once};
     if (!pace_enter(&r->pace, deadline_us))
         return err_set(err, ERR_UNAVAILABLE, "%s " SLICE_FMT ": the store asks for fewer requests", c->method,
                        SLICE_ARG(c->key));
@@ -308,6 +309,7 @@ void remote_init(struct remote *r, struct os *os, const struct remote_dialect *d
     r->ca_file = opt->ca_file ? mem_str(slice_str(opt->ca_file)) : NULL;
     r->read_only = opt->read_only;
     r->base.remote = true;
+    r->base.engine_extension = dialect->engine_extension;
     r->base.ca_file = r->ca_file;
     r->retry_us_max = opt->retry_us_max ? opt->retry_us_max : RETRY_US_DEFAULT;
     r->pool = exchange_pool_new(&exchange);

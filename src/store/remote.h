@@ -40,6 +40,7 @@ struct remote_call {
     size_t extra_count;
     uint64_t reply_max;
     bool repeatable; /* it does the same however often it is done */
+    bool once;       /* nor may the HTTP library repeat it (exchange.h) */
 };
 struct remote_answer {
     struct exchange x;
@@ -82,6 +83,7 @@ struct remote_dialect {
     void (*list_query)(const struct remote *r, slice token, slice prefix, slice start_after, bool delimiter,
                        struct buf *query);
     enum err_code (*list_page)(struct remote_page *p, slice document, struct err *err);
+    const char *engine_extension; /* store.h */
     enum err_code (*engine_login)(struct remote *r, slice scope, struct engine *e, struct err *err);
     void (*done)(struct remote *r); /* what is the dialect's own */
 };

@@ -299,15 +299,15 @@ static enum err_code s3_engine_login(struct remote *r, slice scope, struct engin
     _cleanup_(aws_key_copy_done) struct aws_key_copy keys = {0};
 
     TRY(aws_key_source_get(s->keys, false, &keys, err));
-    const struct engine_s3 login = {.scope = scope,
-                                    .host = slice_str(s->endpoint),
-                                    .region = slice_str(s->region),
-                                    .access_key = keys.keys.access_key,
-                                    .secret_key = keys.keys.secret_key,
-                                    .session_token = keys.keys.session_token,
-                                    .tls = s->tls,
-                                    .path_style = s->path_style};
-    return engine_s3_login(e, &login, err);
+    const struct engine_secret_field fields[] = {{"ENDPOINT", slice_str(s->endpoint)},
+                                                 {"REGION", slice_str(s->region)},
+                                                 {"KEY_ID", keys.keys.access_key},
+                                                 {"SECRET", keys.keys.secret_key},
+                                                 {"SESSION_TOKEN", keys.keys.session_token},
+                                                 {"URL_STYLE", slice_str(s->path_style ? "path" : "vhost")},
+                                                 {"USE_SSL", slice_str(s->tls ? "true" : "false")}};
+    const struct engine_secret login = {"s3", scope, fields, ARRAY_LEN(fields)};
+    return engine_login(e, &login, err);
 }
 
 static void s3_done(struct remote *r)
@@ -337,6 +337,7 @@ static const struct remote_dialect s3_dialect = {
     .intact = s3_intact,
     .list_query = s3_list_query,
     .list_page = s3_list_page,
+    .engine_extension = "httpfs",
     .engine_login = s3_engine_login,
     .done = s3_done,
 };

@@ -56,8 +56,9 @@ struct store_ops {
 };
 struct store {
     const struct store_ops *ops;
-    bool remote;         /* engine_path() is no file of this machine */
-    const char *ca_file; /* remote: PEM of certificates to trust; NULL: the system's */
+    bool remote;                  /* engine_path() is no file of this machine */
+    const char *engine_extension; /* remote: what an engine reads it with, "httpfs" or "azure" */
+    const char *ca_file;          /* remote: PEM of certificates to trust; NULL: the system's */
 };
 /* Reads an object to its end, in pieces: its size and checksum, and, where `copy` is given, its bytes into that file. */
 MUST_CHECK enum err_code store_fetch(struct os *os, struct store *s, slice key, struct os_file *copy, uint64_t *size,

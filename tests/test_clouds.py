@@ -1,0 +1,177 @@
+"""Servers whose files lie in Azure Blob or in Google Cloud Storage: the core of test_store.py and test_bucket.py on both. No live cloud account was
+ever tried: Azurite and fake-gcs-server stand in."""
+import json
+import os
+import random
+import shutil
+import subprocess
+
+import pytest
+
+import clouds
+import conftest
+import s3
+from test_bucket import FAST, TIDY, Switch, check, put
+
+
+@pytest.fixture(scope="module", params=sorted(clouds.KINDS))
+def cloud(request):
+    server = clouds.KINDS[request.param]()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def through(cloud):
+    """A proxy in front of it whose faults can be changed."""
+    switch = Switch()
+    with s3.proxy(cloud.port, switch) as p:
+        p.switch = switch
+        yield p
+
+
+@pytest.fixture
+def between(through):
+    through.switch.fault = lambda *_: None
+    through.done.clear()
+    yield through
+    through.switch.fault = lambda *_: None
+
+
+def prefix_of(request):
+    return "".join(c if c.isalnum() else "-" for c in request.node.name)[:60]
+
+
+@pytest.fixture
+def on_cloud(request, cloud, between, start_server):
+    """start(options...) of servers on one prefix, a new one for each test; each call is a node with a disk of its own."""
+    prefix = prefix_of(request)
+
+    def start(*options, start=True):
+        return start_server("--store", cloud.address(prefix), *options, env=cloud.env(between.server_address[1]), start=start)
+    start.prefix = prefix + "/"
+    yield start
+
+
+def sluice(cloud, port, *args, env=None):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "AZURE_", "GOOGLE_", "SLUICE_", "P_", "STORAGE_"))}
+    return subprocess.run([conftest.binary(), *args], capture_output=True, text=True, timeout=300,
+                          env={**clean, "HOME": "/nonexistent", **cloud.env(port), **(env or {})})
+
+
+def store_check(cloud, between, prefix, *more):
+    done = sluice(cloud, between.server_address[1], "store", "check", cloud.address(prefix), "--output", "json", *more)
+    return done, (json.loads(done.stdout) if done.stdout else None)
+
+
+# ---- the store alone
+
+def test_store_check(request, cloud, between):
+    """16 creates at once among it, pages and folders of lists, ranges, uploads whole and in parts."""
+    prefix = prefix_of(request)
+    done, report = store_check(cloud, between, prefix)
+    assert done.returncode == 0 and report["good"] and len(report["steps"]) >= 8, done
+    assert cloud.objects(prefix) == {}
+
+
+@pytest.mark.parametrize("faults", [["503", "500", "429"], ["lose", "reset"], ["truncate", "stall"]], ids="-".join)
+def test_faults_are_ridden_out(request, cloud, between, faults):
+    """Reads, lists and removals are repeated; an upload whose reply is lost finds its own nonce. Plain creates are for the caller to look after."""
+    rng, prefix = random.Random(7), prefix_of(request)
+
+    def fault(method, path, headers, number):
+        return None if cloud.is_create(method, path, headers) or rng.random() < 0.7 else rng.choice(faults)
+    between.switch.fault = fault
+    done, report = store_check(cloud, between, prefix)
+    assert done.returncode == 0 and report["good"], (done, between.done)
+    for name in faults:
+        assert between.done[name] > 0
+    assert cloud.objects(prefix) == {}
+
+
+def test_undecided_creates_are_no_verdict(request, cloud, between):
+    between.switch.fault = lambda method, path, headers, number: "lose" if cloud.is_create(method, path, headers) and number % 2 else None
+    done, report = store_check(cloud, between, prefix_of(request))
+    assert between.done["lose"] >= 4 and report, done
+    assert not [s for s in report["steps"] if "16 creates" in s["what"] and not s["good"]], report
+
+
+def test_store_that_overwrites_is_found_out(request, cloud, between):
+    between.switch.fault = lambda *_: "overwrite"
+    done, report = store_check(cloud, between, prefix_of(request))
+    assert done.returncode == 1 and not report["good"], done
+    assert any("16 creates" in s["what"] and not s["good"] for s in report["steps"]), report
+
+
+def test_falsified_bytes_are_found_out(request, cloud, between):
+    between.switch.fault = lambda method, path, headers, number: "falsify" if method == "GET" and "prefix=" not in path else None
+    done, report = store_check(cloud, between, prefix_of(request))
+    assert done.returncode == 1 and not (report and report["good"]), done
+
+
+def test_what_is_wrong_is_said(cloud, between):
+    port = between.server_address[1]
+    for store, at, text in [(cloud.address("x").replace("logs", "nope-nope"), port, "nope-nope"),
+                            (cloud.address("x"), 1, "onnect"),
+                            (cloud.address("x").replace("logs", "X"), port, "no name of a"),
+                            (cloud.address("a/../b"), port, "can not begin keys")]:
+        done = sluice(cloud, at, "store", "check", store, "--s3-retry", "1s")
+        assert done.returncode == 1 and text in done.stderr + done.stdout, (store, done)
+
+
+# ---- a server on it
+
+def test_a_lost_disk_loses_nothing_that_was_flushed(on_cloud, cloud, between):
+    first = on_cloud(*FAST)
+    put(first, "app", 0, 200)
+    first.api.flushed()
+    assert [k for k in cloud.objects(on_cloud.prefix) if k.startswith("app/") and k.endswith(".parquet")]
+    first.kill()
+    shutil.rmtree(first.data)
+    second = on_cloud(*FAST)  # another machine, an empty disk
+    assert "app" in second.api.streams()
+    check(second, "app", 200)
+    assert second.api.sql("SELECT i FROM app WHERE m = 'message 96' ORDER BY i") == [{"i": 96}, {"i": 193}]
+    put(second, "app", 200, 100)
+    check(second, "app", 300)
+    assert second.stop() == 0
+    done = sluice(cloud, between.server_address[1], "catalog", "verify", "--store", cloud.address(on_cloud.prefix[:-1]))
+    assert done.returncode == 0 and '"damaged": []' in done.stdout, done
+    assert not [p for p in (second.data / "tmp").rglob("*") if p.is_file()]
+
+
+def test_a_bucket_that_falters(on_cloud, between):
+    """A fifth of the requests fail or lose their answer, through kills: nothing is lost, nothing comes twice."""
+    server = on_cloud(*TIDY)
+    rng = random.Random(11)
+    between.switch.fault = lambda *_: rng.choice(["503", "500", "429", "lose", "reset", "truncate"]) if rng.random() < 0.2 else None
+    for count in (60, 120):
+        put(server, "app", count - 60, 60, size=10)
+        server.kill()
+        server.start()
+        check(server, "app", count)
+    between.switch.fault = lambda *_: None
+    server.api.flushed()
+    check(server, "app", 120)
+    assert between.done["lose"] and between.done["503"]
+
+
+def test_deleted_streams_leave_nothing(on_cloud, cloud):
+    """But for the head that says so, kept for 7 days."""
+    server = on_cloud(*TIDY)
+    put(server, "app", 0, 60)
+    put(server, "kept", 0, 60)
+    server.api.flushed()
+    assert server.api.delete("app").status == 200
+    left = lambda: [k for k in cloud.objects(on_cloud.prefix) if k.startswith("app/")]  # noqa: E731
+    assert server.api.wait(lambda: len(left()) == 1), left()
+    assert "/_head/" in left()[0]
+    check(server, "kept", 60)
+
+
+def test_files_are_merged_in_the_bucket(on_cloud, cloud):
+    server = on_cloud(*FAST, "--compact-interval", "300ms", "--gc-interval", "1h")
+    for i in range(70):
+        server.api.put("app", [{"i": i, "m": "message"}], {"X-P-Ack": "object"})
+    assert server.api.wait(lambda: server.api.metrics().get("sluice_compaction_outputs_total", 0) > 0), server.api.metrics()
+    check(server, "app", 70)
