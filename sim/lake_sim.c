@@ -63,6 +63,13 @@ static bool over(const struct lake_proc *p)
     return p->stop;
 }
 
+/* Is there a node that can delete a stream while the owner of the disk takes rows for it? What it took without knowing goes to whom the name
+ * means later, or is dropped. */
+static bool deleted_elsewhere(const struct lake_world *lw, const struct request *r)
+{
+    return r->stale && (lw->pair || lw->moves);
+}
+
 static void expect(struct lake_proc *p, const char *what, enum err_code rc, const struct err *err)
 {
     struct world *w = p->lw->world;
@@ -117,7 +124,8 @@ static bool is_due(const struct lake_proc *p, const struct request *r, uint64_t 
         return false;
     if (p->lw->cloned && !p->lw->last && r->proc != p)
         return false;
-    if (p->lw->pair && !p->lw->last && (r->stale || r->disk != p->disk)) /* when it is committed, and we look */
+    if (!p->lw->last &&
+        (deleted_elsewhere(p->lw, r) || (p->lw->pair && r->disk != p->disk))) /* when it is committed, and we look */
         return false;
     return (r->fate == REQUEST_ACKED && r->answered < t0) ||
            (r->seen_at && r->seen_at < t0 && (r->ack != ACK_RELAXED || r->proc == p));
@@ -139,8 +147,8 @@ static void row_seen(struct lake_proc *p, uint64_t id, const char *sid, const ch
     /* What two copies of a disk have in common one of them commits; the other one may find out later. */
     WORLD_CHECK(lw->world, !(r->mask & bit) || (lw->cloned && !lw->last && r->proc != p), "I10",
                 "%s shows row %" PRIu64 " twice", where, id);
-    if (r->stale && lw->pair)
-        memcpy(r->sid, sid, sizeof(r->sid)); /* it goes to whom the name means by then */
+    if (deleted_elsewhere(lw, r))
+        memcpy(r->sid, sid, sizeof(r->sid));
     WORLD_CHECK(lw->world, !strcmp(r->sid, sid), "I10", "%s %s shows row %" PRIu64 " of %s", where, sid, id, r->sid);
     r->mask |= bit;
 }
