@@ -102,8 +102,8 @@ static bool is_dead_for(const struct lake_proc *p, const char *sid, uint64_t bef
  * nobody of that name later (catalog.md section 7: DEAD and not fresh, no heir). */
 static bool may_be_dropped(const struct lake_world *lw, const struct request *r, uint64_t until)
 {
-    bool no_heir =
-        lw->pair && r->stale && !bucket_name_always_live(lw->bucket, slice_str(stream_names[r->name]), r->called_us);
+    bool no_heir = deleted_elsewhere(lw, r) &&
+                   !bucket_name_always_live(lw->bucket, slice_str(stream_names[r->name]), r->called_us);
 
     for (size_t i = 0; i < lw->drops_count; i++)
         if (lw->drops[i].name == r->name && lw->drops[i].called < until &&
