@@ -63,11 +63,16 @@ static bool over(const struct lake_proc *p)
     return p->stop;
 }
 
-/* Is there a node that can delete a stream while the owner of the disk takes rows for it? What it took without knowing goes to whom the name
- * means later, or is dropped. */
-static bool deleted_elsewhere(const struct lake_world *lw, const struct request *r)
+/* Was it taken by a node that did not know whether the stream was there still, and somebody may have deleted it, on another node or with a
+ * request that nobody knows the end of? It goes to whom the name means later, or is dropped. */
+static bool may_move(const struct lake_world *lw, const struct request *r)
 {
-    return r->stale && (lw->pair || lw->moves);
+    if (!r->stale || lw->pair || lw->moves)
+        return r->stale;
+    for (size_t i = 0; i < lw->drops_count; i++)
+        if (lw->drops[i].name == r->name && lw->drops[i].returned > r->called)
+            return true;
+    return false;
 }
 
 static void expect(struct lake_proc *p, const char *what, enum err_code rc, const struct err *err)
@@ -102,7 +107,7 @@ static bool is_dead_for(const struct lake_proc *p, const char *sid, uint64_t bef
  * nobody of that name later (catalog.md section 7: DEAD and not fresh, no heir). */
 static bool may_be_dropped(const struct lake_world *lw, const struct request *r, uint64_t until)
 {
-    bool no_heir = deleted_elsewhere(lw, r) &&
+    bool no_heir = lw->bucket && may_move(lw, r) &&
                    !bucket_name_always_live(lw->bucket, slice_str(stream_names[r->name]), r->called_us);
 
     for (size_t i = 0; i < lw->drops_count; i++)
@@ -125,7 +130,7 @@ static bool is_due(const struct lake_proc *p, const struct request *r, uint64_t 
     if (p->lw->cloned && !p->lw->last && r->proc != p)
         return false;
     if (!p->lw->last &&
-        (deleted_elsewhere(p->lw, r) || (p->lw->pair && r->disk != p->disk))) /* when it is committed, and we look */
+        (may_move(p->lw, r) || (p->lw->pair && r->disk != p->disk))) /* when it is committed, and we look */
         return false;
     return (r->fate == REQUEST_ACKED && r->answered < t0) ||
            (r->seen_at && r->seen_at < t0 && (r->ack != ACK_RELAXED || r->proc == p));
@@ -147,7 +152,7 @@ static void row_seen(struct lake_proc *p, uint64_t id, const char *sid, const ch
     /* What two copies of a disk have in common one of them commits; the other one may find out later. */
     WORLD_CHECK(lw->world, !(r->mask & bit) || (lw->cloned && !lw->last && r->proc != p), "I10",
                 "%s shows row %" PRIu64 " twice", where, id);
-    if (deleted_elsewhere(lw, r))
+    if (may_move(lw, r))
         memcpy(r->sid, sid, sizeof(r->sid));
     WORLD_CHECK(lw->world, !strcmp(r->sid, sid), "I10", "%s %s shows row %" PRIu64 " of %s", where, sid, id, r->sid);
     r->mask |= bit;
