@@ -95,30 +95,21 @@ static enum err_code nodes_note(struct catalog *cat, const struct backup_run *ru
     return rc;
 }
 
-static enum err_code point_append(const struct seq_io *io, struct point *p, struct err *err)
+/* *again: what the pass counted on may have been removed. */
+static enum err_code point_append(const struct seq_io *io, struct seq_tail tail, struct point *p, bool *again,
+                                  struct err *err)
 {
+    _cleanup_(buf_done) struct buf body = BUF_INIT;
+
+    point_encode(p, &body);
     for (;;) {
-        _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
-        _cleanup_(slot_done) struct slot tail = {0};
-        seq_points(&seq);
-        enum err_code rc = seq_read_tail(io, buf_view(&seq), SLOT_POINT, &tail, err);
-        if (rc == ERR_NOT_FOUND)
-            tail.seq = SLOT_NONE;
-        else
-            TRY(rc);
-        point_encode(p, &body);
-        struct append a = {.seq = buf_view(&seq),
-                           .kind = APPEND_NAME,
-                           .type = SLOT_POINT,
-                           .tail = {tail.seq, tail.nonce},
-                           .body = buf_view(&body)};
-        seq_nonce(io, &a.nonce);
-        rc = seq_append(io, &a, err);
-        if (rc == ERR_CONFLICT) /* a backup beside this one */
-            continue;
-        p->number = tail.seq + 1;
-        p->nonce = a.nonce;
-        return rc;
+        enum err_code rc = points_append(io, &tail, buf_view(&body), &p->nonce, err);
+        p->number = tail.slot + 1;
+        if (rc != ERR_CONFLICT)
+            return rc;
+        TRY(points_since(io, &tail, again, err)); /* a backup beside this one is no matter */
+        if (*again)
+            return err_set(err, ERR_CONFLICT, "points were removed meanwhile");
     }
 }
 
@@ -164,15 +155,18 @@ static enum err_code pass_run(struct pass *s, struct point *out, bool *gone, str
 {
     _cleanup_(catalog_closep) struct catalog *cat = NULL;
     _cleanup_(point_done) struct point p = {0};
+    const struct seq_io to = {s->env->os, s->to};
+    struct seq_tail tail;
 
     if (!tell(s->env, "reading the catalog"))
         return err_set(err, ERR_CANCELLED, "interrupted");
     s->totals->passes++;
     TRY(look_open(s->env->os, s->from, NULL, NULL, &cat, err));
     if (s->totals->passes == 1)
-        TRY(place_claim(&(struct seq_io){s->env->os, s->to}, catalog_cluster(cat), err));
+        TRY(place_claim(&to, catalog_cluster(cat), err));
+    TRY(points_tail(&to, &tail, err));
     TRY(pass_copy(s, cat, &p, gone, err));
-    TRY(point_append(&(struct seq_io){s->env->os, s->to}, &p, err));
+    TRY(point_append(&to, tail, &p, gone, err));
     *out = p;
     p = (struct point){0};
     return ERR_OK;

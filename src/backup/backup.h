@@ -13,7 +13,10 @@
  *   .sluice/cluster/0      says whose backups these are, and that nobody may open the place as a store (CLUSTER_CLOSED)
  *   .sluice/backup/<n>     point n (point.h), a slot. Written last: there is a point when everything that it names is there, whole and synced
  * An object that is there already is not copied again: a later backup costs what is new, and one that was interrupted goes on. Objects
- * that no point names are left of such or of points that were removed; backup_remove() takes them away.
+ * that no point names are left of such or of points that were removed; backup_remove() takes them away. It appends BEGIN to the sequence of
+ * points first and END last. A backup notes the sequence's tail before it looks what is there, and appends its point to that: if a removal
+ * began since, what it counted on may be gone, and it looks again. While a removal has not ended none begins; who died in one runs it
+ * again. (Two removals at one time are not told apart: the first must not sleep while the second ends and a backup follows.)
  *
  * WHAT VANISHES  The store collects files that compaction, retention or a DELETE took out of its heads, a compacted one an hour later. A
  * backup holds nothing back: when a file of its cut is gone, it takes a new cut, later than the first, and copies what that needs beyond what
@@ -80,6 +83,15 @@ typedef void (*backup_bad_fn)(void *arg, slice key, const char *why);
 /* Reads everything that the point names (SLOT_NONE: all points), and tells each object that is damaged or missing. */
 MUST_CHECK enum err_code backup_verify(const struct backup_env *env, struct store *place, uint64_t point,
                                        backup_bad_fn bad, void *arg, struct backup_totals *totals, struct err *err);
+struct backup_removal {
+    const uint64_t *points;
+    size_t points_count;
+    uint64_t keep; /* beside them, all but so many of the newest; SLOT_NONE: none */
+};
+/* Removes points, and the objects that no other names: totals->files, ->bytes. Neither: only what is left of interrupted backups. */
+MUST_CHECK enum err_code backup_remove(const struct backup_env *env, struct store *place,
+                                       const struct backup_removal *what, uint64_t *points,
+                                       struct backup_totals *totals, struct err *err);
 /* Points of a place, oldest first; one that cannot be read has `why`. fn owns nothing. */
 typedef void (*backup_point_fn)(void *arg, const struct point *p, uint64_t number, const struct err *why);
 MUST_CHECK enum err_code backup_list(const struct backup_env *env, struct store *place, backup_point_fn fn, void *arg,

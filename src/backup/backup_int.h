@@ -1,7 +1,7 @@
 /* backup_int.h: what the files of this room share.
  *
  *   place.c    reading catalogs and points, closing a place        copy.c   lists of objects, and threads that work them off
- *   backup.c   store -> place        restore.c   place -> store        verify.c   place alone */
+ *   backup.c   store -> place        restore.c   place -> store        verify.c, remove.c   place alone */
 #pragma once
 #include "backup/backup.h"
 
@@ -56,6 +56,13 @@ MUST_CHECK enum err_code place_append(const struct seq_io *io, const struct plac
 DEFINE_CLEANUP(struct catalog *, catalog_close)
 MUST_CHECK enum err_code look_open(struct os *os, struct store *s, catalog_damage_fn bad, void *arg,
                                    struct catalog **out, struct err *err);
+/* Tail of the sequence of points. ERR_CONFLICT: a removal has not ended. */
+MUST_CHECK enum err_code points_tail(const struct seq_io *io, struct seq_tail *out, struct err *err);
+/* Moves *tail to the sequence's tail. *removed: there was a removal in between. */
+MUST_CHECK enum err_code points_since(const struct seq_io *io, struct seq_tail *tail, bool *removed, struct err *err);
+/* Appends a slot to `tail`; its number. */
+MUST_CHECK enum err_code points_append(const struct seq_io *io, const struct seq_tail *tail, slice body,
+                                       struct nonce *nonce, struct err *err);
 /* The numbers of the points of a place, ascending; free() it. ERR_INVALID: it is no place of backups. */
 MUST_CHECK enum err_code points_list(const struct seq_io *io, uint64_t **out, size_t *count, struct err *err);
 /* `number` SLOT_NONE: the newest. */

@@ -98,6 +98,67 @@ void seq_points(struct buf *out)
     buf_str(out, ".sluice/backup/");
 }
 
+enum err_code points_append(const struct seq_io *io, const struct seq_tail *tail, slice body, struct nonce *nonce,
+                            struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    struct append a = {.kind = APPEND_NAME, .type = SLOT_POINT, .tail = *tail, .body = body};
+
+    seq_points(&seq);
+    a.seq = buf_view(&seq);
+    seq_nonce(io, nonce);
+    a.nonce = *nonce;
+    return seq_append(io, &a, err);
+}
+
+static enum err_code tail_read(const struct seq_io *io, struct seq_tail *out, enum note *note, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    _cleanup_(slot_done) struct slot slot = {0};
+
+    seq_points(&seq);
+    enum err_code rc = seq_read_tail(io, buf_view(&seq), SLOT_POINT, &slot, err);
+    if (rc == ERR_NOT_FOUND) /* a folder without that folder */
+        slot.seq = SLOT_NONE;
+    else
+        TRY(rc);
+    *note = slot.seq == SLOT_NONE ? NOTE_NONE : point_note(&slot);
+    *out = (struct seq_tail){slot.seq, slot.nonce};
+    return ERR_OK;
+}
+
+enum err_code points_tail(const struct seq_io *io, struct seq_tail *out, struct err *err)
+{
+    enum note note;
+
+    TRY(tail_read(io, out, &note, err));
+    return note == NOTE_BEGIN
+               ? err_set(err, ERR_CONFLICT,
+                         "a removal of points is going on there, or was interrupted: wait for it, or run "
+                         "`sluice backup rm PLACE`, which ends it")
+               : ERR_OK;
+}
+
+enum err_code points_since(const struct seq_io *io, struct seq_tail *tail, bool *removed, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    struct seq_tail now;
+    enum note note;
+
+    seq_points(&seq);
+    TRY(tail_read(io, &now, &note, err));
+    *removed = now.slot == SLOT_NONE;
+    for (uint64_t n = tail->slot + 1; !*removed && n <= now.slot; n++) { /* SLOT_NONE + 1 is 0 */
+        _cleanup_(slot_done) struct slot slot = {0};
+        enum err_code rc = seq_read(io, buf_view(&seq), SLOT_POINT, n, &slot, err);
+        *removed = rc == ERR_NOT_FOUND || (rc == ERR_OK && point_note(&slot) != NOTE_NONE);
+        if (rc != ERR_OK && rc != ERR_NOT_FOUND)
+            return rc;
+    }
+    *tail = now;
+    return ERR_OK;
+}
+
 struct numbers {
     size_t prefix;
     uint64_t *items;
@@ -114,6 +175,24 @@ static bool number_item(void *arg, const struct store_list_item *item)
     return true;
 }
 
+/* Notes leave the list. One that cannot be read stays: whoever reads it says so. */
+static enum err_code notes_drop(const struct seq_io *io, slice seq, struct numbers *n, struct err *err)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n->count; i++) {
+        _cleanup_(slot_done) struct slot slot = {0};
+        enum err_code rc = seq_read(io, seq, SLOT_POINT, n->items[i], &slot, err);
+        if (rc == ERR_NOT_FOUND || (rc == ERR_OK && point_note(&slot) != NOTE_NONE))
+            continue;
+        if (rc != ERR_OK && rc != ERR_CORRUPT && rc != ERR_INVALID)
+            return rc;
+        n->items[kept++] = n->items[i];
+    }
+    n->count = kept;
+    return ERR_OK;
+}
+
 enum err_code points_list(const struct seq_io *io, uint64_t **out, size_t *count, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
@@ -126,7 +205,11 @@ enum err_code points_list(const struct seq_io *io, uint64_t **out, size_t *count
     seq_points(&seq);
     n.prefix = seq.len;
     enum err_code rc = io->store->ops->list(io->store, buf_view(&seq), slice_lit(""), true, number_item, &n, err);
-    if (rc != ERR_OK && rc != ERR_NOT_FOUND) {
+    if (rc == ERR_NOT_FOUND)
+        rc = ERR_OK;
+    if (rc == ERR_OK)
+        rc = notes_drop(io, buf_view(&seq), &n, err);
+    if (rc != ERR_OK) {
         free(n.items);
         return rc;
     }
@@ -156,10 +239,14 @@ enum err_code point_read(const struct seq_io *io, uint64_t number, struct point 
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
     _cleanup_(slot_done) struct slot slot = {0};
 
-    TRY(point_choose(io, number, &number, err));
+    if (number == SLOT_NONE)
+        TRY(point_choose(io, number, &number, err));
     seq_points(&seq);
-    TRY(seq_read(io, buf_view(&seq), SLOT_POINT, number, &slot, err));
-    enum err_code rc = point_decode(&slot, out, err);
+    enum err_code rc = seq_read(io, buf_view(&seq), SLOT_POINT, number, &slot, err);
+    if (rc == ERR_NOT_FOUND) /* says it better, or that there are no backups */
+        TRY(point_choose(io, number, &number, err));
+    TRY(rc);
+    rc = point_decode(&slot, out, err);
     if (rc != ERR_OK)
         (void)err_wrap(err, "%s%020" PRIu64, buf_cstr(&seq), number);
     return rc;

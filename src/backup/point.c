@@ -59,6 +59,15 @@ void point_encode(const struct point *p, struct buf *out)
 
 /* ---- reading: the place is untrusted */
 
+enum note point_note(const struct slot *s)
+{
+    slice text;
+
+    if (!json_get_text(s->body, "removal", &text))
+        return NOTE_NONE;
+    return slice_eq(text, slice_lit("end")) ? NOTE_END : NOTE_BEGIN;
+}
+
 static bool slot_value(const json_t *v, uint64_t *out)
 {
     if (!json_is_integer(v) || json_integer_value(v) < 0)

@@ -19,6 +19,9 @@ struct point {
     slice *unasked; /* nodes that were alive and not asked to flush */
     size_t unasked_count;
 };
+/* The other slots of `.sluice/backup/` are notes of a removal, {"removal":"begin"} and {"removal":"end"} (remove.c). */
+enum note { NOTE_NONE, NOTE_BEGIN, NOTE_END };
+enum note point_note(const struct slot *s);
 void point_encode(const struct point *p, struct buf *out); /* the body */
 MUST_CHECK enum err_code point_decode(const struct slot *s, struct point *out, struct err *err);
 void point_done(struct point *p);

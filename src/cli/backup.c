@@ -11,6 +11,8 @@
 #include "base/banned.h"
 
 #define SERVERS_MAX 64
+#define PLACE_CONFIG_BYTES_MAX (1u << 20)
+#define POINTS_MAX 1000 /* of one removal */
 #define FLUSH_PATH "/api/v1/cluster/flush"
 
 /* ---- common */
@@ -21,6 +23,7 @@ struct task {
     struct backup_totals totals;
     int64_t start_us, shown_us;
     bool table;
+    struct config place; /* settings of PLACE, where they are not those of the command */
 };
 
 static const char *source_place(const struct cli *cli)
@@ -82,6 +85,58 @@ static bool task_init(struct task *t, struct cli *cli)
     t->start_us = os_mono_us(t->env.os);
     interrupt_catch();
     return true;
+}
+
+static void task_done(struct task *t)
+{
+    config_done(&t->place);
+}
+
+/* Settings of a place on another server than the store: a file, and nothing else. */
+static enum err_code place_settings(struct task *t, const char *path, struct err *err)
+{
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t len;
+
+    config_init(&t->place);
+    TRY(os_read_file(t->env.os, path, PLACE_CONFIG_BYTES_MAX, &bytes, &len, err));
+    TRY(config_yaml(&t->place, path, slice_of(bytes, len), err));
+    return config_finish(&t->place, err);
+}
+
+/* Is `place` below the folder that it is a backup of, or for? `below` need not exist yet. */
+static bool is_inside(const char *place, const char *store)
+{
+    _cleanup_(freep) char *at = mem_str(slice_str(place));
+    _cleanup_(freep) char *real = NULL, *real_store = realpath(store, NULL);
+
+    if (strstr(place, "://") || strstr(store, "://") || !real_store)
+        return false;
+    while (!(real = realpath(at, NULL))) { /* the nearest parent that is there */
+        char *slash = strrchr(at, '/');
+        if (!slash) {
+            real = realpath(".", NULL);
+            break;
+        }
+        *(slash == at ? slash + 1 : slash) = 0;
+    }
+    size_t len = strlen(real_store);
+    return real && strncmp(real, real_store, len) == 0 &&
+           (real[len] == '/' || (real[len] == 0 && strcmp(at, place) != 0));
+}
+
+/* The argument: a place of backups. */
+static enum err_code place_open(struct task *t, bool to_read, struct store **out, struct err *err)
+{
+    bool copies = t->cli->command->run == run_backup || t->cli->command->run == run_restore;
+    const char *file = copies ? cli_value(t->cli, "place-config") : NULL, *place = t->cli->args[0];
+
+    if (copies && is_inside(place, source_place(t->cli)))
+        return err_set(err, ERR_INVALID, "%s is inside of the store %s: a backup belongs somewhere else", place,
+                       source_place(t->cli));
+    if (file)
+        TRY(place_settings(t, file, err));
+    return cli_store_open(file ? &t->place : &t->cli->config, place, to_read, out, err);
 }
 
 static bool point_option(struct cli *cli, uint64_t *out)
@@ -152,9 +207,8 @@ static void print_done(const struct task *t, const struct point *p, const char *
     print_rows(&rows, p->rows);
     print_amount(&bytes, (double)t->totals.bytes, "B");
     print_amount(&copied, (double)t->totals.copied_bytes, "B");
-    printf("point %" PRIu64 " %s: %s rows in %" PRIu64 " files (%s); %" PRIu64
-           " files (%s) copied, the others were there\n",
-           p->number, what, buf_cstr(&rows), t->totals.files, buf_cstr(&bytes), t->totals.copied, buf_cstr(&copied));
+    printf("point %" PRIu64 " %s: %s rows in %" PRIu64 " files (%s); %" PRIu64 " of them (%s) copied now\n", p->number,
+           what, buf_cstr(&rows), t->totals.files, buf_cstr(&bytes), t->totals.copied, buf_cstr(&copied));
 }
 
 /* ---- asking servers to flush */
@@ -286,18 +340,18 @@ static enum err_code take(struct task *t, struct store *from, struct store *to, 
 
 int run_backup(struct cli *cli)
 {
+    _cleanup_(task_done) struct task t = {0};
     _cleanup_(store_freep) struct store *from = NULL, *to = NULL;
     _cleanup_(point_done) struct point p = {0};
     struct asking *a = mem_zalloc(sizeof(*a));
     struct err err = {0};
-    struct task t;
 
     enum err_code rc = ERR_INVALID;
     int exit_code = EXIT_USAGE;
     if (task_init(&t, cli)) {
         rc = cli_store_open(&cli->config, source_place(cli), true, &from, &err);
         if (rc == ERR_OK)
-            rc = cli_store_open(&cli->config, cli->args[0], false, &to, &err);
+            rc = place_open(&t, false, &to, &err);
         if (rc == ERR_OK)
             rc = take(&t, from, to, a, &p, &err);
         exit_code = rc == ERR_OK ? EXIT_DONE : failed(rc, &err);
@@ -329,11 +383,11 @@ static size_t split_names(slice text, slice *out, size_t max)
 
 int run_restore(struct cli *cli)
 {
+    _cleanup_(task_done) struct task t = {0};
     _cleanup_(store_freep) struct store *from = NULL, *to = NULL;
     _cleanup_(point_done) struct point p = {0};
     slice names[256];
     struct err err = {0};
-    struct task t;
     struct restore_run run = {.streams = names};
 
     if (!task_init(&t, cli) || !point_option(cli, &run.point))
@@ -343,7 +397,7 @@ int run_restore(struct cli *cli)
         if (run.streams_count == 0)
             return cli_usage(cli, "--stream names no stream");
     }
-    enum err_code rc = cli_store_open(&cli->config, cli->args[0], true, &from, &err);
+    enum err_code rc = place_open(&t, true, &from, &err);
     if (rc == ERR_OK)
         rc = cli_store_open(&cli->config, source_place(cli), false, &to, &err);
     if (rc == ERR_OK)
@@ -411,17 +465,17 @@ static void list_point(void *arg, const struct point *p, uint64_t number, const 
 
 int run_backup_ls(struct cli *cli)
 {
+    _cleanup_(task_done) struct task t = {0};
     const slice columns[] = {slice_lit("point"), slice_lit("taken"), slice_lit("streams"), slice_lit("rows"),
                              slice_lit("files"), slice_lit("bytes"), slice_lit("note")};
     _cleanup_(store_freep) struct store *place = NULL;
     struct listing l = {0};
     struct err err = {0};
-    struct task t;
 
     if (!task_init(&t, cli))
         return EXIT_USAGE;
     l.table = t.table;
-    enum err_code rc = cli_store_open(&cli->config, cli->args[0], true, &place, &err);
+    enum err_code rc = place_open(&t, true, &place, &err);
     if (rc == ERR_OK && l.table)
         l.t = table_new(stdout, term_width(stdout), columns, ARRAY_LEN(columns));
     if (rc == ERR_OK)
@@ -482,15 +536,15 @@ static void print_verify(const struct task *t, const struct bad_list *bad)
 
 int run_backup_verify(struct cli *cli)
 {
+    _cleanup_(task_done) struct task t = {0};
     _cleanup_(store_freep) struct store *place = NULL;
     struct bad_list bad = {0};
     struct err err = {0};
     uint64_t point;
-    struct task t;
 
     if (!task_init(&t, cli) || !point_option(cli, &point))
         return EXIT_USAGE;
-    enum err_code rc = cli_store_open(&cli->config, cli->args[0], true, &place, &err);
+    enum err_code rc = place_open(&t, true, &place, &err);
     if (rc == ERR_OK)
         rc = backup_verify(&t.env, place, point, keep_bad, &bad, &t.totals, &err);
     int exit_code = rc == ERR_OK ? bad.count ? EXIT_FAILED : EXIT_DONE : failed(rc, &err);
@@ -500,4 +554,39 @@ int run_backup_verify(struct cli *cli)
     free(bad.items);
     arena_done(&bad.arena);
     return exit_code;
+}
+
+/* ---- rm */
+
+int run_backup_rm(struct cli *cli)
+{
+    _cleanup_(task_done) struct task t = {0};
+    const char *keep = cli_value(cli, "keep");
+    _cleanup_(store_freep) struct store *place = NULL;
+    uint64_t numbers[POINTS_MAX], removed = 0;
+    struct backup_removal what = {.points = numbers, .points_count = cli->args_count - 1, .keep = SLOT_NONE};
+    _cleanup_(buf_done) struct buf size = BUF_INIT;
+    struct err err = {0};
+
+    if (!task_init(&t, cli))
+        return EXIT_USAGE;
+    if (keep && (!slice_u64(slice_str(keep), &what.keep) || what.keep == 0 || what.keep == SLOT_NONE))
+        return cli_usage(cli, "--keep '%s' is no number from 1", keep);
+    for (size_t i = 0; i < what.points_count; i++)
+        if (!slice_u64(slice_str(cli->args[i + 1]), &numbers[i]))
+            return cli_usage(cli, "'%s' is no number of a point: `sluice backup ls` shows them", cli->args[i + 1]);
+    enum err_code rc = place_open(&t, false, &place, &err);
+    if (rc == ERR_OK)
+        rc = backup_remove(&t.env, place, &what, &removed, &t.totals, &err);
+    if (rc != ERR_OK)
+        return failed(rc, &err);
+    progress_clear();
+    print_amount(&size, (double)t.totals.bytes, "B");
+    if (t.table)
+        printf("%" PRIu64 " points removed, and %" PRIu64 " objects (%s) that no other names\n", removed,
+               t.totals.files, buf_cstr(&size));
+    else
+        printf("{\"points\":%" PRIu64 ",\"objects\":%" PRIu64 ",\"bytes\":%" PRIu64 "}\n", removed, t.totals.files,
+               t.totals.bytes);
+    return EXIT_DONE;
 }

@@ -94,6 +94,7 @@ int run_catalog_fsck(struct cli *cli);
 int run_catalog_gc(struct cli *cli);
 int run_store_check(struct cli *cli);
 int run_backup(struct cli *cli);
+int run_backup_rm(struct cli *cli);
 int run_backup_ls(struct cli *cli);
 int run_backup_verify(struct cli *cli);
 int run_restore(struct cli *cli);

@@ -63,19 +63,29 @@ static const struct cli_option gc_options[] = {
     {"keys", 0, NULL, "a line for each object in the table; JSON always has them"},
     END};
 
+#define PLACE_CONFIG                                                                                     \
+    {                                                                                                    \
+        "place-config", 0, "FILE", "YAML file with the s3_... settings of PLACE, if not the store's own" \
+    }
 static const struct cli_option backup_options[] = {
     OUTPUT_TABLE,
     {"committed", 0, NULL, "ask no server to flush: back up what is in the store"},
+    PLACE_CONFIG,
     {"parallel", 'p', "N", "objects copied at one time; default 4"},
     END};
 static const struct cli_option backup_verify_options[] = {OUTPUT_TABLE,
                                                           {"point", 0, "N", "only this one; default all"},
                                                           {"parallel", 'p', "N", "objects read at one time; default 4"},
                                                           END};
+static const struct cli_option backup_rm_options[] = {OUTPUT_TABLE,
+                                                      {"keep", 0, "N", "remove all points but the newest N"},
+                                                      {"parallel", 'p', "N", "objects removed at one time; default 4"},
+                                                      END};
 static const struct cli_option restore_options[] = {
     OUTPUT_TABLE,
     {"point", 0, "N", "which one, as `backup ls` shows them; default the newest"},
     {"stream", 's', "NAMES", "only these streams, a comma between them"},
+    PLACE_CONFIG,
     {"parallel", 'p', "N", "objects copied at one time; default 4"},
     END};
 static const struct cli_option import_options[] = {
@@ -181,6 +191,13 @@ const struct command commands[] = {
      "each object that is damaged or missing. Writes nothing.",
      "sluice backup verify /backup/logs\nsluice backup verify s3://backups/logs --point 12", backup_verify_options,
      run_backup_verify},
+    {"backup rm", "delete", "PLACE [POINT...]", 1, 1001, SCOPE_STORE, "remove points and what only they name",
+     "Removes points from a place of backups, by number or with --keep, and the objects that no\n"
+     "other point names. Without points it removes only what interrupted backups left. No backup\n"
+     "into this place begins meanwhile, and one that runs starts over. After an interruption run\n"
+     "it again; run one at a time.",
+     "sluice backup rm /backup/logs 3 4\nsluice backup rm s3://backups/logs --keep 30", backup_rm_options,
+     run_backup_rm},
     {"backup", NULL, "PLACE", 1, 1, SCOPE_STORE | SCOPE_CLIENT, "take a consistent point of all streams",
      "Copies the store that --store or --data names to PLACE, a folder or s3://bucket/prefix,\n"
      "while servers run. First it asks them to flush: every row acknowledged before is in the\n"
