@@ -258,6 +258,23 @@ static enum err_code c_remove(struct store *s, slice key, struct err *err)
     return send(c, &q, err);
 }
 
+/* One request in the world may end half done, in any order: here each key is a request of its own. */
+static enum err_code c_remove_many(struct store *s, const slice *keys, size_t count, struct err *err)
+{
+    struct world *w = self(s)->shared->world;
+    _cleanup_(freep) size_t *order = mem_alloc((count + 1) * sizeof(*order));
+
+    order[0] = 0;
+    for (size_t i = 1; i < count; i++) {
+        size_t k = (size_t)rng_below(world_rng(w), i + 1);
+        order[i] = order[k];
+        order[k] = i;
+    }
+    for (size_t i = 0; i < count; i++)
+        TRY(c_remove(s, keys[order[i]], err));
+    return ERR_OK;
+}
+
 /* ---- uploads */
 static enum err_code c_upload_begin(struct store *s, struct os_file **out, struct err *err)
 {
@@ -446,6 +463,7 @@ static const struct store_ops client_ops = {
     .stat = c_stat,
     .list = c_list,
     .remove = c_remove,
+    .remove_many = c_remove_many,
     .now_us = c_now_us,
     .engine_path = c_engine_path,
     .describe = c_describe,

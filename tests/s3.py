@@ -163,6 +163,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             extra = [("Retry-After", str(server.retry_after))] if fault == "503" else []
             self.answer(int(fault), extra, b"<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>so</Message></Error>" % code.encode())
             return
+        if fault == "keep":  # of many removed in one request: none, and the document says so
+            self.answer(200, [], b"<DeleteResult><Error><Key>some/key</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>")
+            return
         status, headers, data = self.forward(body, ("if-none-match",) if fault == "overwrite" else ())
         if fault == "lose":  # done, and nobody is told
             self.close_connection = True
@@ -179,6 +182,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             headers = [(n, v) for n, v in headers if n.lower() != "server"] + [("Server", fault[3:])] * bool(fault[3:])
             if status == 404 and not fault[3:]:
                 data = b"<Error><Code>NoSuchKey</Code><Message>Key not found</Message><Resource>/logs</Resource><Region>garage</Region></Error>"
+        if fault == "young":  # moto says of every unfinished upload that it began in 2010
+            data = data.replace(b"2010-11-10T20:48:33.000Z", time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - 20 * 3600)).encode())
         if fault == "skew":
             headers = [("Date", "Fri, 01 Jan 2027 00:00:00 GMT") if n.lower() == "date" else (n, v) for n, v in headers]
         self.answer(status, headers, data)

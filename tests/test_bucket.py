@@ -316,10 +316,12 @@ def test_https_with_a_certificate_of_ones_own(certificate, start_server):
         moto.close()
 
 
-def run_gc(server, on_bucket, *options):
+def run_gc(server, on_bucket, *options, code=0):
     done = subprocess.run([conftest.binary(), "catalog", "gc", "--store", "s3://logs/" + on_bucket.prefix[:-1], "--data", server.data, "-o", "json",
                            "--s3-endpoint", server.env["SLUICE_S3_ENDPOINT"], *options], env=server.env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done
+    assert done.returncode == code, done
+    if code:
+        return done.stderr
     told = json.loads(done.stdout)
     items = [i for f in told["folders"] for i in f["garbage"]]
     assert all(i["key"].startswith(f["folder"]) for f in told["folders"] for i in f["garbage"])
@@ -327,26 +329,63 @@ def run_gc(server, on_bucket, *options):
     return {i["key"]: (i["why"], i["bytes"]) for i in items}
 
 
-def test_gc_tells_before_it_deletes(on_bucket, bucket):
-    """What a dry run lists is what the next round deletes, in the bucket's own listing, and nothing else."""
+def sizes(bucket, prefix):
+    return {o.key[len(prefix):]: o.size for o in bucket.objects.filter(Prefix=prefix)}
+
+
+def test_gc_tells_before_it_deletes(on_bucket, bucket, between):
+    """What a dry run lists is what the next round deletes, in the bucket's own listing, and nothing else; files go in one request."""
     server = on_bucket(*FAST, "--gc-interval", "1h")
     put(server, "stays", 0, 40)
-    put(server, "goes", 0, 40)
+    put(server, "goes", 0, 60)
     server.api.flushed()
     server.api.delete("goes")
     assert server.stop() == 0
-    at = on_bucket.prefix + next(k for k in keys(bucket, on_bucket.prefix) if k.startswith("stays/") and k.endswith(".parquet"))
-    orphan = at[: at.rindex("/")] + "/c00000000000000000000-00000000-0.parquet"
-    bucket.put_object(Key=orphan, Body=b"of a compaction that lost")
-    before = {o.key: o.size for o in bucket.objects.filter(Prefix=on_bucket.prefix)}
+    at = next(k for k in keys(bucket, on_bucket.prefix) if k.startswith("stays/") and k.endswith(".parquet"))
+    orphans = [at[: at.rindex("/")] + "/c00000000000000000000-00000000-%d.parquet" % n for n in range(3)]
+    for key in orphans:
+        bucket.put_object(Key=on_bucket.prefix + key, Body=b"of a compaction that lost")
+    before = sizes(bucket, on_bucket.prefix)
     would = run_gc(server, on_bucket, "--dry-run")
-    assert {o.key: o.size for o in bucket.objects.filter(Prefix=on_bucket.prefix)} == before
+    assert sizes(bucket, on_bucket.prefix) == before
     assert {why for why, _ in would.values()} == {"unlisted data file", "dead incarnation"}
-    assert would[orphan[len(on_bucket.prefix):]] == ("unlisted data file", 25)
+    assert [would[k] for k in orphans] == [("unlisted data file", 25)] * 3
+    between.switch.fault = lambda method, path, headers, number: "keep" if path.endswith("?delete=") else None
+    assert "some/key: AccessDenied" in run_gc(server, on_bucket, code=1)
+    sent = []
+    between.switch.fault = lambda method, path, headers, number: sent.append((method, path))
     assert run_gc(server, on_bucket) == would
-    after = {o.key: o.size for o in bucket.objects.filter(Prefix=on_bucket.prefix)}
-    assert {k[len(on_bucket.prefix):]: size for k, size in before.items() if k not in after} == {k: size for k, (_, size) in would.items()}
+    after = sizes(bucket, on_bucket.prefix)
+    assert {k: size for k, size in before.items() if k not in after} == {k: size for k, (_, size) in would.items()}
+    assert not [path for method, path in sent if method == "DELETE" and "/c0" in path]
+    assert [path for method, path in sent if method == "POST" and path.endswith("?delete=")]
     assert run_gc(server, on_bucket, "--dry-run") == {}
+
+
+def test_unfinished_uploads_are_aborted(on_bucket, bucket, between):
+    """Ours, when they are old: of a data file, in an incarnation that this store names."""
+    server = on_bucket(*FAST)
+    put(server, "app", 0, 20)
+    server.api.flushed()
+    assert server.stop() == 0
+    file = next(k for k in keys(bucket, on_bucket.prefix) if k.startswith("app/") and k.endswith(".parquet"))
+    ours = file[: file.rindex("/")] + "/c00000000000000000003-00000000-0.parquet"
+    sid = file.split("/")[1]
+    others = [ours.replace(sid, "01zzzzzzzzzzzzzzzzzzzzzzzz"), "app/" + sid + "/notes.parquet", "elsewhere/of-somebody", ".sluice/nodes/x"]
+    client = bucket.meta.client
+    for key in [on_bucket.prefix + k for k in [ours, *others]] + ["another-prefix/" + ours]:
+        client.create_multipart_upload(Bucket=bucket.name, Key=key)
+
+    def unfinished():
+        return sorted(u["Key"] for u in client.list_multipart_uploads(Bucket=bucket.name).get("Uploads", []))
+    all_of_them = unfinished()
+    between.switch.fault = lambda *_: "young"  # 20 hours
+    assert run_gc(server, on_bucket, "--dry-run").get(ours) is None
+    assert run_gc(server, on_bucket).get(ours) is None and unfinished() == all_of_them
+    between.switch.fault = lambda *_: None
+    assert run_gc(server, on_bucket, "--dry-run")[ours] == ("unfinished upload", 0) and unfinished() == all_of_them
+    assert run_gc(server, on_bucket)[ours] == ("unfinished upload", 0)
+    assert unfinished() == sorted(k for k in all_of_them if k != on_bucket.prefix + ours)
 
 
 def test_what_a_probe_found_is_kept(on_bucket, between):

@@ -225,6 +225,7 @@ enum gc_reason {
     GC_UNLISTED_FILE,     /* no version that is kept, and no record, names it */
     GC_UNLISTED_MANIFEST, /* the same */
     GC_DEAD_INCARNATION,
+    GC_UNFINISHED_UPLOAD, /* in parts, of a data file of ours, begun a day ago: in no listing; its bytes are not known */
 };
 const char *gc_reason_text(enum gc_reason why);
 struct gc_item {

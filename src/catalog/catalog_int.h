@@ -117,6 +117,7 @@ struct catalog {
     size_t compact_at; /* one task at a time calls catalog_compact(), catalog_scrub(), catalog_gc() */
     size_t scrub_stream, scrub_file;
     struct sid gc_after;
+    int64_t uploads_us; /* the same task: when unfinished uploads were looked for; monotonic, 0 never */
 };
 
 /* cluster.c: reads the tail of .sluice/cluster, or makes the first slot. */

@@ -6,7 +6,8 @@
 static const char *const reasons[] = {
     [GC_SUPERSEDED_HEAD] = "superseded head",     [GC_SUPERSEDED_CHECKPOINT] = "superseded checkpoint",
     [GC_FOLDED_RECORD] = "folded lane record",    [GC_UNLISTED_FILE] = "unlisted data file",
-    [GC_UNLISTED_MANIFEST] = "unlisted manifest", [GC_DEAD_INCARNATION] = "dead incarnation",
+    [GC_UNFINISHED_UPLOAD] = "unfinished upload", [GC_UNLISTED_MANIFEST] = "unlisted manifest",
+    [GC_DEAD_INCARNATION] = "dead incarnation",
 };
 
 const char *gc_reason_text(enum gc_reason why)
@@ -35,16 +36,43 @@ static void count(struct catalog_work *out, slice folder, slice key, uint64_t by
     out->bytes_deleted += bytes;
 }
 
-enum err_code discard(struct discard *d, slice folder, slice key, uint64_t bytes, enum gc_reason why, struct err *err)
+static void gone(struct discard *d, slice folder, slice key, uint64_t bytes, enum gc_reason why)
 {
     const struct gc_item item = {.folder = folder, .key = key, .bytes = bytes, .why = why};
+
+    count(d->out, folder, key, bytes);
+    if (d->opt->tell)
+        d->opt->tell(d->opt->arg, &item);
+}
+
+void discard_told(struct discard *d, slice folder, slice key, enum gc_reason why)
+{
+    gone(d, folder, key, 0, why);
+}
+
+enum err_code discard(struct discard *d, slice folder, slice key, uint64_t bytes, enum gc_reason why, struct err *err)
+{
     struct store *store = d->cat->store;
 
     if (!d->opt->dry_run)
         TRY(store->ops->remove(store, key, err));
-    count(d->out, folder, key, bytes);
-    if (d->opt->tell)
-        d->opt->tell(d->opt->arg, &item);
+    gone(d, folder, key, bytes, why);
+    return ERR_OK;
+}
+
+enum err_code discard_many(struct discard *d, slice folder, const struct garbage *items, size_t count, struct err *err)
+{
+    slice keys[STORE_REMOVE_MAX];
+
+    for (size_t at = 0; at < count; at += STORE_REMOVE_MAX) {
+        size_t n = MIN(count - at, (size_t)STORE_REMOVE_MAX);
+        for (size_t i = 0; i < n; i++)
+            keys[i] = items[at + i].key;
+        if (!d->opt->dry_run)
+            TRY(store_remove_many(d->cat->store, keys, n, err));
+        for (size_t i = 0; i < n; i++)
+            gone(d, folder, items[at + i].key, items[at + i].bytes, items[at + i].why);
+    }
     return ERR_OK;
 }
 

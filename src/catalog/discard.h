@@ -24,9 +24,19 @@ struct discard { /* of one round */
 void discard_done(struct discard *d);
 /* Says that a round comes to this folder. */
 void discard_at(const struct discard *d, slice folder);
-/* Deletes the object `key`, which lies in `folder`. */
+/* Deletes the object `key`, which lies in `folder`: slots, one after the other in ascending order. */
 MUST_CHECK enum err_code discard(struct discard *d, slice folder, slice key, uint64_t bytes, enum gc_reason why,
                                  struct err *err);
+/* The same of many that may go in any order: all but slots. Those of a request that failed are told of by the round that finds them again. */
+struct garbage {
+    slice key;
+    uint64_t bytes;
+    enum gc_reason why;
+};
+MUST_CHECK enum err_code discard_many(struct discard *d, slice folder, const struct garbage *items, size_t count,
+                                      struct err *err);
+/* Counts and tells of what the caller deletes by itself. */
+void discard_told(struct discard *d, slice folder, slice key, enum gc_reason why);
 /* One round of each; *d has its catalog, options and result. */
 MUST_CHECK enum err_code gc_round(struct discard *d, struct err *err);
 MUST_CHECK enum err_code reconcile_round(struct discard *d, struct err *err);

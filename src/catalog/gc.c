@@ -233,17 +233,23 @@ static void skip_version(struct catalog *cat, struct stream *s, struct skipping 
 
 static enum err_code objects_delete(struct discard *d, slice dir, const struct objects *all, struct err *err)
 {
+    struct arena arena = ARENA_INIT;
+    struct garbage *items = NULL;
+    size_t count = 0, cap = 0;
+
     for (size_t i = 0; i < all->count; i++) {
-        _cleanup_(buf_done) struct buf key = BUF_INIT;
-        bool manifest = slice_starts(all->items[i].path, slice_lit("_meta/"));
-        if (all->items[i].class != OBJECT_GARBAGE)
+        const struct object *o = &all->items[i];
+        bool manifest = slice_starts(o->path, slice_lit("_meta/"));
+        if (o->class != OBJECT_GARBAGE)
             continue;
-        buf_slice(&key, dir);
-        buf_slice(&key, all->items[i].path);
-        TRY(discard(d, dir, buf_view(&key), all->items[i].size, manifest ? GC_UNLISTED_MANIFEST : GC_UNLISTED_FILE,
-                    err));
+        slice key = slice_str(arena_fmt(&arena, SLICE_FMT SLICE_FMT, SLICE_ARG(dir), SLICE_ARG(o->path)));
+        *ARRAY_PUSH(items, count, cap) =
+            (struct garbage){key, o->size, manifest ? GC_UNLISTED_MANIFEST : GC_UNLISTED_FILE};
     }
-    return ERR_OK;
+    enum err_code rc = discard_many(d, dir, items, count, err);
+    free(items);
+    arena_done(&arena);
+    return rc;
 }
 
 static enum err_code stream_gc(struct discard *d, struct stream *s, size_t *looked, struct err *err)

@@ -13,6 +13,8 @@
 #include "base/banned.h"
 
 #define DEAD_HEAD_US INT64_C(604800000000)
+#define UPLOADS_US INT64_C(3600000000)
+#define UPLOAD_OLD_US INT64_C(86400000000)
 
 struct texts {
     char **items;
@@ -100,23 +102,19 @@ enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid
 
 /* ---- sweeping */
 
-struct found {
-    char *key;
-    uint64_t bytes;
-};
 struct sweeping {
     struct discard *d;
     slice prefix;
-    bool heads; /* this pass removes heads, else everything else */
-    struct found *items;
+    bool heads;         /* this pass removes heads, else everything else */
+    struct arena arena; /* keys */
+    struct garbage *items;
     size_t count, cap;
     int64_t last_us; /* when the last of them was made */
 };
 
 static void sweeping_clear(struct sweeping *s)
 {
-    for (size_t i = 0; i < s->count; i++)
-        free(s->items[i].key);
+    arena_done(&s->arena);
     free(s->items);
     s->items = NULL;
     s->count = s->cap = 0;
@@ -129,7 +127,8 @@ static bool sweep_item(void *arg, const struct store_list_item *item)
 
     if (head != s->heads)
         return true;
-    *ARRAY_PUSH(s->items, s->count, s->cap) = (struct found){mem_str(item->key), item->meta.size};
+    *ARRAY_PUSH(s->items, s->count, s->cap) =
+        (struct garbage){arena_copy(&s->arena, item->key), item->meta.size, GC_DEAD_INCARNATION};
     s->last_us = item->meta.modified_us;
     return true;
 }
@@ -145,8 +144,10 @@ static enum err_code sweep_pass(struct sweeping *s, bool heads, bool above, stru
     size_t end = s->count;
     if (heads && end && !above && s->d->now_us - s->last_us < DEAD_HEAD_US)
         end--;
+    if (!heads)
+        return discard_many(s->d, s->prefix, s->items, end, err);
     for (size_t i = 0; i < end; i++)
-        TRY(discard(s->d, s->prefix, slice_str(s->items[i].key), s->items[i].bytes, GC_DEAD_INCARNATION, err));
+        TRY(discard(s->d, s->prefix, s->items[i].key, s->items[i].bytes, s->items[i].why, err));
     return ERR_OK;
 }
 
@@ -238,6 +239,61 @@ static enum err_code mutant_round(struct discard *d, struct err *err)
     return rc;
 }
 
+/* ---- uploads in parts that nobody ends: in no listing, but they cost */
+
+struct uploads {
+    struct discard *d;
+    enum err_code rc; /* of asking whose it is */
+    struct err err;
+};
+
+/* Ours is what only we write: a data file by its name, in an incarnation that a name slot of this store names. It may be another node's that is
+ * at work; a day is longer than any upload goes on, and one that is aborted all the same goes up again under another name. */
+static bool is_ours(void *arg, slice key)
+{
+    struct uploads *u = arg;
+    const uint8_t *slash = key.len ? memchr(key.ptr, '/', key.len) : NULL;
+    size_t dir = slash ? (size_t)(slash - key.ptr) + 1 + 27 : 0;
+    _cleanup_(buf_done) struct buf name = BUF_INIT;
+    struct file_name file;
+    enum name_fate fate;
+    struct sid sid;
+
+    if (!slash || dir >= key.len || !incarnation_parse(slice_head(key, dir), &name, &sid) ||
+        !slice_starts(slice_from(key, dir), slice_lit("date=")) || !file_name_parse(slice_from(key, dir), &file))
+        return false;
+    enum err_code rc = incarnation_fate(u->d->cat, buf_view(&name), &sid, &fate, &u->err);
+    if (rc != ERR_OK)
+        u->rc = rc;
+    if (rc != ERR_OK || fate == FATE_UNKNOWN)
+        return false;
+    discard_told(u->d, slice_head(key, dir), key, GC_UNFINISHED_UPLOAD);
+    return !u->d->opt->dry_run;
+}
+
+/* Once an hour: a request that nobody needs more often. */
+static enum err_code uploads_round(struct discard *d, struct err *err)
+{
+    struct catalog *cat = d->cat;
+    struct uploads u = {.d = d};
+    int64_t now = os_mono_us(cat->os);
+
+    if (!cat->store->ops->abort_uploads || (!d->opt->whole && cat->uploads_us && now - cat->uploads_us < UPLOADS_US))
+        return ERR_OK;
+    enum err_code rc = cat->store->ops->abort_uploads(cat->store, d->now_us - UPLOAD_OLD_US, is_ours, &u, err);
+    if (rc == ERR_DENIED ||
+        rc == ERR_INVALID) /* no right to list them, or no such request: the bucket's own rule does it */
+        rc = ERR_OK;
+    TRY(rc);
+    if (u.rc != ERR_OK && !is_damage(u.rc)) {
+        if (err)
+            *err = u.err;
+        return u.rc;
+    }
+    cat->uploads_us = now;
+    return ERR_OK;
+}
+
 enum err_code reconcile_round(struct discard *d, struct err *err)
 {
     struct catalog *cat = d->cat;
@@ -266,5 +322,5 @@ enum err_code reconcile_round(struct discard *d, struct err *err)
             *err = why;
         TRY(rc);
     }
-    return ERR_OK;
+    return uploads_round(d, err);
 }

@@ -528,8 +528,8 @@ static enum err_code write_all(struct round *r, struct err *err)
 /* What was written is in no record and never will be: a full disk would only get fuller with every try. */
 static void take_back(struct round *r)
 {
-    for (size_t i = 0; i < r->keys_count; i++)
-        (void)r->lake->store->ops->remove(r->lake->store, r->keys[i], NULL); /* else the reconciler finds it */
+    if (store_remove_many(r->lake->store, r->keys, r->keys_count, NULL) != ERR_OK)
+        return; /* the reconciler finds it */
 }
 
 struct parking {

@@ -1,4 +1,4 @@
-/* fetch.c: an object as a whole, piece by piece. */
+/* fetch.c: what is the same for all stores: an object as a whole, piece by piece; many keys removed. */
 #include "base/hash.h"
 #include "store/store.h"
 
@@ -26,4 +26,29 @@ enum err_code store_fetch(struct os *os, struct store *s, slice key, struct os_f
     *size = 0;
     *crc = 0;
     return fetch(os, s, key, copy, &piece, size, crc, err);
+}
+
+static enum err_code remove_each(struct store *s, const slice *keys, size_t count, struct err *err)
+{
+    enum err_code first = ERR_OK;
+
+    for (size_t i = 0; i < count; i++) {
+        struct err why = {0};
+        enum err_code rc = s->ops->remove(s, keys[i], &why);
+        if (rc == ERR_OK || first != ERR_OK)
+            continue;
+        first = rc;
+        if (err)
+            *err = why;
+    }
+    return first;
+}
+
+enum err_code store_remove_many(struct store *s, const slice *keys, size_t count, struct err *err)
+{
+    if (!s->ops->remove_many)
+        return remove_each(s, keys, count, err);
+    for (size_t i = 0; i < count; i += STORE_REMOVE_MAX)
+        TRY(s->ops->remove_many(s, keys + i, MIN(count - i, (size_t)STORE_REMOVE_MAX), err));
+    return ERR_OK;
 }

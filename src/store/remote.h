@@ -78,6 +78,10 @@ struct remote_dialect {
     enum err_code (*put)(struct remote *r, slice key, slice bytes, slice nonce, struct err *err);
     /* Parts, and last what makes an object of them, if the key is free. ERR_CONFLICT: taken, perhaps by a try whose reply was lost. */
     enum err_code (*put_parts)(struct remote_upload *u, struct err *err);
+    /* store_ops.remove_many and .abort_uploads; NULL: it has no such request. */
+    enum err_code (*remove_many)(struct remote *r, const slice *keys, size_t count, struct err *err);
+    enum err_code (*abort_uploads)(struct remote *r, int64_t before_us, bool (*ours)(void *arg, slice key), void *arg,
+                                   struct err *err);
     /* Do the bytes of a whole object match the checksum that came with them, if one did? */
     bool (*intact)(const struct remote_answer *a);
     void (*list_query)(const struct remote *r, slice token, slice prefix, slice start_after, bool delimiter,

@@ -335,6 +335,28 @@ static enum err_code remote_remove(struct store *s, slice key, struct err *err)
     return rc == ERR_NOT_FOUND ? ERR_OK : rc;
 }
 
+static enum err_code remote_remove_many(struct store *s, const slice *keys, size_t count, struct err *err)
+{
+    struct remote *r = remote_of(s);
+
+    TRY(writable(r, err));
+    for (size_t i = 0; i < count; i++)
+        TRY(remote_key_check(r, keys[i], err));
+    if (r->dialect->remove_many && count > 1)
+        return r->dialect->remove_many(r, keys, count, err);
+    for (size_t i = 0; i < count; i++)
+        TRY(remote_remove(s, keys[i], err));
+    return ERR_OK;
+}
+
+static enum err_code remote_abort_uploads(struct store *s, int64_t before_us, bool (*ours)(void *arg, slice key),
+                                          void *arg, struct err *err)
+{
+    struct remote *r = remote_of(s);
+
+    return r->dialect->abort_uploads ? r->dialect->abort_uploads(r, before_us, ours, arg, err) : ERR_OK;
+}
+
 static enum err_code remote_now_us(struct store *s, int64_t *out, struct err *err)
 {
     struct remote *r = remote_of(s);
@@ -406,6 +428,8 @@ const struct store_ops remote_ops = {
     .stat = remote_stat,
     .list = remote_list,
     .remove = remote_remove,
+    .remove_many = remote_remove_many,
+    .abort_uploads = remote_abort_uploads,
     .now_us = remote_now_us,
     .engine_path = remote_engine_path,
     .engine_login = remote_engine_login,

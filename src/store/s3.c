@@ -3,13 +3,18 @@
  * An upload in parts ends in a completion that is the exclusive create. */
 #include "store/s3.h"
 
+#include <openssl/evp.h>
 #include <stdio.h>
 
 #include "base/hash.h"
+#include "base/timetext.h"
 #include "engine/engine.h"
 #include "store/xml.h"
 
 #include "base/banned.h"
+
+#define UPLOADS_MAX 10000u /* looked at in one go */
+#define MD5_TEXT 24        /* base64 of 16 bytes */
 
 struct s3 {
     struct remote base;
@@ -215,17 +220,17 @@ static enum err_code parts_complete(struct upload *u, struct err *err)
                   : ERR_OK;
 }
 
-static void parts_abort(struct upload *u)
+/* ERR_NOT_FOUND: it is over. */
+static enum err_code upload_abort(struct remote *r, slice key, slice id, struct err *err)
 {
     _cleanup_(remote_answer_done) struct remote_answer a = {0};
     _cleanup_(buf_done) struct buf query = BUF_INIT;
-    struct remote_call c = {.method = "DELETE", .key = u->u->key, .reply_max = REMOTE_DOCUMENT_BYTES_MAX};
+    struct remote_call c = {.method = "DELETE", .key = key, .reply_max = REMOTE_DOCUMENT_BYTES_MAX};
 
     buf_str(&query, "uploadId=");
-    aws_encode(&query, slice_str(u->id), false);
+    aws_encode(&query, id, false);
     c.query = buf_view(&query);
-    if (remote_call(u->u->r, &c, &a, NULL) != ERR_OK)
-        return; /* the bucket's rule for incomplete uploads sees to it */
+    return remote_call(r, &c, &a, err);
 }
 
 static enum err_code s3_put_parts(struct remote_upload *of, struct err *err)
@@ -238,9 +243,196 @@ static enum err_code s3_put_parts(struct remote_upload *of, struct err *err)
     enum err_code rc = remote_parts_put(of, part_put, &u, err);
     if (rc == ERR_OK)
         rc = parts_complete(&u, err);
-    if (rc != ERR_OK)
-        parts_abort(&u);
+    if (rc != ERR_OK && upload_abort(of->r, of->key, slice_str(u.id), NULL) != ERR_OK)
+        return rc; /* the next look for unfinished ones finds it */
     return rc;
+}
+
+static void parameter(struct buf *query, const char *name, slice prefix, slice value)
+{
+    buf_fmt(query, "%s%s=", query->len ? "&" : "", name);
+    aws_encode(query, prefix, false);
+    aws_encode(query, value, false);
+}
+
+/* ---- uploads that nobody ends */
+
+struct unfinished {
+    char *key, *id; /* the key as the server has it */
+};
+struct uploads_page {
+    struct unfinished *items;
+    size_t count, cap;
+    int64_t before_us, began_us;
+    struct buf key, id, next_key, next_id;
+    bool truncated, bad;
+};
+
+static void uploads_page_done(struct uploads_page *p)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        free(p->items[i].key);
+        free(p->items[i].id);
+    }
+    free(p->items);
+    buf_done(&p->key);
+    buf_done(&p->id);
+    buf_done(&p->next_key);
+    buf_done(&p->next_id);
+}
+
+static void text_set(struct buf *out, slice text)
+{
+    out->len = 0;
+    buf_slice(out, text);
+}
+
+static bool uploads_element(void *arg, const struct xml_element *e)
+{
+    struct uploads_page *p = arg;
+
+    if (slice_eq(e->path, slice_lit("ListMultipartUploadsResult/Upload/Key")))
+        text_set(&p->key, e->text);
+    else if (slice_eq(e->path, slice_lit("ListMultipartUploadsResult/Upload/UploadId")))
+        text_set(&p->id, e->text);
+    else if (slice_eq(e->path, slice_lit("ListMultipartUploadsResult/Upload/Initiated")))
+        p->bad |= !time_parse_rfc3339(e->text, true, &p->began_us);
+    else if (slice_eq(e->path, slice_lit("ListMultipartUploadsResult/NextKeyMarker")))
+        text_set(&p->next_key, e->text);
+    else if (slice_eq(e->path, slice_lit("ListMultipartUploadsResult/NextUploadIdMarker")))
+        text_set(&p->next_id, e->text);
+    else if (slice_eq(e->path, slice_lit("ListMultipartUploadsResult/IsTruncated")))
+        p->truncated = slice_eq(e->text, slice_lit("true"));
+    else if (slice_eq(e->path, slice_lit("ListMultipartUploadsResult/Upload")) && !p->bad && p->began_us < p->before_us)
+        *ARRAY_PUSH(p->items, p->count, p->cap) =
+            (struct unfinished){mem_str(buf_view(&p->key)), mem_str(buf_view(&p->id))};
+    return !p->bad;
+}
+
+/* All that are old, before any is aborted: pages do not shift then. */
+static enum err_code uploads_list(struct remote *r, struct uploads_page *p, struct err *err)
+{
+    do {
+        _cleanup_(remote_answer_done) struct remote_answer a = {0};
+        _cleanup_(buf_done) struct buf query = BUF_INIT;
+        struct remote_call c = {
+            .method = "GET", .bucket = true, .reply_max = REMOTE_DOCUMENT_BYTES_MAX, .repeatable = true};
+        if (p->truncated)
+            parameter(&query, "key-marker", slice_lit(""), buf_view(&p->next_key));
+        parameter(&query, "prefix", slice_str(r->prefix), slice_lit(""));
+        if (p->truncated)
+            parameter(&query, "upload-id-marker", slice_lit(""), buf_view(&p->next_id));
+        buf_str(&query, "&uploads=");
+        c.query = buf_view(&query);
+        p->truncated = false;
+        TRY(remote_call(r, &c, &a, err));
+        enum err_code rc = xml_walk(buf_view(&a.reply), uploads_element, p, err);
+        if (p->bad)
+            return err_set(err, ERR_CORRUPT, "a list of unfinished uploads that makes no sense");
+        TRY(rc);
+    } while (p->truncated && p->count < UPLOADS_MAX);
+    return ERR_OK;
+}
+
+static enum err_code s3_abort_uploads(struct remote *r, int64_t before_us, bool (*ours)(void *arg, slice key),
+                                      void *arg, struct err *err)
+{
+    _cleanup_(uploads_page_done) struct uploads_page p = {.before_us = before_us};
+    slice prefix = slice_str(r->prefix);
+
+    TRY(uploads_list(r, &p, err));
+    for (size_t i = 0; i < p.count; i++) {
+        slice key = slice_str(p.items[i].key);
+        if (!slice_starts(key, prefix) || !ours(arg, slice_from(key, prefix.len)))
+            continue;
+        if (r->read_only)
+            return err_set(err, ERR_DENIED, "the bucket %s is open for reading only", r->bucket);
+        enum err_code rc = upload_abort(r, slice_from(key, prefix.len), slice_str(p.items[i].id), err);
+        if (rc != ERR_OK && rc != ERR_NOT_FOUND)
+            return rc;
+    }
+    return ERR_OK;
+}
+
+/* ---- many removed in one request */
+
+static void xml_text(struct buf *out, slice prefix, slice text)
+{
+    const slice both[] = {prefix, text};
+
+    for (size_t k = 0; k < ARRAY_LEN(both); k++)
+        for (size_t i = 0; i < both[k].len; i++) {
+            uint8_t c = both[k].ptr[i];
+            if (c == '&' || c == '<' || c == '>')
+                buf_str(out, c == '&' ? "&amp;" : c == '<' ? "&lt;" : "&gt;");
+            else
+                buf_byte(out, c);
+        }
+}
+
+static void md5_base64(slice bytes, char out[MD5_TEXT + 1])
+{
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+
+    ASSERT(EVP_Digest(bytes.ptr, bytes.len, digest, &len, EVP_md5(), NULL) == 1 && len == 16);
+    (void)EVP_EncodeBlock((unsigned char *)out, digest, 16);
+}
+
+struct refused {
+    struct buf key;
+    char code[64];
+};
+
+static bool removed_element(void *arg, const struct xml_element *e)
+{
+    struct refused *f = arg;
+
+    if (slice_eq(e->path, slice_lit("DeleteResult/Error/Key")))
+        text_set(&f->key, e->text);
+    else if (slice_eq(e->path, slice_lit("DeleteResult/Error/Code")))
+        (void)snprintf(f->code, sizeof(f->code), SLICE_FMT, SLICE_ARG(e->text));
+    else if (slice_eq(e->path, slice_lit("DeleteResult/Error")) && strcmp(f->code, "NoSuchKey") != 0)
+        return false; /* the first one tells enough */
+    return true;
+}
+
+static enum err_code removed_check(const struct remote_answer *a, struct err *err)
+{
+    struct refused f = {.key = BUF_INIT};
+
+    enum err_code rc = xml_walk(buf_view(&a->reply), removed_element, &f, err);
+    if (rc == ERR_CANCELLED)
+        rc = err_set(err, strcmp(f.code, "AccessDenied") == 0 ? ERR_DENIED : ERR_UNKNOWN, "DELETE " SLICE_FMT ": %s",
+                     SLICE_ARG(buf_view(&f.key)), f.code);
+    buf_done(&f.key);
+    return rc;
+}
+
+/* Absent keys count as removed. The document needs a checksum of its own: Content-MD5, which all servers know. */
+static enum err_code s3_remove_many(struct remote *r, const slice *keys, size_t count, struct err *err)
+{
+    _cleanup_(remote_answer_done) struct remote_answer a = {0};
+    _cleanup_(buf_done) struct buf body = BUF_INIT;
+    struct remote_call c = {.method = "POST",
+                            .bucket = true,
+                            .query = slice_lit("delete="),
+                            .reply_max = REMOTE_DOCUMENT_BYTES_MAX,
+                            .repeatable = true};
+    char md5[MD5_TEXT + 1];
+
+    buf_str(&body, "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
+    for (size_t i = 0; i < count; i++) {
+        buf_str(&body, "<Object><Key>");
+        xml_text(&body, slice_str(r->prefix), keys[i]);
+        buf_str(&body, "</Key></Object>");
+    }
+    buf_str(&body, "</Delete>");
+    c.body = buf_view(&body);
+    md5_base64(c.body, md5);
+    remote_call_header(&c, "content-md5", slice_of(md5, MD5_TEXT));
+    TRY(remote_call(r, &c, &a, err));
+    return removed_check(&a, err);
 }
 
 /* ---- reads, lists */
@@ -254,13 +446,6 @@ static bool s3_intact(const struct remote_answer *a)
         return true;
     remote_crc_text(crc32c(0, a->reply.ptr, a->reply.len), have);
     return slice_eq(want, slice_of(have, REMOTE_CRC_TEXT));
-}
-
-static void parameter(struct buf *query, const char *name, slice prefix, slice value)
-{
-    buf_fmt(query, "%s%s=", query->len ? "&" : "", name);
-    aws_encode(query, prefix, false);
-    aws_encode(query, value, false);
 }
 
 static void s3_list_query(const struct remote *r, slice token, slice prefix, slice start_after, bool delimiter,
@@ -334,6 +519,8 @@ static const struct remote_dialect s3_dialect = {
     .request = s3_request,
     .put = s3_put,
     .put_parts = s3_put_parts,
+    .remove_many = s3_remove_many,
+    .abort_uploads = s3_abort_uploads,
     .intact = s3_intact,
     .list_query = s3_list_query,
     .list_page = s3_list_page,

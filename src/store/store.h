@@ -13,6 +13,7 @@
 
 struct engine;
 struct store;
+#define STORE_REMOVE_MAX 1000u /* S3's limit of a request */
 struct store_meta {
     uint64_t size;
     int64_t modified_us; /* the store's clock */
@@ -43,7 +44,14 @@ struct store_ops {
      * listed with size 0, modified at INT64_MAX. */
     enum err_code (*list)(struct store *s, slice prefix, slice start_after, bool delimiter, store_list_fn fn, void *arg,
                           struct err *err);
-    enum err_code (*remove)(struct store *s, slice key, struct err *err);    /* absent is ERR_OK */
+    enum err_code (*remove)(struct store *s, slice key, struct err *err); /* absent is ERR_OK */
+    /* The same of STORE_REMOVE_MAX keys at most, in any order, perhaps in one request; an error is of one of them, others may be gone. NULL:
+     * store_remove_many() does it one by one. */
+    enum err_code (*remove_many)(struct store *s, const slice *keys, size_t count, struct err *err);
+    /* Aborts uploads in parts that were begun before `before_us` by the store's clock and never ended, of keys that `ours` says yes to. NULL: the
+     * store keeps none, or not for long. */
+    enum err_code (*abort_uploads)(struct store *s, int64_t before_us, bool (*ours)(void *arg, slice key), void *arg,
+                                   struct err *err);
     enum err_code (*now_us)(struct store *s, int64_t *out, struct err *err); /* the store's clock */
     /* A path that read_parquet can open (local: the file; else an address); NUL-terminated in `out`. The empty key: the folder that an
      * engine must be allowed to read. */
@@ -63,6 +71,8 @@ struct store {
 /* Reads an object to its end, in pieces: its size and checksum, and, where `copy` is given, its bytes into that file. */
 MUST_CHECK enum err_code store_fetch(struct os *os, struct store *s, slice key, struct os_file *copy, uint64_t *size,
                                      uint32_t *crc, struct err *err);
+/* Of any number of keys, in any order. */
+MUST_CHECK enum err_code store_remove_many(struct store *s, const slice *keys, size_t count, struct err *err);
 /* Opens or creates the directory; its file system must pass the probe (exclusive create, sync). */
 MUST_CHECK enum err_code store_local_open(struct os *os, const char *dir, struct store **out, struct err *err);
 /* An existing directory, to look at: nothing is probed or written, create, upload and remove answer ERR_DENIED. */
