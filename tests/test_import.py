@@ -210,6 +210,45 @@ def test_killed_and_repeated(local, source, answers):
     assert imported(source, store_of(server))["present"] == FILES
 
 
+def ledgers(server):
+    return sum(len(files) for folder, _, files in os.walk(store_of(server)) if folder.endswith("/_import"))
+
+
+@pytest.mark.parametrize("records", (0, 3, 6))
+def test_killed_at_each_record(local, source, records):
+    """The moment between what is written down and what is committed: a kill right after the nth record."""
+    server = local(*FAST)
+    process = subprocess.Popen(command(source, store_of(server)), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and ledgers(server) <= records:
+        pass
+    process.kill()
+    process.wait()
+    summary = imported(source, store_of(server))
+    assert summary["files"] + summary["present"] == FILES, summary
+    exact(server.start().api)
+
+
+def test_in_place(local, source, answers):
+    """Source and destination are one folder; what was Parseable's is removed from it."""
+    server = local(*FAST)
+    server.args[-1] = str(source)
+    assert imported(source, source)["linked"] == FILES
+    assert imported(source, source, "--remove-source")["removed"] == FILES
+    assert len(list(source.rglob("*.parquet"))) == FILES and not list(source.rglob("*manifest.json"))
+    check_answers(server.start().api, answers)
+    exact(server.api)
+
+
+def test_restored_without_its_list(local, source):
+    """A backup knows the rows, and not what they were imported from."""
+    server = local(*FAST)
+    imported(source, store_of(server), "--stream", "web")
+    for path in store_of(server).rglob("_import/*"):
+        path.unlink()
+    summary = imported(source, store_of(server), "--stream", "web", code=1)
+    assert summary["files"] == 0 and "restored" in summary["skips"][0]["why"]
+
+
 def test_delete_leaves_nothing(local, source):
     server = local(*TIDY)
     imported(source, store_of(server))
@@ -327,6 +366,42 @@ def test_older_formats(local, tmp_path):
     info = api.get("/api/v1/logstream/five/info").json()
     assert info["logSource"] == [{"log_source_format": "otel-logs", "fields": []}] and info["createdAt"].startswith("2023-01-02T03:04:05")
     assert api.get("/api/v1/logstream/eight/info").json()["streamType"] == "Internal"
+
+
+def test_names_that_differ_only_in_case(local, tmp_path):
+    """The engine reads names without regard to case, and renames: each file has its own selection of the four, in its own order."""
+    server = local(*FAST, "--compact-interval", "1h")
+    selections = [("a", "A"), ("A", "a"), ("A",), ("a",), ("a_1", "A", "a"), ("a", "a_1", "A"), ("A_1", "a_1"), ("A", "a", "A_1", "a_1"), ()]
+    folder = tmp_path / "p/twins"
+    (folder / ".stream").mkdir(parents=True)
+    (folder / ".stream/.stream.json").write_text(json.dumps({"version": "v4", "objectstore-format": "v4"}))
+    want = collections.defaultdict(set)
+    for i, names in enumerate(selections):
+        path = folder / ("date=2026-11-23/hour=16/minute=%02d/x.parquet" % i)
+        path.parent.mkdir(parents=True)
+        columns = [("p_timestamp", pa.array([1795452725000 + i], pa.timestamp("ms"))), *((n, pa.array(["%s of %d" % (n, i)])) for n in names)]
+        pq.write_table(pa.Table.from_arrays([c for _, c in columns], [n for n, _ in columns]), path)
+        for n in names:
+            want[n].add("%s of %d" % (n, i))
+    assert imported(tmp_path / "p", store_of(server))["files"] == len(selections)
+
+    def check():
+        for n, values in want.items():
+            got = rows(api, 'SELECT "%s" AS v FROM twins WHERE "%s" IS NOT NULL' % (n, n))
+            assert sorted(r["v"] for r in got) == sorted(values), n
+        assert rows(api, 'SELECT "A_1" AS d, a AS c, "A" AS b, a_1 AS e FROM twins WHERE p_timestamp = \'2026-11-23T16:52:05.007\'') == [
+            {"d": "A_1 of 7", "c": "a of 7", "b": "A of 7", "e": "a_1 of 7"}]
+        assert len(rows(api, "SELECT * FROM twins")) == len(selections)
+    api = server.start().api
+    check()
+    api.put("twins", {"x\0y": 1, "A": "new"})
+    assert {"x\0y": 1.0, "A": "new"}.items() <= api.sql("SELECT * FROM twins ORDER BY p_timestamp DESC LIMIT 1", "3650d")[0].items()
+    check()
+    api.flushed()
+    server.args[server.args.index("1h")] = "200ms"
+    server.restart()
+    assert api.wait(lambda: api.metrics().get("sluice_compaction_inputs_total", 0) >= len(selections)), api.metrics()
+    check()
 
 
 def test_buckets(moto, source, answers, start_server):

@@ -156,6 +156,19 @@ static enum err_code ledger_ready(struct import *im, struct ledger *l, struct er
     return ERR_OK;
 }
 
+/* ---- errors: an INVALID one is of a file or stream, the rest of the import */
+
+/* An error of this one file: it is told, and the others go on. Without this it is one of the whole import. */
+static enum err_code of_file(enum err_code rc, struct err *err)
+{
+    return rc == ERR_OK ? ERR_OK : (err->code = ERR_INVALID);
+}
+
+static enum err_code of_import(enum err_code rc, struct err *err)
+{
+    return rc == ERR_INVALID || rc == ERR_NOT_FOUND || rc == ERR_CORRUPT ? (err->code = ERR_IO) : rc;
+}
+
 /* ---- types and columns */
 
 /* Every value of the one is a value of the other, as the engine casts them. */
@@ -208,7 +221,7 @@ static enum err_code evolve(struct target *t, const struct schema *want, struct 
 
     if (schema_count(want) > COLUMNS_MAX)
         return err_set(err, ERR_INVALID, "the stream would have more than %u columns", COLUMNS_MAX);
-    TRY(catalog_evolve(t->im->cat, &t->sid, want, &head, err));
+    TRY(of_import(catalog_evolve(t->im->cat, &t->sid, want, &head, err), err));
     schema_unref(t->schema);
     t->schema = head;
     return ERR_OK;
@@ -270,18 +283,21 @@ static enum err_code take_own(struct import *im, const struct source_file *f, st
     _cleanup_(buf_done) struct buf path = BUF_INIT;
 
     im->opt->source->ops->engine_path(im->opt->source, f->key, &path);
-    TRY(os->ops->open(os, buf_cstr(&path), OS_READ, &out->f, err));
     out->linked = true;
-    return os_fd_checksum(os->ops->fd(os, out->f), &out->size, &out->crc, err);
+    TRY(of_file(os->ops->open(os, buf_cstr(&path), OS_READ, &out->f, err), err));
+    return of_file(os_fd_checksum(os->ops->fd(os, out->f), &out->size, &out->crc, err), err);
 }
 
 static enum err_code take_copy(struct import *im, const struct source_file *f, struct taken *out, struct err *err)
 {
     struct store *dest = im->opt->dest;
 
-    TRY(dest->ops->upload_begin(dest, &out->f, err));
     out->linked = false;
-    return store_fetch(im->opt->os, im->opt->source, f->key, out->f, &out->size, &out->crc, err);
+    TRY(of_import(dest->ops->upload_begin(dest, &out->f, err), err));
+    enum err_code rc = store_fetch(im->opt->os, im->opt->source, f->key, out->f, &out->size, &out->crc, err);
+    if (rc == ERR_LIMIT || rc == ERR_UNAVAILABLE || rc == ERR_UNKNOWN) /* no room here, or the source is away */
+        return rc;
+    return of_file(rc, err);
 }
 
 static void taken_drop(struct import *im, struct taken *t)
@@ -305,12 +321,12 @@ static enum err_code examine(struct target *t, const struct source_file *f, cons
     else
         buf_fmt(&at, SEGMENT_FD_PATH "%d", im->opt->os->ops->fd(im->opt->os, taken->f));
     const char *path = buf_cstr(&at);
-    TRY(segment_look(im->writer, path, &look, err));
+    TRY(of_file(segment_look(im->writer, path, &look, err), err));
     enum err_code rc = learn_columns(t, &look, err);
     if (rc == ERR_OK)
         rc = check_columns(t, &look, err);
     if (rc == ERR_OK)
-        rc = segment_survey(im->writer, t->schema, &look, path, stats, err);
+        rc = of_file(segment_survey(im->writer, t->schema, &look, path, stats, err), err);
     segment_look_done(&look);
     stats->bytes = taken->size;
     stats->crc32c = taken->crc;
@@ -359,11 +375,6 @@ static uint64_t raw_bytes(struct target *t, const struct source_file *f, uint64_
     return MIN(share, (uint64_t)1 << 50);
 }
 
-static bool is_of_file(enum err_code rc)
-{
-    return rc == ERR_INVALID || rc == ERR_CORRUPT || rc == ERR_NOT_FOUND || rc == ERR_LIMIT;
-}
-
 static enum err_code adopt_once(struct target *t, const struct source_file *f, slice stem, struct haul *b, bool link,
                                 struct err *err)
 {
@@ -380,9 +391,8 @@ static enum err_code adopt_once(struct target *t, const struct source_file *f, s
         if (rc != ERR_OK && link) {
             im->link = false;
             rc = ERR_CONFLICT; /* again, as a copy */
-        } else if (is_of_file(rc)) {
-            rc = ERR_IO; /* it is the destination's fault */
         }
+        rc = of_import(rc, err);
     }
     if (rc != ERR_OK) {
         taken_drop(im, &taken);
@@ -406,7 +416,7 @@ static enum err_code adopt(struct target *t, const struct source_file *f, slice 
 
     if (rc == ERR_CONFLICT && !t->im->link)
         rc = adopt_once(t, f, stem, b, false, err);
-    if (is_of_file(rc) || rc == ERR_DENIED) {
+    if (rc == ERR_INVALID) {
         skip(t->im, t->src->name, f->path, err->msg);
         rc = ERR_OK;
     }
@@ -498,6 +508,13 @@ static enum err_code target_open(struct target *t, struct stream_version *v, str
     return ledger_ready(t->im, &t->ledger, err);
 }
 
+/* A backup has no ledgers. A stream that an import made, and that has had rows, must not get them a second time. */
+static bool forgotten(const struct target *t, const struct stream_version *v)
+{
+    return t->ledger.next == 0 && stream_version_stats(v)->lifetime_rows > 0 && t->src->meta.config.created_us > 0 &&
+           stream_version_config(v)->created_us == t->src->meta.config.created_us;
+}
+
 /* The stream as it is, or made as Parseable had it. */
 static enum err_code target_make(struct target *t, struct err *err)
 {
@@ -518,6 +535,9 @@ static enum err_code target_make(struct target *t, struct err *err)
     }
     TRY(rc);
     TRY(target_open(t, v, err));
+    if (!t->out->created && forgotten(t, v))
+        return err_set(err, ERR_INVALID,
+                       "it was imported before, and what was taken is not known: its store was restored from a backup");
     return s->schema && !t->static_schema ? evolve(t, s->schema, err) : ERR_OK;
 }
 

@@ -234,10 +234,10 @@ static void keys_of(const struct group *g, const struct segment_column *columns,
     }
 }
 
-static void group_sql(const struct group *g, const struct segment_column *columns, uint32_t count, slice *keys,
-                      struct buf *sql)
+/* Columns without a key are null. */
+static void relation_sql(const char *const *paths, size_t paths_count, const struct segment_column *columns,
+                         uint32_t count, const slice *keys, struct buf *sql)
 {
-    keys_of(g, columns, count, keys);
     buf_str(sql, "SELECT ");
     for (uint32_t i = 0; i < count; i++) {
         buf_str(sql, i ? ", " : "");
@@ -246,7 +246,20 @@ static void group_sql(const struct group *g, const struct segment_column *column
         engine_ident(sql, columns[i].as);
     }
     buf_str(sql, " FROM ");
-    read_sql(g->paths, g->paths_count, columns, count, keys, sql);
+    read_sql(paths, paths_count, columns, count, keys, sql);
+}
+
+/* A name with a zero in it is one of ours: no such file is adopted, and no SQL has it. */
+static bool keys_as_they_are(const struct segment_column *columns, uint32_t count, slice *keys)
+{
+    bool all = true;
+
+    for (uint32_t i = 0; i < count; i++) {
+        bool zero = columns[i].name.len && memchr(columns[i].name.ptr, 0, columns[i].name.len);
+        keys[i] = zero ? (slice){NULL, 0} : columns[i].name.len ? columns[i].name : slice_lit("");
+        all &= !zero;
+    }
+    return all;
 }
 
 enum err_code segment_by_name_sql(struct engine *e, const char *const *paths, uint32_t paths_count,
@@ -255,19 +268,24 @@ enum err_code segment_by_name_sql(struct engine *e, const char *const *paths, ui
 {
     _cleanup_(footers_done) struct footers f = {0};
     _cleanup_(freep) slice *keys = mem_alloc((count + 1) * sizeof(*keys));
+    bool twins = segment_has_twins(schema);
 
-    if (!segment_has_twins(schema)) {
-        for (uint32_t i = 0; i < count; i++)
-            keys[i] = columns[i].name.ptr ? columns[i].name : slice_lit("");
+    if (!twins && keys_as_they_are(columns, count, keys)) {
         read_sql(paths, paths_count, columns, count, keys, sql);
         return ERR_OK;
     }
-    TRY(footers_read(e, paths, paths_count, &f, err));
-    TRY(groups_make(e, &f, err));
     buf_byte(sql, '(');
+    if (!twins) {
+        relation_sql(paths, paths_count, columns, count, keys, sql);
+    } else {
+        TRY(footers_read(e, paths, paths_count, &f, err));
+        TRY(groups_make(e, &f, err));
+    }
     for (size_t i = 0; i < f.groups_count; i++) {
+        const struct group *g = &f.groups[i];
         buf_str(sql, i ? " UNION ALL " : "");
-        group_sql(&f.groups[i], columns, count, keys, sql);
+        keys_of(g, columns, count, keys);
+        relation_sql(g->paths, g->paths_count, columns, count, keys, sql);
     }
     buf_byte(sql, ')');
     return ERR_OK;
