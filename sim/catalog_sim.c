@@ -979,7 +979,7 @@ static void run(struct world *w)
 
 static bool catches(unsigned k)
 {
-    return k >= 1 && k <= 16 && k != 6 && k != 8 && k != 10 && k != 14; /* those need a script */
+    return (k >= 1 && k <= 16 && k != 6 && k != 8 && k != 10 && k != 14) || k == 34; /* those need a script */
 }
 
 const struct workload workload_catalog = {"catalog", run, catches};

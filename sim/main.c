@@ -20,7 +20,7 @@
 
 #include "base/banned.h"
 
-#define MUTANTS 33
+#define MUTANTS 34
 
 struct options {
     const char *workload; /* NULL: all */

@@ -430,6 +430,53 @@ static void test_compact(void **state)
     assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, &s), 2);
 }
 
+static size_t heads_read;
+static enum err_code (*real_read)(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out,
+                                  struct store_meta *meta, struct err *err);
+
+static enum err_code counted_read(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out,
+                                  struct store_meta *meta, struct err *err)
+{
+    heads_read += memmem(key.ptr, key.len, "/_head/", 7) != NULL;
+    return real_read(s, key, offset, len, out, meta, err);
+}
+
+/* Whether a file is garbage is found with a few of the heads that are kept; each would be a request to a bucket. */
+static void test_gc_reads_few_heads(void **state)
+{
+    struct node *n = *state;
+    const struct store_ops *ops = n->store->ops;
+    struct store_ops counting = *ops;
+    struct sid sid = create(n, "busy");
+    struct catalog_work w = {0};
+    struct storage_report r;
+    struct err err = {0};
+
+    n->cat->snapshot_retention_us = 10 * HOUR;
+    for (int i = 0; i < 80; i++) {
+        assert_int_equal(commit(n, &sid, "busy", 1, 1), ERR_OK);
+        assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+    }
+    skew_us += 2 * HOUR;
+    assert_int_equal(catalog_gc(n->cat, &w, &err), ERR_OK); /* takes the records that name the files */
+    assert_int_equal(catalog_compact(n->cat, fake_merge, n, &w, &err), ERR_OK);
+    put_file(n, &sid, "busy", "date=2026-02-16/hour=01/c00000000000000000001-00000000-0.parquet"); /* of no claim */
+    put_file(n, &sid, "busy", "date=2026-02-16/hour=01/n00001-00000000000000000040-00000000-0.parquet");
+    assert_int_equal(catalog_report(n->cat, &r, NULL, &err), ERR_OK);
+    assert_true(r.live.objects >= 2 && r.retained.objects >= 150 && r.garbage.objects == 2); /* heads are objects too */
+    real_read = ops->read;
+    counting.read = counted_read;
+    n->store->ops = &counting;
+    w.files_deleted = 0;
+    enum err_code rc = catalog_gc(n->cat, &w, &err);
+    n->store->ops = ops;
+    assert_int_equal(rc, ERR_OK);
+    assert_int_equal(w.files_deleted, 2);
+    assert_true(heads_read > 0 && heads_read <= 24);
+    assert_int_equal(catalog_report(n->cat, &r, NULL, &err), ERR_OK);
+    assert_true(r.retained.objects >= 150 && r.garbage.objects == 0);
+}
+
 /* What a probe found stands in .sluice/cluster: from the first start, again when it is another, and beside what a newer version keeps there. */
 static void reopen(struct node *n, const char *product, int64_t at_us)
 {
@@ -944,6 +991,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_gc, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_reconcile, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_compact, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_gc_reads_few_heads, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_probe_noted, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_dry_run, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_dry_run_of_unfinished, node_setup, node_teardown),

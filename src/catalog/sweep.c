@@ -196,15 +196,17 @@ static enum err_code manifest_names(struct sweep *w, struct manifest *ref, bool 
     return ERR_OK;
 }
 
-static enum err_code head_names(struct sweep *w, uint64_t slot, bool tail, struct err *err)
+/* *out NULL: collected meanwhile, and all below it. */
+static enum err_code head_names(struct sweep *w, uint64_t slot, bool tail, struct head **out, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
     _cleanup_(slot_done) struct slot s = {0};
     _cleanup_(head_unrefp) struct head *h = NULL;
 
+    *out = NULL;
     seq_head(&seq, w->name, w->sid);
     enum err_code rc = seq_read(&w->cat->io, buf_view(&seq), SLOT_HEAD, slot, &s, err);
-    if (rc == ERR_NOT_FOUND && !tail) /* collected meanwhile */
+    if (rc == ERR_NOT_FOUND && !tail)
         return ERR_OK;
     TRY(rc);
     TRY(head_decode(&s, NULL, &h, err));
@@ -212,20 +214,78 @@ static enum err_code head_names(struct sweep *w, uint64_t slot, bool tail, struc
         named(w, h->files.items[i]->path, tail);
     for (size_t i = 0; i < h->manifests_count; i++)
         TRY(manifest_names(w, h->manifests[i], tail, err));
-    for (size_t i = 0; tail && i < h->claims_count; i++)
-        *ARRAY_PUSH(w->claims, w->claims_count, w->claims_cap) = h->claims[i].slot;
+    *out = move_ptr(h);
     return ERR_OK;
 }
 
-static enum err_code look_at_heads(struct sweep *w, struct err *err)
+static bool claim_is_active(const struct head *h, uint64_t slot)
 {
-    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    for (size_t i = 0; i < h->claims_count; i++)
+        if (h->claims[i].slot == slot)
+            return true;
+    return false;
+}
 
-    seq_head(&seq, w->name, w->sid);
-    w->heads_count = w->claims_count = 0;
-    TRY(w->cat->store->ops->list(w->cat->store, buf_view(&seq), slice_lit(""), true, head_item, w, err));
-    for (size_t i = w->heads_count; i-- > 0;) /* the tail first */
-        TRY(head_names(w, w->heads[i], i + 1 == w->heads_count, err));
+/* Head `h` does not name it: can only an older head have named it, as its record was folded by then, its claim over, its manifest's head
+ * decided? Else only a younger one can. */
+static bool came_before(const struct object *o, const struct head *h)
+{
+    struct file_name f;
+    uint64_t slot;
+
+    if (MUTANT(34))
+        return true;
+    if (is_manifest(o->path, &slot))
+        return slot <= h->slot;
+    if (!file_name_parse(o->path, &f))
+        return true;
+    if (f.lane.len == 0)
+        return f.slot < h->slot && !claim_is_active(h, f.slot);
+    uint64_t wm = head_wm_get(h, f.lane);
+    return wm != SLOT_NONE && f.slot <= wm;
+}
+
+static size_t still_open(struct object **o, size_t n)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (o[i]->class == OBJECT_GARBAGE)
+            o[kept++] = o[i];
+    return kept;
+}
+
+/* Those that came before `h` first; how many they are. */
+static size_t divide(struct object **o, size_t n, const struct head *h)
+{
+    size_t before = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (came_before(o[i], h)) {
+            struct object *swap = o[before];
+            o[before++] = o[i];
+            o[i] = swap;
+        }
+    return before;
+}
+
+/* Which of `o` do the heads [lo, hi) name? The heads that name an object follow one another, as nothing is listed again once it was taken out:
+ * a head that does not name it says on which side of it to look. Reading all of an hour's heads would cost hundreds of requests a stream. */
+static enum err_code look_between(struct sweep *w, struct object **o, size_t n, size_t lo, size_t hi, struct err *err)
+{
+    while (n && lo < hi) {
+        _cleanup_(head_unrefp) struct head *h = NULL;
+        size_t mid = lo + (hi - lo) / 2, before = 0;
+        TRY(head_names(w, w->heads[mid], false, &h, err));
+        if (h) {
+            n = still_open(o, n);
+            before = divide(o, n, h);
+            TRY(look_between(w, o, before, lo, mid, err));
+        }
+        o += before;
+        n -= before;
+        lo = mid + 1;
+    }
     return ERR_OK;
 }
 
@@ -257,6 +317,28 @@ static void spare_undecided(struct sweep *w)
     }
 }
 
+static enum err_code look_at_heads(struct sweep *w, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    _cleanup_(freep) struct object **open = mem_alloc((w->out->count + 1) * sizeof(*open));
+    _cleanup_(head_unrefp) struct head *tail = NULL;
+
+    seq_head(&seq, w->name, w->sid);
+    w->heads_count = w->claims_count = 0;
+    TRY(w->cat->store->ops->list(w->cat->store, buf_view(&seq), slice_lit(""), true, head_item, w, err));
+    if (w->heads_count)
+        TRY(head_names(w, w->heads[w->heads_count - 1], true, &tail, err));
+    for (size_t i = 0; tail && i < tail->claims_count; i++)
+        *ARRAY_PUSH(w->claims, w->claims_count, w->claims_cap) = tail->claims[i].slot;
+    spare_undecided(w);
+    if (!tail)
+        return ERR_OK;
+    for (size_t i = 0; i < w->out->count; i++)
+        open[i] = &w->out->items[i];
+    size_t n = divide(open, still_open(open, w->out->count), tail);
+    return look_between(w, open, n, 0, w->heads_count - 1, err);
+}
+
 static enum err_code classify(struct sweep *w, struct err *err)
 {
     struct store *store = w->cat->store;
@@ -270,7 +352,6 @@ static enum err_code classify(struct sweep *w, struct err *err)
         TRY(look_at_lanes(w, err));
         TRY(look_at_heads(w, err));
     }
-    spare_undecided(w);
     return ERR_OK;
 }
 
