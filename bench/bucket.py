@@ -11,6 +11,11 @@ from table import median
 PRICE = {"PUT": 5e-6, "LIST": 5e-6, "GET": 4e-7, "HEAD": 4e-7, "DELETE": 0}  # dollars a request, S3 Standard's list price
 
 
+# Queries that need all row groups, and the columns they need.
+READ_WHOLE = {"count by level": ["level"], "histogram per minute": ["ts"], "top 10 of path": ["path"], "p99 of duration_ms by service": ["service", "duration_ms"],
+              "substring in message, common": ["message"], "group by trace_id": ["trace_id"]}
+
+
 class Counting:
     """The fault of a proxy that has none: counts requests, and the bytes of the files that engines read by ranges."""
 
@@ -18,7 +23,8 @@ class Counting:
         self.count, self.files = collections.Counter(), collections.Counter()
 
     def __call__(self, method, path, headers, number):
-        self.count["LIST" if "list-type" in path else "PUT" if method == "POST" else method] += 1
+        removes = method == "POST" and path.endswith("?delete=")
+        self.count["DELETE" if removes else "LIST" if "list-type" in path or "uploads=" in path else "PUT" if method == "POST" else method] += 1
         span = headers.get("Range", "")
         if method == "GET" and ".parquet" in path and span.startswith("bytes=") and not span.endswith("-"):
             first, last = span[6:].split("-")
@@ -50,7 +56,9 @@ class Bucket:
             counting = Counting()
             with s3.proxy(store.port, counting) as proxy:
                 self.cpu(store.url, kind)
-                self.requests(proxy.url, counting)
+                self.requests(proxy.url, counting, s3.bucket(store))
+                self.files(store.url, proxy.url, counting)
+                self.created(proxy.url, counting)
         finally:
             store.close()
             for name in s3.KEYS:
@@ -76,7 +84,64 @@ class Bucket:
         self.t.add(f"ingest into {kind} against the local store", median(took["local"]) / median(took["s3"]), "x", least=0.9,
                    note=f"{self.ingest.bytes / 1e6 / median(took['s3']):.0f} MB/CPU-s; the store's own CPU is not in it")
 
-    def requests(self, url, counting):
+    def server(self, name, url, *args):
+        return world.Server(self.b.binary, self.b.work, "--store", f"s3://logs/{name}", "--s3-endpoint", url, *args)
+
+    def cold(self, server, counting, sql):
+        """Requests and bytes of files of a query by a server that was just started."""
+        server.stop_process()
+        server.start()
+        counting.take()
+        server.query(sql)
+        return counting.take()
+
+    def needed(self, bucket, prefix):
+        """Compressed bytes of each column over all row groups of the files below a prefix: what a query that reads all of it has to move."""
+        import duckdb
+        sizes = collections.Counter()
+        for o in bucket.objects.filter(Prefix=prefix):
+            if o.key.endswith(".parquet"):
+                at = os.path.join(self.b.work, "needed.parquet")
+                bucket.download_file(o.key, at)
+                for name, size in duckdb.sql(f"SELECT path_in_schema, sum(total_compressed_size) FROM parquet_metadata('{at}') GROUP BY ALL").fetchall():
+                    sizes[name] += int(size)
+                os.unlink(at)
+        return sizes
+
+    def files(self, direct, url, counting):
+        """A thousand files that follow one another in time: a needle, and the newest rows."""
+        count, rows = (100, 200) if self.b.quick else (1000, 900)
+        server = self.server("files", direct, "--fold-interval", "1s")
+        try:
+            with open(world.chunks("s1", 100_000 if self.b.quick else 1_000_000)[0], "rb") as f:
+                for _ in range(count):
+                    server.ingest("s", b"[" + b",".join(next(f)[:-1] for _ in range(rows)) + b"]", "object")
+            trace = json.loads(server.query(f"SELECT trace_id AS t FROM s ORDER BY p_timestamp LIMIT 1 OFFSET {count * rows // 2}"))[0]["t"]
+            server.args = ("--store", "s3://logs/files", "--s3-endpoint", url)
+            for name, sql in (("needle by trace_id", queries.SUITE[0][1].format(s="s", trace=trace)), ("newest 100", "SELECT * FROM s ORDER BY p_timestamp DESC LIMIT 100"),
+                              ("newest 100 of a service", queries.NEWEST.format(s="s"))):
+                cold, read = self.cold(server, counting, sql)
+                self.t.add(f"  {name}, {count:,} files, cold", cold["GET"] + cold["HEAD"], "GET", most=20, note=f"{read / 1e6:.2f} MB; {text(cold)}")
+        finally:
+            server.stop()
+
+    def created(self, url, counting):
+        """Streams made by hand, one after the other, and what that costs in writes."""
+        count = 200 if self.b.quick else 10_000
+        server = self.server("created", url)
+        try:
+            counting.take()
+            conn = server.connect()
+            for i in range(count):
+                status, said = server.request("PUT", f"/api/v1/logstream/made{i}", b"", conn=conn)
+                if status != 200:
+                    raise RuntimeError(f"create: {status} {said[:200]}")
+            cost, _ = counting.take()
+            self.t.add(f"{count:,} streams created, PUT each", cost["PUT"] / count, "", most=2, note=text(cost))
+        finally:
+            server.stop()
+
+    def requests(self, url, counting, bucket):
         """Of a million rows, and of each query of the suite: cold, then again."""
         rows = 100_000 if self.b.quick else 1_000_000
         paths = world.chunks("s1", rows)
@@ -90,17 +155,16 @@ class Bucket:
             size = sum(i["live"]["bytes"] for i in json.loads(server.request("GET", "/api/v1/cluster/storage")[1])["incarnations"])
             trace = json.loads(server.query("SELECT min(trace_id) AS t FROM s"))[0]["t"]
             span = json.loads(server.query("SELECT min(ts) AS a, max(ts) AS z FROM s"))[0]
+            needed = self.needed(bucket, "requests/s/")
             names = {"trace": trace, "from": span["a"], "to": span["z"], "s": "s"}
             for name, sql, _ in [*queries.SUITE, ("newest 100 of a service", queries.NEWEST, None)]:
-                server.stop_process()
-                server.start()
-                counting.take()
-                server.query(sql.format(**names))
-                cold, read = counting.take()
+                cold, read = self.cold(server, counting, sql.format(**names))
                 server.query(sql.format(**names))
                 warm, _ = counting.take()
                 requests = cold["GET"] + cold["HEAD"]
                 limit = {"most": 20} if name.startswith(("needle", "newest")) else {}
-                self.t.add(f"  {name}, cold", requests, "GET", note=f"{read / 1e6:.2f} of {size / 1e6:.0f} MB; again: {warm['GET'] + warm['HEAD']} GET", **limit)
+                self.t.add(f"  {name}, cold", requests, "GET", note=f"{read / 1e6:.2f} of {size / 1e6:.0f} MB; again: {warm['GET'] + warm['HEAD']} GET; {text(cold)}", **limit)
+                if name in READ_WHOLE:
+                    self.t.add("    bytes moved against those of its columns", read / sum(needed[c] for c in READ_WHOLE[name]), "x", most=1.3)
         finally:
             server.stop()

@@ -283,7 +283,8 @@ static size_t any_cover(const struct relation *r, uint64_t limit)
  *
  * Rows from an instant on are all rows of the files that are newer than it, and of the stage: when the answer has as many rows as it may have,
  * older ones can not change it. The instant is just after the newest row of the first file that is left out. Each window has so many times
- * the rows of the one before that all of them together cost little more than the last. */
+ * the rows of the one before that all of them together cost little more than the last. Where each file costs requests, as many small files do on a
+ * remote store, their number is bounded too; what one window read of them the next has in the engine's cache. */
 
 #define WINDOW_ROWS_OF_LIMIT 16u
 #define WINDOW_GROWTH_LOG2 4u
@@ -293,10 +294,12 @@ static void window_cut(struct relation *r, const struct gate_output *gate)
     struct plan *plan = &r->stream->plan;
     unsigned shift = MIN((r->opt->window - 1) * WINDOW_GROWTH_LOG2, 40u);
     uint64_t want = MAX(gate->limit * WINDOW_ROWS_OF_LIMIT, r->b->pool->opt.window_rows) << shift, have = 0;
-    size_t n = 0;
+    size_t n = 0, first = r->b->pool->opt.window_files, files = plan->count;
 
+    if (first < plan->count >> MIN(r->opt->window - 1, 40u)) /* each window has twice the files of the one before */
+        files = first << (r->opt->window - 1);
     have += stage_inside(r) ? r->stream->snap.stage_rows : 0;
-    while (n < plan->count && have < want)
+    while (n < files && have < want)
         have += plan->files[n++].rows;
     while (n > 0 && n < plan->count && plan->files[n - 1].tmax_us == plan->files[n].tmax_us)
         n++; /* one instant is within or without */

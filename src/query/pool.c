@@ -16,6 +16,7 @@
 #define QUEUE_DEFAULT 256
 #define TIMEOUT_DEFAULT_US INT64_C(300000000)
 #define WINDOW_ROWS_DEFAULT 20000u
+#define WINDOW_FILES_REMOTE 4u
 
 /* ---- engines */
 
@@ -95,6 +96,8 @@ enum err_code query_pool_open(struct lake *lake, const struct query_pool_options
     pool->opt.queue_max = opt->queue_max ? opt->queue_max : QUEUE_DEFAULT;
     pool->opt.timeout_us = opt->timeout_us > 0 ? opt->timeout_us : TIMEOUT_DEFAULT_US;
     pool->opt.window_rows = opt->window_rows ? opt->window_rows : WINDOW_ROWS_DEFAULT;
+    if (!opt->window_files)
+        pool->opt.window_files = lake_store(lake)->remote ? WINDOW_FILES_REMOTE : SIZE_MAX;
     pool->temp_dir = opt->temp_dir ? mem_str(slice_str(opt->temp_dir)) : NULL;
     lake_store(lake)->ops->engine_path(lake_store(lake), (slice){0}, &files);
     pool->dirs[0] = mem_str(buf_view(&files));

@@ -22,6 +22,8 @@ struct query_pool_options {
     const char *temp_dir;
     int64_t timeout_us;   /* default limit, 300 s */
     uint64_t window_rows; /* of the first look for the newest rows that meet a condition; 20,000 */
+    size_t
+        window_files; /* and its files; 4 where the store is remote, which answers two requests a file at least, else any number */
 };
 MUST_CHECK enum err_code query_pool_open(struct lake *lake, const struct query_pool_options *opt,
                                          struct query_pool **out, struct err *err);
