@@ -221,10 +221,10 @@ enum err_code points_list(const struct seq_io *io, uint64_t **out, size_t *count
 static enum err_code point_choose(const struct seq_io *io, uint64_t number, uint64_t *out, struct err *err)
 {
     _cleanup_(freep) uint64_t *all = NULL;
-    size_t count;
+    size_t count = 0;
 
     TRY(points_list(io, &all, &count, err));
-    if (count == 0)
+    if (!all || count == 0)
         return err_set(err, ERR_NOT_FOUND, "no backup was finished here: run `sluice backup` again, it goes on");
     for (size_t i = 0; i < count; i++)
         if (all[i] == number || (number == SLOT_NONE && i == count - 1)) {
