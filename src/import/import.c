@@ -50,8 +50,6 @@ struct haul {
     uint64_t bytes, rows, linked;
 };
 
-DEFINE_CLEANUP(struct catalog *, catalog_close)
-
 static void haul_done(struct haul *b)
 {
     arena_done(&b->arena);
