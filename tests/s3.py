@@ -109,6 +109,8 @@ class Proxy(http.server.ThreadingHTTPServer):
 
     def __init__(self, to, fault):
         self.to, self.fault, self.done, self.number, self.lock = to, fault, collections.Counter(), 0, threading.Lock()
+        self.allow = None  # of bearer tokens: headers -> bool
+        self.resign = None  # of signatures that would not bear what a fault changes: (method, path, headers, length) -> headers
         self.writing, self.retry_after, self.together = threading.Lock(), 0, threading.Barrier(2)
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = "http://127.0.0.1:%d" % self.server_address[1]
@@ -139,6 +141,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         c = http.client.HTTPConnection("127.0.0.1", self.server.to, timeout=conftest.HTTP_S)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in drop}
         path = self.path.replace("ifGenerationMatch=0&", "") if "if-none-match" in drop else self.path  # GCS says it there
+        if self.server.resign:
+            headers = self.server.resign(self.command, path, headers, len(body))
         with self.server.writing if self.command in ("PUT", "POST") else contextlib.nullcontext():
             c.request(self.command, path, body, headers)
             r = c.getresponse()
@@ -155,6 +159,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if fault == "together":  # goes on when another such request is here
             server.together.wait(conftest.HTTP_S)
+        if server.allow and not server.allow(self.headers):
+            self.answer(401, [], b"")
+            return
         if fault in ("reset", "refuse"):  # before it did anything
             self.close_connection = True
             return

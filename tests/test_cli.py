@@ -70,7 +70,7 @@ def test_wrong_usage_exits_2_and_says_what_to_do(args, says):
 def test_config_check_shows_the_strongest_source_and_no_secret(tmp_path):
     file = tmp_path / "sluice.yaml"
     file.write_text("addr: 1.1.1.1:1\nquery:\n  memory: 1GiB\n  engines: 3\nflush_age: 2s\n")
-    env = {"P_ADDR": "2.2.2.2:2", "P_FS_DIR": "/srv/store", "SLUICE_QUERY_ENGINES": "4", "P_PASSWORD": "hunter2", "P_AZR_ACCOUNT": "b"}
+    env = {"P_ADDR": "2.2.2.2:2", "P_FS_DIR": "/srv/store", "SLUICE_QUERY_ENGINES": "4", "P_PASSWORD": "hunter2", "P_KAFKA_TOPICS": "b"}
     out = run("config", "check", "--config", file, "--query-engines", "5", "-o", "json", env=env)
     assert out.returncode == 0
     got = json.loads(out.text)
@@ -80,7 +80,7 @@ def test_config_check_shows_the_strongest_source_and_no_secret(tmp_path):
     assert got["query-memory"]["source"].endswith("sluice.yaml:3: query_memory")
     assert got["password"] == {"value": "********", "source": "P_PASSWORD"}
     assert "hunter2" not in out.text + out.said
-    assert "P_AZR_ACCOUNT" in out.said
+    assert "P_KAFKA_TOPICS" in out.said
     file.write_text("adr: x\n")
     bad = run("config", "check", "--config", file)
     assert bad.returncode == 2 and "sluice.yaml:1: adr is no setting: did you mean addr?" in bad.said

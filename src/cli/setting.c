@@ -293,7 +293,7 @@ static enum err_code place_store(struct config *c, struct err *err)
     static const struct {
         enum setting_id bucket;
         const char *scheme;
-    } clouds[] = {{SET_S3_BUCKET, "s3"}, {SET_GCS_BUCKET, "gs"}};
+    } clouds[] = {{SET_S3_BUCKET, "s3"}, {SET_AZURE_CONTAINER, "az"}, {SET_GCS_BUCKET, "gs"}};
     const struct value *store = &c->values[SET_STORE], *named = store->text ? store : NULL;
 
     for (size_t i = 0; i < ARRAY_LEN(clouds); i++) {

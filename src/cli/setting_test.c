@@ -264,8 +264,8 @@ static void test_mistakes(void **state)
 /* Goal: what has no effect is said, what belongs to others is left alone. */
 static void test_warnings(void **state)
 {
-    char *env[] = {"SLUICE_ADRR=x", "SLUICE_PORT_8000_TCP=tcp", "P_AZR_ACCOUNT=b", "P_MODE=all",
-                   "P_GRPC_PORT=1", "P_UNHEARD_OF=1",           "PATH=/bin",       NULL};
+    char *env[] = {"SLUICE_ADRR=x", "SLUICE_PORT_8000_TCP=tcp", "P_KAFKA_TOPICS=b", "P_MODE=all",
+                   "P_GRPC_PORT=1", "P_UNHEARD_OF=1",           "PATH=/bin",        NULL};
     struct config c;
     struct err err = {0};
     _cleanup_(buf_done) struct buf warnings = BUF_INIT;
@@ -274,7 +274,7 @@ static void test_warnings(void **state)
     assert_int_equal(load(&c, env, NULL, &warnings, &err), ERR_OK);
     const char *text = buf_cstr(&warnings);
     assert_non_null(strstr(text, "SLUICE_ADRR: no setting has this name: did you mean SLUICE_ADDR?\n"));
-    assert_non_null(strstr(text, "P_AZR_ACCOUNT: "));
+    assert_non_null(strstr(text, "P_KAFKA_TOPICS: "));
     assert_non_null(strstr(text, "P_GRPC_PORT: "));
     assert_null(strstr(text, "P_MODE"));
     assert_null(strstr(text, "UNHEARD"));

@@ -20,8 +20,8 @@ const struct setting settings[SETTINGS_COUNT] = {
     [SET_WAL] = {"wal", "P_STAGING_DIR", SETTING_PATH, SCOPE_SERVER, .auto_text = "DATA/wal",
                  .help = "Folder of the write-ahead log; put it on the disk with the fastest fsync"},
     [SET_STORE] = {"store", "P_FS_DIR", SETTING_PATH, SCOPE_SERVER | SCOPE_STORE, .auto_text = "DATA/store",
-                   .help =
-                       "Where Parquet files and the catalog are: a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"},
+                   .help = "Where Parquet files and the catalog are: a folder, s3://BUCKET/PREFIX, "
+                           "az://CONTAINER/PREFIX or gs://BUCKET/PREFIX"},
     [SET_S3_BUCKET] = {"s3-bucket", "P_S3_BUCKET", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
                        .auto_text = "that of store", .help = "Another way to say store: s3://BUCKET"},
     [SET_S3_ENDPOINT] = {"s3-endpoint", "P_S3_URL", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
@@ -49,6 +49,25 @@ const struct setting settings[SETTINGS_COUNT] = {
     [SET_AWS_METADATA_ENDPOINT] = {"aws-metadata-endpoint", "P_AWS_METADATA_ENDPOINT", SETTING_TEXT,
                                    SCOPE_SERVER | SCOPE_STORE, .auto_text = "http://169.254.169.254",
                                    .help = "Where the keys of the instance's role are asked for"},
+    [SET_AZURE_CONTAINER] = {"azure-container", "P_AZR_CONTAINER", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
+                             .auto_text = "that of store", .help = "Another way to say store: az://CONTAINER"},
+    [SET_AZURE_ACCOUNT] = {"azure-account", "P_AZR_ACCOUNT", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
+                           .auto_text = "AZURE_STORAGE_ACCOUNT", .help = "Storage account of the container"},
+    [SET_AZURE_ENDPOINT] = {"azure-endpoint", "P_AZR_URL", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
+                            .auto_text = "Azure's of the account",
+                            .help = "Address of the blob service, https://host or http://host:port/path"},
+    [SET_AZURE_ACCESS_KEY] = {"azure-access-key", "P_AZR_ACCESS_KEY", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
+                              .auto_text = "AZURE_STORAGE_KEY", .secret = true,
+                              .help = "Access key of the account. Without one Entra is asked for tokens: as the "
+                                      "client below, as a workload identity, as the machine's managed identity"},
+    [SET_AZURE_TENANT_ID] = {"azure-tenant-id", "P_AZR_TENANT_ID", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
+                             .auto_text = "AZURE_TENANT_ID", .help = "Tenant of the client"},
+    [SET_AZURE_CLIENT_ID] = {"azure-client-id", "P_AZR_CLIENT_ID", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
+                             .auto_text = "AZURE_CLIENT_ID",
+                             .help = "Client, or the managed identity where the machine has several"},
+    [SET_AZURE_CLIENT_SECRET] = {"azure-client-secret", "P_AZR_CLIENT_SECRET", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
+                                 .auto_text = "AZURE_CLIENT_SECRET", .secret = true,
+                                 .help = "Secret of the client. Prefer the environment to a flag"},
     [SET_GCS_BUCKET] = {"gcs-bucket", "P_GCS_BUCKET", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
                         .auto_text = "that of store", .help = "Another way to say store: gs://BUCKET"},
     [SET_GCS_ENDPOINT] = {"gcs-endpoint", "P_GCS_URL", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
@@ -163,7 +182,7 @@ const struct setting settings[SETTINGS_COUNT] = {
 
 #define NO_EFFECT "has no effect here: remove it"
 #define ONE_NODE "this version runs as one node: remove it"
-#define NO_CLOUD "this version keeps its files in a folder or in a bucket of S3 or GCS: set --store"
+#define NO_CLOUD "this version keeps its files in a folder or a bucket: set --store"
 #define NO_KAFKA "this version does not read from Kafka: remove it"
 
 const struct setting_ignored settings_ignored[] = {
@@ -214,7 +233,6 @@ const struct setting_ignored settings_ignored[] = {
     {"P_S3_CACHE_CONTROL_NO_STORE", NO_EFFECT},
     {"P_S3_TLS_SKIP_VERIFY", "certificates are always checked: set --s3-ca-cert"},
     {"P_AWS_IMDSV1_FALLBACK", "only version 2 of the instance's metadata is asked: remove it"},
-    {"P_AZR_*", NO_CLOUD},
     {"P_GCS_TLS_SKIP_VERIFY", "certificates are always checked: remove it"},
     {"P_MAX_OBJECT_STORE_REQUESTS", NO_CLOUD},
     {"P_KAFKA_*", NO_KAFKA},

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cli/cli_int.h"
 #include "cli/term.h"
+#include "store/azure.h"
 #include "store/gcs.h"
 #include "store/s3.h"
 
@@ -29,6 +30,27 @@ static enum err_code open_s3(const struct config *c, const struct remote_options
                                          .ca_file = opt.remote.ca_file,
                                          .metadata_endpoint = config_text(c, SET_AWS_METADATA_ENDPOINT)};
     return store_s3_open(os_real(), &opt, aws_key_source_new(os_real(), &keys), out, err);
+}
+
+static const char *text_or_env(const struct config *c, enum setting_id id, const char *variable)
+{
+    const char *set = config_text(c, id), *v = getenv(variable);
+    return set && *set ? set : v && *v ? v : NULL;
+}
+
+static enum err_code open_azure(const struct config *c, const struct remote_options *remote, struct store **out,
+                                struct err *err)
+{
+    const struct azure_options opt = {.remote = *remote,
+                                      .account = text_or_env(c, SET_AZURE_ACCOUNT, "AZURE_STORAGE_ACCOUNT"),
+                                      .endpoint = config_text(c, SET_AZURE_ENDPOINT),
+                                      .access_key = text_or_env(c, SET_AZURE_ACCESS_KEY, "AZURE_STORAGE_KEY")};
+    const struct token_options tokens = {.issuer = TOKEN_ENTRA,
+                                         .tenant = config_text(c, SET_AZURE_TENANT_ID),
+                                         .client = config_text(c, SET_AZURE_CLIENT_ID),
+                                         .client_secret = config_text(c, SET_AZURE_CLIENT_SECRET)};
+
+    return store_azure_open(os_real(), &opt, opt.access_key ? NULL : token_source_new(os_real(), &tokens), out, err);
 }
 
 /* STORAGE_EMULATOR_HOST, as Google's libraries read it: host:port, or with the scheme. */
@@ -59,10 +81,13 @@ static enum err_code open_remote(const struct config *c, slice url, const char *
                                        .retry_us_max = (int64_t)config_number(c, SET_S3_RETRY)};
     if (slice_eq(scheme, slice_lit("s3")))
         return open_s3(c, &opt, out, err);
+    if (slice_eq(scheme, slice_lit("az")))
+        return open_azure(c, &opt, out, err);
     if (slice_eq(scheme, slice_lit("gs")))
         return open_gcs(c, &opt, out, err);
     return err_set(err, ERR_INVALID,
-                   "'" SLICE_FMT "' is no address of a bucket: write s3://bucket/prefix or gs://bucket/prefix",
+                   "'" SLICE_FMT
+                   "' is no address of a bucket: write s3://bucket/prefix, az://container/prefix or gs://bucket/prefix",
                    SLICE_ARG(url));
 }
 

@@ -26,8 +26,9 @@ static const struct {
     const char *prefix;
     enum err_code code;
 } classes[] = {
-    {"INTERRUPT Error", ERR_CANCELLED}, {"Out of Memory Error", ERR_LIMIT}, {"INTERNAL Error", ERR_UNKNOWN},
-    {"FATAL Error", ERR_UNKNOWN},       {"HTTP Error", ERR_UNAVAILABLE},
+    {"INTERRUPT Error", ERR_CANCELLED}, {"Out of Memory Error", ERR_LIMIT},
+    {"INTERNAL Error", ERR_UNKNOWN},    {"FATAL Error", ERR_UNKNOWN},
+    {"HTTP Error", ERR_UNAVAILABLE},    {"IO Error: Azure", ERR_UNAVAILABLE}, /* the azure extension's own */
 };
 /* What the Parquet reader says of damaged bytes. Some of it comes without a prefix, little of it with the file's name: query/
  * looks for the file by its checksum, and where none is damaged (a user's text may hold these words) takes the error back. */

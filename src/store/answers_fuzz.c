@@ -1,4 +1,5 @@
 /* answers_fuzz.c: any bytes as what a store or a token service answers; the first byte says as what. */
+#include "store/azure.h"
 #include "store/gcs.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -37,6 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     switch (size ? data[0] : '\0') {
     case 'g': list(gcs_list_page, document); break;
+    case 'a': list(azure_list_page, document); break;
     case 't': token(document); break;
     default: break;
     }

@@ -121,16 +121,10 @@ static enum err_code gcs_put(struct remote *r, slice key, slice bytes, slice non
 
 /* ---- uploads in parts: a session, whose last part is the exclusive create */
 
-static enum err_code whole_crc(struct remote_upload *u, uint32_t *crc, struct err *err)
+static void crc_add(void *arg, slice bytes)
 {
-    _cleanup_(buf_done) struct buf bytes = BUF_INIT;
-
-    *crc = 0;
-    for (uint64_t at = 0; at < u->size; at += REMOTE_PART_BYTES) {
-        TRY(remote_upload_piece(u, at, &bytes, err));
-        *crc = crc32c(*crc, bytes.ptr, bytes.len);
-    }
-    return ERR_OK;
+    uint32_t *crc = arg;
+    *crc = crc32c(*crc, bytes.ptr, bytes.len);
 }
 
 /* "https://.../o?uploadType=resumable&upload_id=ID": the id alone is taken, an answer does not say where to send what. */
@@ -230,9 +224,9 @@ static enum err_code session_run(struct remote_upload *u, uint32_t crc, struct e
 static enum err_code gcs_put_parts(struct remote_upload *u, struct err *err)
 {
     int64_t deadline = os_mono_us(u->r->os) + u->r->retry_us_max;
-    uint32_t crc;
+    uint32_t crc = 0;
 
-    TRY(whole_crc(u, &crc, err));
+    TRY(remote_upload_walk(u, crc_add, &crc, err));
     for (unsigned session = 0;; session++) {
         enum err_code rc = session_run(u, crc, err);
         bool unclear = rc == ERR_UNKNOWN || rc == ERR_UNAVAILABLE || rc == ERR_NOT_FOUND;

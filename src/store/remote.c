@@ -217,7 +217,7 @@ static enum err_code outcome(const struct remote *r, const struct remote_call *c
                              const struct complaint *why, struct err *err)
 {
     const struct exchange *x = &a->x;
-    slice key = c->bucket ? slice_str(r->bucket) : c->key;
+    slice key = c->bucket || why->meaning == REMOTE_NO_BUCKET ? slice_str(r->bucket) : c->key;
     bool reads = strcmp(c->method, "GET") == 0 || strcmp(c->method, "HEAD") == 0;
 
     if (x->code == ERR_LIMIT)

@@ -14,6 +14,7 @@
 #pragma once
 #include <stdatomic.h>
 
+#include "base/arena.h"
 #include "store/exchange.h"
 #include "store/pace.h"
 #include "store/store.h"
@@ -145,6 +146,8 @@ MUST_CHECK enum err_code remote_call(struct remote *r, const struct remote_call 
                                      struct err *err);
 MUST_CHECK enum err_code remote_key_check(const struct remote *r, slice key, struct err *err);
 int64_t remote_clock_us(struct remote *r); /* the server's, as far as it is known */
+/* %XX and '+', in place of what `out` held. False: no such text. */
+MUST_CHECK bool remote_url_decode(slice s, struct buf *out);
 /* crc32c as object stores write it: base64 of four bytes, the highest first. */
 #define REMOTE_CRC_TEXT 8
 void remote_crc_text(uint32_t crc, char out[REMOTE_CRC_TEXT + 1]);
@@ -160,6 +163,9 @@ struct remote_upload {
 };
 /* The part that begins at `at`, REMOTE_PART_BYTES or what is left, in place of what `out` held. */
 MUST_CHECK enum err_code remote_upload_piece(struct remote_upload *u, uint64_t at, struct buf *out, struct err *err);
+/* All of it, piece by piece, for a checksum of the whole. */
+MUST_CHECK enum err_code remote_upload_walk(struct remote_upload *u, void (*add)(void *arg, slice bytes), void *arg,
+                                            struct err *err);
 
 /* remote_parts.c: all parts, REMOTE_PARTS_PARALLEL of them at a time; the last may be shorter. `put` is called in several threads, once for each
  * index from 0. After the first error no other part is begun. */
@@ -174,6 +180,10 @@ struct remote_page {
     slice after; /* without the store's prefix */
     store_list_fn fn;
     void *arg;
+    bool delimiter; /* what a page holds is put in order before it is handed out */
+    struct store_list_item *held;
+    size_t held_count, held_cap;
+    struct arena arena;    /* their keys */
     struct buf key, token; /* token: of the next page; empty: there is none */
     struct store_meta meta;
     bool truncated, bad, stopped;

@@ -59,6 +59,18 @@ enum err_code remote_upload_piece(struct remote_upload *u, uint64_t at, struct b
     return ERR_OK;
 }
 
+enum err_code remote_upload_walk(struct remote_upload *u, void (*add)(void *arg, slice bytes), void *arg,
+                                 struct err *err)
+{
+    _cleanup_(buf_done) struct buf bytes = BUF_INIT;
+
+    for (uint64_t at = 0; at < u->size; at += REMOTE_PART_BYTES) {
+        TRY(remote_upload_piece(u, at, &bytes, err));
+        add(arg, buf_view(&bytes));
+    }
+    return ERR_OK;
+}
+
 /* The key is taken: by us, whose reply was lost? */
 static enum err_code whose(struct remote_upload *u, struct err *err)
 {
@@ -202,6 +214,8 @@ static enum err_code remote_stat(struct store *s, slice key, struct store_meta *
 
 static void page_done(struct remote_page *p)
 {
+    free(p->held);
+    arena_done(&p->arena);
     buf_done(&p->key);
     buf_done(&p->token);
 }
@@ -215,7 +229,7 @@ static int hex_digit(uint8_t c)
 }
 
 /* encoding-type=url: a key may hold what XML can not. */
-static bool url_decode(slice s, struct buf *out)
+bool remote_url_decode(slice s, struct buf *out)
 {
     out->len = 0;
     for (size_t i = 0; i < s.len; i++) {
@@ -230,6 +244,12 @@ static bool url_decode(slice s, struct buf *out)
         }
     }
     return true;
+}
+
+static bool page_give(struct remote_page *p, const struct store_list_item *item)
+{
+    p->stopped = !p->fn(p->arg, item);
+    return !p->stopped;
 }
 
 bool remote_page_item(struct remote_page *p, slice key, bool is_prefix)
@@ -248,8 +268,27 @@ bool remote_page_item(struct remote_page *p, slice key, bool is_prefix)
     if (slice_cmp(item.key, p->after) <= 0 ||
         !store_key_valid(is_prefix && item.key.len ? slice_head(item.key, item.key.len - 1) : item.key))
         return true;
-    p->stopped = !p->fn(p->arg, &item);
-    return !p->stopped;
+    if (!p->delimiter)
+        return page_give(p, &item);
+    item.key = slice_of(arena_str(&p->arena, item.key), item.key.len);
+    *ARRAY_PUSH(p->held, p->held_count, p->held_cap) = item;
+    return true;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    return slice_cmp(((const struct store_list_item *)a)->key, ((const struct store_list_item *)b)->key);
+}
+
+/* Servers put a page's prefixes behind its keys, or before them, or between them. */
+static void page_give_held(struct remote_page *p)
+{
+    if (p->held_count)
+        qsort(p->held, p->held_count, sizeof(p->held[0]), by_key);
+    for (size_t i = 0; i < p->held_count && !p->stopped; i++)
+        (void)page_give(p, &p->held[i]);
+    p->held_count = 0;
+    arena_done(&p->arena);
 }
 
 struct xml_page {
@@ -266,7 +305,7 @@ static bool list_element(void *arg, const struct xml_element *e)
     if (slice_eq(e->path, slice_str(n->key)) || slice_eq(e->path, slice_str(n->prefix))) {
         p->key.len = 0;
         if (n->url_encoded)
-            p->bad |= !url_decode(e->text, &p->key);
+            p->bad |= !remote_url_decode(e->text, &p->key);
         else
             buf_slice(&p->key, e->text);
     } else if (slice_eq(e->path, slice_str(n->size)))
@@ -296,7 +335,8 @@ static enum err_code remote_list(struct store *s, slice prefix, slice start_afte
                                  void *arg, struct err *err)
 {
     struct remote *r = remote_of(s);
-    _cleanup_(page_done) struct remote_page p = {.r = r, .after = start_after, .fn = fn, .arg = arg};
+    _cleanup_(page_done) struct remote_page p = {
+        .r = r, .after = start_after, .fn = fn, .arg = arg, .delimiter = delimiter, .arena = ARENA_INIT};
     _cleanup_(remote_answer_done) struct remote_answer a = {0};
     _cleanup_(buf_done) struct buf query = BUF_INIT;
 
@@ -314,6 +354,7 @@ static enum err_code remote_list(struct store *s, slice prefix, slice start_afte
             return err_set(err, ERR_CORRUPT, "LIST " SLICE_FMT ": an answer that makes no sense", SLICE_ARG(prefix));
         if (rc != ERR_OK && !p.stopped)
             return rc;
+        page_give_held(&p);
         if (p.truncated && !p.token.len && !p.stopped)
             return err_set(err, ERR_CORRUPT, "LIST " SLICE_FMT ": a page without its next", SLICE_ARG(prefix));
     } while (p.token.len && !p.stopped);
