@@ -6,6 +6,13 @@
 
 #include "base/banned.h"
 
+struct pass {
+    const struct backup_env *env;
+    struct store *from, *to;
+    const struct backup_run *run;
+    struct backup_totals *totals;
+};
+
 /* ---- the place */
 
 static void claim_body(const char *cluster, struct buf *out)
@@ -62,35 +69,71 @@ static enum err_code positions_check(const struct catalog *cat, const struct cut
     return ERR_OK;
 }
 
+/* Who may hold acknowledged rows that are in no file: nodes that are registered, and whoever left a lane open, however long ago. */
 struct unasked {
     struct point *point;
     const struct backup_run *run;
     size_t cap;
+    slice *lanes; /* of nodes that are named already */
+    size_t lanes_count, lanes_cap;
 };
+
+static void note(struct unasked *u, slice who)
+{
+    struct point *p = u->point;
+    *ARRAY_PUSH(p->unasked, p->unasked_count, u->cap) = arena_copy(&p->cut.arena, who);
+}
 
 static void note_node(void *arg, const struct cut_node *n)
 {
     struct unasked *u = arg;
     struct point *p = u->point;
+    slice id = slice_str(n->node_id);
 
     for (size_t i = 0; i < u->run->asked_count; i++)
-        if (slice_eq(u->run->asked[i], slice_str(n->node_id)))
+        if (slice_eq(u->run->asked[i], id))
             return;
+    *ARRAY_PUSH(u->lanes, u->lanes_count, u->lanes_cap) = arena_copy(&p->cut.arena, n->lane);
     for (size_t i = 0; i < p->unasked_count; i++) /* two registrations of one */
-        if (slice_eq(p->unasked[i], slice_str(n->node_id)))
+        if (slice_eq(p->unasked[i], id))
             return;
-    *ARRAY_PUSH(p->unasked, p->unasked_count, u->cap) = arena_copy(&p->cut.arena, slice_str(n->node_id));
+    note(u, id);
 }
 
-static enum err_code nodes_note(struct catalog *cat, const struct backup_run *run, struct point *p, struct err *err)
+static enum err_code note_lane(struct unasked *u, const struct seq_io *io, const struct cut_lane *l, struct err *err)
 {
-    struct unasked u = {p, run, 0};
-    enum err_code rc = cut_nodes(cat, note_node, &u, err);
-    slice *owned = arena_alloc(&p->cut.arena, p->unasked_count * sizeof(*owned)); /* one ending for all */
+    _cleanup_(buf_done) struct buf seq = BUF_INIT, who = BUF_INIT;
+    _cleanup_(slot_done) struct slot last = {0};
+    slice lane = slice_str(l->name), type;
 
+    for (size_t i = 0; i < u->run->positions_count; i++)
+        if (slice_eq(slice_str(u->run->positions[i].lane), lane))
+            return ERR_OK;
+    for (size_t i = 0; i < u->lanes_count; i++)
+        if (slice_eq(u->lanes[i], lane))
+            return ERR_OK;
+    seq_lane(&seq, lane);
+    TRY(seq_read(io, buf_view(&seq), SLOT_LANE, l->last, &last, err));
+    if (json_get_text(last.body, "type", &type) && slice_eq(type, slice_lit("seal")))
+        return ERR_OK;
+    buf_fmt(&who, "(of lane %s)", l->name);
+    note(u, buf_view(&who));
+    return ERR_OK;
+}
+
+static enum err_code nodes_note(struct pass *s, struct catalog *cat, struct point *p, struct err *err)
+{
+    const struct seq_io from = {s->env->os, s->from};
+    struct unasked u = {.point = p, .run = s->run};
+    enum err_code rc = cut_nodes(cat, note_node, &u, err);
+
+    for (size_t i = 0; i < p->cut.lanes_count && rc == ERR_OK; i++)
+        rc = note_lane(&u, &from, &p->cut.lanes[i], err);
+    slice *owned = arena_alloc(&p->cut.arena, p->unasked_count * sizeof(*owned)); /* one ending for all */
     for (size_t i = 0; i < p->unasked_count; i++)
         owned[i] = p->unasked[i];
     free(p->unasked);
+    free(u.lanes);
     p->unasked = owned;
     return rc;
 }
@@ -115,13 +158,6 @@ static enum err_code point_append(const struct seq_io *io, struct seq_tail tail,
 
 /* ---- a pass */
 
-struct pass {
-    const struct backup_env *env;
-    struct store *from, *to;
-    const struct backup_run *run;
-    struct backup_totals *totals;
-};
-
 static bool tell(const struct backup_env *env, const char *what)
 {
     const struct backup_progress now = {.what = what};
@@ -136,7 +172,7 @@ static enum err_code pass_copy(struct pass *s, struct catalog *cat, struct point
     p->taken_us = os_wall_us(s->env->os);
     p->cluster = arena_copy(&p->cut.arena, slice_str(catalog_cluster(cat)));
     TRY(positions_check(cat, &p->cut, s->run, err));
-    TRY(nodes_note(cat, s->run, p, err));
+    TRY(nodes_note(s, cat, p, err));
     enum err_code rc = jobs_add(&jobs, &p->cut, NULL, 0, err);
     *gone = rc == ERR_NOT_FOUND; /* a manifest: its head was superseded long ago */
     TRY(rc);

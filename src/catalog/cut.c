@@ -227,8 +227,10 @@ static enum err_code node_give(struct catalog *cat, const char *key, void (*fn)(
     if (!o || !json_get_text(o, "node_id", &id) || id.len >= sizeof(n.node_id)) /* whoever it is, it was not asked */
         id = slice_lit("?");
     memcpy(n.node_id, id.ptr, id.len);
-    if (o)
+    if (o) {
         (void)json_get_text(o, "endpoint", &n.endpoint);
+        (void)json_get_text(o, "lane", &n.lane);
+    }
     fn(arg, &n);
     json_decref(o);
     return ERR_OK;

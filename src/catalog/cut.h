@@ -54,7 +54,7 @@ MUST_CHECK enum err_code cut_objects(struct stream_version *v, cut_object_fn fn,
 /* Registrations in the store of nodes that were alive within three minutes, by the store's clock. */
 struct cut_node {
     char node_id[64];
-    slice endpoint;
+    slice endpoint, lane;
 };
 MUST_CHECK enum err_code cut_nodes(struct catalog *cat, void (*fn)(void *arg, const struct cut_node *n), void *arg,
                                    struct err *err);
