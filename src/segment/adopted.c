@@ -337,6 +337,7 @@ static enum err_code look(struct engine *e, const char *path, struct segment_loo
     TRY(footers_read(e, &path, 1, &f, err));
     struct group g = {.paths = &path, .paths_count = 1, .names = f.files[0].names, .names_count = f.files[0].count};
     TRY(engine_names(e, &f, &g, &r, err));
+    ASSERT(g.engine);
     out->count = engine_result_fields(r, &fields);
     out->columns = arena_zalloc(&out->arena, out->count * sizeof(*out->columns));
     for (uint32_t i = 0; i < out->count; i++) {
