@@ -2,7 +2,9 @@
 import collections
 import json
 import os
+import subprocess
 import sys
+import time
 
 import queries
 import world
@@ -14,6 +16,9 @@ PRICE = {"PUT": 5e-6, "LIST": 5e-6, "GET": 4e-7, "HEAD": 4e-7, "DELETE": 0}  # d
 # Queries that need all row groups, and the columns they need.
 READ_WHOLE = {"count by level": ["level"], "histogram per minute": ["ts"], "top 10 of path": ["path"], "p99 of duration_ms by service": ["service", "duration_ms"],
               "substring in message, common": ["message"], "group by trace_id": ["trace_id"]}
+
+
+LARGE_FILE, COMPACTED_ROWS = 64 << 20, 8_000_000
 
 
 class Counting:
@@ -59,6 +64,7 @@ class Bucket:
                 self.requests(proxy.url, counting, s3.bucket(store))
                 self.files(store.url, proxy.url, counting)
                 self.created(proxy.url, counting)
+                self.compacted(store.url, s3.bucket(store))
         finally:
             store.close()
             for name in s3.KEYS:
@@ -122,6 +128,37 @@ class Bucket:
                               ("newest 100 of a service", queries.NEWEST.format(s="s"))):
                 cold, read = self.cold(server, counting, sql)
                 self.t.add(f"  {name}, {count:,} files, cold", cold["GET"] + cold["HEAD"], "GET", most=20, note=f"{read / 1e6:.2f} MB; {text(cold)}")
+        finally:
+            server.stop()
+
+    def live_sizes(self, url, bucket, name):
+        """Sizes of the files that the newest version of a stream names."""
+        def cat(key):
+            done = subprocess.run([self.b.binary, "catalog", "cat", "--store", f"s3://logs/{name}", "--s3-endpoint", url, key], capture_output=True, text=True, check=True)
+            return json.loads(done.stdout)
+        head = max(o.key for o in bucket.objects.filter(Prefix=f"{name}/s/") if "/_head/" in o.key)[len(name) + 1:]
+        body = cat(head)["body"]
+        sizes = [f["bytes"] for f in body["files"]]
+        for m in body["manifests"]:
+            sizes += [f["bytes"] for f in cat(head[: head.index("_head/")] + m["path"])["files"]]
+        return sizes
+
+    def compacted(self, url, bucket):
+        """Files of half a second each while rows come and compaction runs beside: how much of it is in large files in the end, and a while later."""
+        if self.b.quick:
+            return  # a large file takes more rows
+        server = self.server("compacted", url, "--flush-age", "500ms", "--flush-idle", "500ms", "--fold-interval", "1s", "--compact-interval", "1s")
+        try:
+            for _ in range(COMPACTED_ROWS // 1_000_000):
+                server.ingest_all("s", world.bodies(world.chunks("s1", 1_000_000)))
+            server.drain()
+            shares, until = [], time.monotonic() + 120
+            while not shares or (shares[-1] < 0.9 and time.monotonic() < until):
+                time.sleep(5)
+                sizes = self.live_sizes(url, bucket, "compacted")
+                shares.append(sum(s for s in sizes if s >= LARGE_FILE) / sum(sizes))
+            self.t.add("bytes in files of 64 MiB and more, after steady ingest", shares[-1] * 100, "%", least=90,
+                       note=f"{shares[0] * 100:.0f} % at its end; {len(sizes)} files, {sum(sizes) / 1e6:.0f} MB")
         finally:
             server.stop()
 
