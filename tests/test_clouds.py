@@ -75,10 +75,9 @@ def test_store_check(request, cloud, between):
     assert cloud.objects(prefix) == {}
 
 
-@pytest.mark.parametrize("faults", [["503", "500", "429"], ["lose", "reset"], ["truncate", "stall"]], ids="-".join)
-def test_faults_are_ridden_out(request, cloud, between, faults):
+def test_faults_are_ridden_out(request, cloud, between):
     """Reads, lists and removals are repeated; an upload whose reply is lost finds its own nonce. Plain creates are for the caller to look after."""
-    rng, prefix = random.Random(7), prefix_of(request)
+    rng, prefix, faults = random.Random(7), prefix_of(request), ["503", "500", "429", "lose", "reset", "truncate", "stall"]
 
     def fault(method, path, headers, number):
         return None if cloud.is_create(method, path, headers) or rng.random() < 0.7 else rng.choice(faults)
@@ -91,7 +90,14 @@ def test_faults_are_ridden_out(request, cloud, between, faults):
 
 
 def test_undecided_creates_are_no_verdict(request, cloud, between):
-    between.switch.fault = lambda method, path, headers, number: "lose" if cloud.is_create(method, path, headers) and number % 2 else None
+    """A lost reply of a create proves nothing against a store. Those of the first step are let through, as a check ends where nothing works."""
+    creates = []
+
+    def fault(method, path, headers, number):
+        if cloud.is_create(method, path, headers):
+            creates.append(path)
+            return "lose" if len(creates) > 4 and len(creates) % 2 else None
+    between.switch.fault = fault
     done, report = store_check(cloud, between, prefix_of(request))
     assert between.done["lose"] >= 4 and report, done
     assert not [s for s in report["steps"] if "16 creates" in s["what"] and not s["good"]], report
@@ -169,14 +175,6 @@ def test_deleted_streams_leave_nothing(on_cloud, cloud):
     assert server.api.wait(lambda: len(left()) == 1), left()
     assert "/_head/" in left()[0]
     check(server, "kept", 60)
-
-
-def test_files_are_merged_in_the_bucket(on_cloud, cloud):
-    server = on_cloud(*FAST, "--compact-interval", "300ms", "--gc-interval", "1h")
-    for i in range(70):
-        server.api.put("app", [{"i": i, "m": "message"}], {"X-P-Ack": "object"})
-    assert server.api.wait(lambda: server.api.metrics().get("sluice_compaction_outputs_total", 0) > 0), server.api.metrics()
-    check(server, "app", 70)
 
 
 def test_keys_are_nowhere(on_cloud, cloud):
