@@ -19,13 +19,14 @@
 #define INPUTS_MAX 512u
 #define HOUR_US INT64_C(3600000000)
 #define SETTLE_US INT64_C(600000000) /* an hour is left alone until so long after its end, */
-#define BUSY_FILES 64u               /* unless it has more files than this */
+#define BUSY_FILES 64u               /* unless it has more files than this, or enough bytes for a whole output */
 #define CLAIM_US HOUR_US
 #define DAMAGED_MAX 16 /* found in one stream in one round; the next goes on */
 
 struct group { /* small files of one directory */
     slice dir;
     struct entry_list files;
+    uint64_t bytes;
 };
 struct bad_input {
     char *key;
@@ -139,6 +140,7 @@ static enum err_code pick_add(void *arg, struct entry *e, struct err *err)
         map_put(&p->dirs, g->dir, g);
     }
     entry_list_add(&g->files, entry_ref(e));
+    g->bytes += e->bytes;
     return ERR_OK;
 }
 
@@ -155,7 +157,7 @@ static bool settled(const struct group *g, int64_t now_us)
 {
     int64_t hour = g->files.items[0]->tmin_us / HOUR_US * HOUR_US;
 
-    return now_us >= hour + HOUR_US + SETTLE_US || g->files.count > BUSY_FILES;
+    return now_us >= hour + HOUR_US + SETTLE_US || g->files.count > BUSY_FILES || g->bytes >= TARGET_BYTES;
 }
 
 /* The newest run of files that fits the target, without one that would be most of it: rewriting that again and again is waste. */
