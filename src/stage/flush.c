@@ -545,22 +545,17 @@ static bool is_wanted(const struct parking *p, const struct sid *sid)
     return false;
 }
 
+static enum err_code park_record_of(void *arg, const struct sid *owner, struct wal_pos pos, slice record,
+                                    struct err *err)
+{
+    struct parking *p = arg;
+    return is_wanted(p, owner) ? park_add(p->r->lake, pos.segment, owner, record, err) : ERR_OK;
+}
+
 static enum err_code park_one(void *arg, struct wal_pos pos, slice body, struct err *err)
 {
     struct parking *p = arg;
-    struct lake *lake = p->r->lake;
-    _cleanup_(arena_done) struct arena arena = ARENA_INIT;
-    struct parked from;
-    struct record rec;
-    slice rest, one;
-
-    if (park_record(body, &from, &rest)) {
-        while (is_wanted(p, &from.sid) && park_next(&rest, &one))
-            TRY(park_add(lake, pos.segment, &from.sid, one, err));
-        return ERR_OK;
-    }
-    TRY(record_decode(body, &arena, &rec, err));
-    return is_wanted(p, &rec.sid) ? park_add(lake, pos.segment, &rec.sid, body, err) : ERR_OK;
+    return park_staged(p->r->lake, pos, body, park_record_of, p, err);
 }
 
 static enum err_code park_segment(struct parking *p, uint64_t segment, struct err *err)
@@ -687,6 +682,7 @@ static enum err_code flush_round(struct lake *lake, uint64_t upto, struct err *e
     metric_observe(lake->m_flush_seconds, (double)(os_mono_us(lake->os) - start) / 1e6);
     lake_answer_object_waiters(lake, NULL);
     park_forget(lake, lake->committed);
+    moved_forget(lake, lake->committed);
     return ERR_OK;
 }
 

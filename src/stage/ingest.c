@@ -562,8 +562,8 @@ static enum err_code replay_one(struct lake *lake, struct wal_pos pos, slice bod
 
     TRY(record_decode(body, &arena, &r, err));
     enum err_code rc = stage_find_sid(lake, r.name, &r.sid, &s, err);
-    if (rc == ERR_NOT_FOUND)
-        rc = stage_find_heir(lake, &r, &s, err);
+    if (rc == ERR_NOT_FOUND && (rc = stage_find_heir(lake, &r, &s, err)) == ERR_OK)
+        moved_note(lake, pos, &s->sid);
     if (rc == ERR_OK && r.stale)
         s->stale_segment = pos.segment; /* its name may be another's by the time of the flush */
     if (rc == ERR_NOT_FOUND) {          /* dropped after it was accepted: catalog.md section 7 */

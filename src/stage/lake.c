@@ -318,6 +318,7 @@ static void free_tables(struct lake *lake)
     park_forget(lake, UINT64_MAX);
     free(lake->park.items);
     free(lake->park_done);
+    free(lake->moved);
     free(lake->segments);
 }
 

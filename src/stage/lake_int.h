@@ -83,6 +83,10 @@ struct parked { /* park.c: a file of rows of a stream out of service */
     bool whole; /* on its way out: the rows of this segment that no file has, all of them; a commit may count on it */
     struct buf body;
 };
+struct moved { /* rows of an heir (stage_find_heir) */
+    struct wal_pos pos;
+    struct sid sid; /* who has them */
+};
 struct park { /* on their way to files */
     struct parked *items;
     size_t count, cap;
@@ -132,6 +136,8 @@ struct lake {
     struct park park;          /* under flush_mu, or before the start ends */
     struct parked *park_done;  /* the same: files that went back and are to be removed */
     size_t park_done_count, park_done_cap;
+    struct moved *moved; /* the same: WAL entries whose rows another incarnation than their own has staged */
+    size_t moved_count, moved_cap;
     bool parked;       /* there are such files */
     bool park_returns; /* under flush_mu: of a stream that is in service already */
     /* By hash of the name (lake_name_mu): one create, drop or configuration of a name at a time, so that no create is answered between a
@@ -233,6 +239,13 @@ void park_forget(struct lake *lake, uint64_t upto); /* what is committed is in f
 /* A WAL record that brings a file back: which, and its records, one by one with park_next(). */
 bool park_record(slice bytes, struct parked *from, slice *body);
 bool park_next(slice *body, slice *record);
+void moved_note(struct lake *lake, struct wal_pos pos, const struct sid *sid);
+void moved_forget(struct lake *lake, uint64_t upto);
+/* Calls `fn` for each record of a WAL entry that is staged, with the incarnation that has its rows: its own, or an heir. */
+typedef enum err_code (*staged_fn)(void *arg, const struct sid *owner, struct wal_pos pos, slice record,
+                                   struct err *err);
+MUST_CHECK enum err_code park_staged(const struct lake *lake, struct wal_pos pos, slice body, staged_fn fn, void *arg,
+                                     struct err *err);
 void park_done_note(struct lake *lake, const struct parked *p, uint64_t into);
 bool park_is_done(const struct lake *lake, const struct parked *p);
 MUST_CHECK enum err_code park_clean(struct lake *lake, uint64_t upto, struct err *err); /* before a commit of `upto` */

@@ -46,11 +46,12 @@ static struct store *open_store(struct os *os, const char *dir)
     return store;
 }
 
-static struct lake *open_lake(const struct home *h)
+static struct lake *open_with(const struct home *h, int64_t fence_us)
 {
     const struct lake_options opt = {.data_dir = h->dir,
                                      .wal_dir = h->wal,
                                      .store = open_store(os_real(), h->store),
+                                     .fence_us = fence_us,
                                      .wal = {.segment_bytes = 1u << 20}};
     struct lake *lake = NULL;
     struct err err = {0};
@@ -58,6 +59,11 @@ static struct lake *open_lake(const struct home *h)
     if (lake_open(os_real(), &opt, &lake, &err) != ERR_OK)
         fail_msg("open: %s", err.msg);
     return lake;
+}
+
+static struct lake *open_lake(const struct home *h)
+{
+    return open_with(h, 0);
 }
 
 static enum err_code put(struct lake *lake, const char *stream, const char *body, struct err *err)
@@ -588,6 +594,106 @@ static void test_drop_of_a_stream_made_again(void **state)
     check_rows(lake, "app", 0, 1);
     lake_close(lake);
     home_done(&h);
+}
+
+/* ---- rows of a node that did not know of a DELETE, by another, and the stream that has the name by then */
+
+struct duo {
+    struct home h, other;
+    struct lake *a, *b;
+};
+
+static struct lake *open_forgetful(const struct home *h)
+{
+    return open_with(h, 1); /* never sure: every row is stale */
+}
+
+static void duo_open(struct duo *d)
+{
+    home_new(&d->h);
+    home_new(&d->other);
+    (void)snprintf(d->other.store, sizeof(d->other.store), "%s", d->h.store);
+    d->a = open_forgetful(&d->h);
+    must_put(d->a, "app", "{\"n\":0}");
+    must_flush(d->a);
+    d->b = open_forgetful(&d->other);
+}
+
+static void duo_done(struct duo *d)
+{
+    lake_close(d->a);
+    lake_close(d->b);
+    home_done(&d->h);
+    home_done(&d->other);
+}
+
+static void made_again(struct duo *d)
+{
+    assert_int_equal(lake_validate(d->b, NULL), ERR_OK);
+    assert_int_equal(lake_drop(d->b, slice_lit("app"), NULL), ERR_OK);
+    must_put(d->b, "app", "{\"n\":1}");
+    must_flush(d->b);
+}
+
+static void check_filed(struct lake *lake, uint64_t rows)
+{
+    struct catalog_work work = {0};
+
+    assert_int_equal(catalog_fold(lake_catalog(lake), &work, NULL), ERR_OK); /* what the other one committed */
+    check_rows(lake, "app", 0, rows);
+}
+
+static uint64_t seal(struct lake *lake)
+{
+    return wal_seal(lake->wal);
+}
+
+/* Some of its rows are back and with the heir when others are parked: these alone are. */
+static void test_heir_gets_rows_once(void **state)
+{
+    struct duo d;
+    (void)state;
+
+    duo_open(&d);
+    must_put(d.a, "app", "{\"n\":2}");
+    uint64_t first = seal(d.a);
+    must_put(d.a, "app", "{\"n\":3}");
+    made_again(&d);
+    assert_int_equal(flush_segments(d.a, first, NULL), ERR_OK); /* parked, back, and staged by the heir */
+    lake_unpark(d.a);
+    must_flush(d.a);
+    must_flush(d.a);
+    check_filed(d.a, 3);
+    lake_close(d.a);
+    d.a = open_forgetful(&d.h);
+    check_filed(d.a, 3);
+    duo_done(&d);
+}
+
+/* The heir is deleted too: what it was given goes to the next, also when it was given at a start. */
+static void test_heir_of_an_heir(void **state)
+{
+    struct duo d;
+    (void)state;
+
+    for (int restart = 0; restart < 2; restart++) {
+        duo_open(&d);
+        must_put(d.a, "app", "{\"n\":2}");
+        made_again(&d);
+        if (restart) {
+            lake_close(d.a);
+            d.a = open_forgetful(&d.h);
+        } else {
+            assert_int_equal(flush_segments(d.a, seal(d.a), NULL), ERR_OK);
+            lake_unpark(d.a);
+        }
+        made_again(&d);
+        must_flush(d.a);
+        must_flush(d.a);
+        must_flush(d.a);
+        check_filed(d.a, 2);
+        duo_done(&d);
+    }
 }
 
 static void *flush_often(void *arg)
@@ -1185,6 +1291,8 @@ int main(void)
         cmocka_unit_test(test_configure_together),
         cmocka_unit_test(test_create_together),
         cmocka_unit_test(test_drop_of_a_stream_made_again),
+        cmocka_unit_test(test_heir_gets_rows_once),
+        cmocka_unit_test(test_heir_of_an_heir),
         cmocka_unit_test(test_ids_survive_growth),
         cmocka_unit_test(test_failed_flush_leaves_no_files),
         cmocka_unit_test(test_starts_on_a_full_disk),

@@ -11,6 +11,8 @@
  * A stream whose rows were parked for a commit that then failed stays out for these segments until one succeeds, even if it is in service
  * again meanwhile: nobody knows yet whether the failed one happened, and either way the files are right.
  * So no crash in between counts a row twice or not at all.
+ * HEIRS  Stale rows of a dead incarnation go to the one that has its name. Their WAL entry names the dead one still, so who has them staged is
+ * written down (struct moved) until their segment is committed: when rows are parked or staged again from the WAL, they go with the heir.
  *   file  "SPK1" | crc32c u32 of what follows | {u32 length, WAL record} ...
  *   WAL record that brings a file back  0 version 2 | 8 segment u64 | 16 part u32 | 24 sid[26] | 64 the same {length, record} ... */
 #include <stdio.h>
@@ -283,6 +285,64 @@ bool park_record(slice bytes, struct parked *from, slice *body)
     return true;
 }
 
+void moved_note(struct lake *lake, struct wal_pos pos, const struct sid *sid)
+{
+    const struct moved *last = lake->moved_count ? &lake->moved[lake->moved_count - 1] : NULL;
+
+    if (!last || memcmp(&last->pos, &pos, sizeof(pos)) != 0) /* a replay asks for each record of an entry */
+        *ARRAY_PUSH(lake->moved, lake->moved_count, lake->moved_cap) = (struct moved){pos, *sid};
+}
+
+void moved_forget(struct lake *lake, uint64_t upto)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < lake->moved_count; i++)
+        if (lake->moved[i].pos.segment > upto)
+            lake->moved[kept++] = lake->moved[i];
+    lake->moved_count = kept;
+}
+
+/* Of a dead incarnation only stale rows go on (lake_int.h, struct record). */
+static bool for_owner(const struct record *r, const struct sid *owner)
+{
+    return r->stale || memcmp(r->sid.text, owner->text, 26) == 0;
+}
+
+static const struct sid *moved_to(const struct lake *lake, struct wal_pos pos)
+{
+    for (size_t i = 0; i < lake->moved_count; i++)
+        if (lake->moved[i].pos.segment == pos.segment && lake->moved[i].pos.offset == pos.offset)
+            return &lake->moved[i].sid;
+    return NULL;
+}
+
+static enum err_code staged_one(const struct sid *owner, struct wal_pos pos, slice record, staged_fn fn, void *arg,
+                                struct err *err)
+{
+    _cleanup_(arena_done) struct arena arena = ARENA_INIT;
+    struct record r;
+
+    TRY(record_decode(record, &arena, &r, err));
+    if (!owner)
+        owner = &r.sid;
+    return for_owner(&r, owner) ? fn(arg, owner, pos, record, err) : ERR_OK;
+}
+
+enum err_code park_staged(const struct lake *lake, struct wal_pos pos, slice body, staged_fn fn, void *arg,
+                          struct err *err)
+{
+    const struct sid *heir = moved_to(lake, pos);
+    struct parked from;
+    slice rest, one;
+
+    if (!park_record(body, &from, &rest))
+        return staged_one(heir, pos, body, fn, arg, err);
+    while (park_next(&rest, &one))
+        TRY(staged_one(heir ? heir : &from.sid, pos, one, fn, arg, err));
+    return ERR_OK;
+}
+
 struct appended {
     struct os *os;
     struct os_mutex *mu;
@@ -325,7 +385,6 @@ static enum err_code append_wait(struct lake *lake, const struct os_iov iov[2], 
     return rc;
 }
 
-/* Of a dead incarnation only stale rows go on (lake_int.h, struct record). */
 static enum err_code put_back_record(struct lake *lake, struct stage_stream *s, struct wal_pos pos, slice record,
                                      struct err *err)
 {
@@ -335,9 +394,7 @@ static enum err_code put_back_record(struct lake *lake, struct stage_stream *s, 
     TRY(record_decode(record, &arena, &r, err));
     if (r.stale)
         s->stale_segment = pos.segment;
-    if (memcmp(r.sid.text, s->sid.text, 26) == 0 || r.stale)
-        return lake_replay_rows(lake, s, pos, record, err);
-    return ERR_OK;
+    return for_owner(&r, &s->sid) ? lake_replay_rows(lake, s, pos, record, err) : ERR_OK;
 }
 
 /* Under flush_mu, so that no commit comes between the append and the note that the file is done; under the stream's ingest_mu, so that row
@@ -357,6 +414,8 @@ static enum err_code put_back(struct lake *lake, struct stage_stream *s, const s
     enum err_code rc = append_wait(lake, iov, &pos, err);
     if (rc == ERR_OK) {
         park_done_note(lake, p, pos.segment);
+        if (memcmp(s->sid.text, p->sid.text, 26) != 0)
+            moved_note(lake, pos, &s->sid);
         while (rc == ERR_OK && park_next(&body, &record))
             rc = put_back_record(lake, s, pos, record, err);
     }

@@ -18,25 +18,21 @@ static bool is_before(struct wal_pos a, struct wal_pos b)
     return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
 }
 
+static enum err_code restage_rows(void *arg, const struct sid *owner, struct wal_pos pos, slice record, struct err *err)
+{
+    struct restage *r = arg;
+    bool mine = memcmp(owner->text, r->old->sid.text, 26) == 0;
+
+    return mine ? lake_replay_rows(r->old->lake, r->fresh, pos, record, err) : ERR_OK;
+}
+
 static enum err_code restage_record(void *arg, struct wal_pos pos, slice body, struct err *err)
 {
     struct restage *r = arg;
-    struct lake *lake = r->old->lake;
-    const char *sid = r->old->sid.text;
-    _cleanup_(arena_done) struct arena arena = ARENA_INIT;
-    struct parked from;
-    struct record rec;
-    slice rest, one;
 
     if (r->before.segment && !is_before(pos, r->before))
         return ERR_OK;
-    if (park_record(body, &from, &rest)) {
-        while (memcmp(from.sid.text, sid, 26) == 0 && park_next(&rest, &one))
-            TRY(lake_replay_rows(lake, r->fresh, pos, one, err));
-        return ERR_OK;
-    }
-    TRY(record_decode(body, &arena, &rec, err));
-    return memcmp(rec.sid.text, sid, 26) == 0 ? lake_replay_rows(lake, r->fresh, pos, body, err) : ERR_OK;
+    return park_staged(r->old->lake, pos, body, restage_rows, r, err);
 }
 
 static uint64_t rows_of(const struct stage_stream *s)
