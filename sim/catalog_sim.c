@@ -303,7 +303,8 @@ void query(struct proc *p, unsigned name)
     }
     if (rc == ERR_OK) {
         check_once(p, &first, where);
-        if (!cw->quiet || bucket_name_live(cw->bucket, slice_str(names[name]), sid_slice(stream_version_sid(v))))
+        if (bucket_name_live(cw->bucket, slice_str(names[name]),
+                             sid_slice(stream_version_sid(v)))) /* folders drop what is not */
             check_own(p, v, committed);
         if (rng_chance(r, 500))
             world_sleep(cw->world, rng_skewed(r, SIM_SECOND, 3 * SIM_HOUR));

@@ -152,8 +152,10 @@ static void row_seen(struct lake_proc *p, uint64_t id, const char *sid, const ch
     /* What two copies of a disk have in common one of them commits; the other one may find out later. */
     WORLD_CHECK(lw->world, !(r->mask & bit) || (lw->cloned && !lw->last && r->proc != p), "I10",
                 "%s shows row %" PRIu64 " twice", where, id);
-    if (may_move(lw, r))
+    if (may_move(lw, r) && strcmp(r->sid, sid) != 0) { /* from now on it is the heir's */
         memcpy(r->sid, sid, sizeof(r->sid));
+        r->bound = ++lw->clock;
+    }
     WORLD_CHECK(lw->world, !strcmp(r->sid, sid), "I10", "%s %s shows row %" PRIu64 " of %s", where, sid, id, r->sid);
     r->mask |= bit;
 }
