@@ -223,6 +223,7 @@ def nodes_in_chaos(on_bucket, between, bucket, seconds, seed):
                     acked.setdefault(stream, {})[rows[0]["r"]] = unknown[stream].pop(rows[0]["r"])
             else:
                 assert status in (503, 500, 404), status
+                time.sleep(0.02)
 
     def churn():
         turn = 0
@@ -268,7 +269,7 @@ def nodes_in_chaos(on_bucket, between, bucket, seconds, seed):
                 wrong = [(r, n, found.get(r)) for r, n in requests.items() if found.get(r) != (n, n)]
                 wrong += [(r, None, f) for r, f in found.items() if r not in requests and f != (unknown[stream].get(r),) * 2]
                 return wrong or None
-            assert node.api.wait(lambda: right() is None, 60), (stream, right()[:10], len(requests))
+            assert node.api.wait(lambda: right() is None, 60 if short else 600), (stream, (right() or [])[:10], len(requests))
     report_is_true(nodes[0], bucket, on_bucket.prefix, clean=True)
     return sum(len(a) for a in acked.values())
 
