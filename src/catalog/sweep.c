@@ -11,8 +11,9 @@ struct sweep {
     struct buf dir;
     const struct classify_options *opt;
     struct objects *out;
-    struct map by_path; /* data files and manifests still without a class -> struct object index + 1 */
-    uint64_t *heads;    /* slots of heads, ascending */
+    struct map by_path;  /* data files and manifests still without a class -> struct object index + 1 */
+    uint64_t head_first; /* those below were looked at, or are gone */
+    uint64_t *heads;     /* slots of heads, ascending */
     size_t heads_count, heads_cap;
     uint64_t *claims; /* slots of claims active in the tail head */
     size_t claims_count, claims_cap;
@@ -166,7 +167,7 @@ static bool head_item(void *arg, const struct store_list_item *item)
     struct sweep *w = arg;
     uint64_t slot;
 
-    if (slot_number(slice_from(item->key, w->dir.len + 6), &slot) && slot >= w->opt->head_first)
+    if (slot_number(slice_from(item->key, w->dir.len + 6), &slot) && slot >= w->head_first)
         *ARRAY_PUSH(w->heads, w->heads_count, w->heads_cap) = slot;
     return true;
 }
@@ -317,6 +318,7 @@ static void spare_undecided(struct sweep *w)
     }
 }
 
+/* A second look is at the heads that were made since: an object that no older one names can come in these alone. */
 static enum err_code look_at_heads(struct sweep *w, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
@@ -324,8 +326,11 @@ static enum err_code look_at_heads(struct sweep *w, struct err *err)
     _cleanup_(head_unrefp) struct head *tail = NULL;
 
     seq_head(&seq, w->name, w->sid);
-    w->heads_count = w->claims_count = 0;
+    w->heads_count = 0;
     TRY(w->cat->store->ops->list(w->cat->store, buf_view(&seq), slice_lit(""), true, head_item, w, err));
+    if (w->heads_count == 0 && w->head_first > w->opt->head_first)
+        return ERR_OK;
+    w->claims_count = 0;
     if (w->heads_count)
         TRY(head_names(w, w->heads[w->heads_count - 1], true, &tail, err));
     for (size_t i = 0; tail && i < tail->claims_count; i++)
@@ -333,32 +338,42 @@ static enum err_code look_at_heads(struct sweep *w, struct err *err)
     spare_undecided(w);
     if (!tail)
         return ERR_OK;
+    w->head_first = tail->slot + 1;
     for (size_t i = 0; i < w->out->count; i++)
         open[i] = &w->out->items[i];
     size_t n = divide(open, still_open(open, w->out->count), tail);
     return look_between(w, open, n, 0, w->heads_count - 1, err);
 }
 
+static bool any_open(const struct sweep *w)
+{
+    for (size_t i = 0; i < w->out->count; i++)
+        if (w->out->items[i].class == OBJECT_GARBAGE)
+            return true;
+    return false;
+}
+
+/* Lanes, then heads (R6). What heads name already when we come is spared before that: records are many, one for each flush of an hour. */
 static enum err_code classify(struct sweep *w, struct err *err)
 {
     struct store *store = w->cat->store;
 
     TRY(store->ops->list(store, buf_view(&w->dir), slice_lit(""), false, note, w, err));
+    if (w->opt->skip && !any_open(w))
+        return ERR_OK;
     index_paths(w);
-    if (MUTANT(8)) {
-        TRY(look_at_heads(w, err));
+    TRY(look_at_heads(w, err));
+    if (any_open(w))
         TRY(look_at_lanes(w, err));
-    } else {
-        TRY(look_at_lanes(w, err));
+    if (any_open(w) && !MUTANT(8))
         TRY(look_at_heads(w, err));
-    }
     return ERR_OK;
 }
 
 enum err_code objects_classify(struct catalog *cat, slice name, const struct sid *sid,
                                const struct classify_options *opt, struct objects *out, struct err *err)
 {
-    struct sweep w = {.cat = cat, .name = name, .sid = sid, .opt = opt, .out = out};
+    struct sweep w = {.cat = cat, .name = name, .sid = sid, .opt = opt, .out = out, .head_first = opt->head_first};
 
     *out = (struct objects){0};
     stream_dir_put(&w.dir, name, sid);
