@@ -247,18 +247,17 @@ enum err_code park_open(struct lake *lake, struct err *err)
 {
     struct parked_list l = {0};
     enum err_code rc = parked_all(lake, &l, err);
-    bool removed = false;
 
     for (size_t i = 0; i < l.count && rc == ERR_OK; i++) {
         _cleanup_(freep) char *path = parked_path(lake, &l.items[i]);
         if (l.items[i].segment > lake->committed) {
             rc = lake->os->ops->unlink(lake->os, path, err);
-            removed = true;
         } else {
             lake->parked = true;
         }
     }
-    if (rc == ERR_OK && removed) /* or a power cut after a commit brings them back */
+    if (rc ==
+        ERR_OK) /* or a power cut after a commit brings back what this start, or one that broke off here, removed */
         rc = parked_sync(lake, err);
     free(l.items);
     return rc;
