@@ -351,7 +351,7 @@ static void run(struct world *w)
 
 static bool catches(unsigned k)
 {
-    return k == 1 || k == 6 || k == 8 || k == 10 || k == 14 || (k >= 31 && k <= 33);
+    return k == 1 || k == 6 || k == 8 || k == 10 || k == 14 || k == 29 || (k >= 31 && k <= 33);
 }
 
 const struct workload workload_script = {"script", run, catches};

@@ -739,7 +739,8 @@ static void node_event(struct lake_world *lw, struct lake_node *n)
 {
     struct world *w = lw->world;
     struct rng *r = world_rng(w);
-    int64_t span = rng_skewed(r, SIM_SECOND, rng_chance(r, 100) ? 3 * SIM_HOUR : 20 * lw->pace_us + SIM_MINUTE);
+    int64_t span = rng_skewed(
+        r, SIM_SECOND, rng_chance(r, sluice_mutant == 30 ? 600 : 100) ? 3 * SIM_HOUR : 20 * lw->pace_us + SIM_MINUTE);
 
     uint64_t what = rng_below(r, 12);
     if (lw->pair && (sluice_mutant == 28 || sluice_mutant == 30) &&
