@@ -201,7 +201,8 @@ def nodes_in_chaos(on_bucket, between, bucket, seconds, seed):
     faults = s3.random_faults(seed)
     between.switch.fault = faults
     short = seconds <= 60
-    options = FAST[:-1] + (("500ms", "--gc-interval", "2s", "--compact-interval", "1s") if short else ("3s", "--gc-interval", "20s", "--compact-interval", "5s"))
+    options = FAST[:-1] + ("500ms", "--gc-interval", "2s", "--compact-interval", "1s") if short else \
+        ("--flush-age", "1s", "--flush-idle", "1s", "--fold-interval", "3s", "--gc-interval", "20s", "--compact-interval", "5s")
     nodes = [on_bucket(*options) for _ in range(3)]
     acked, lock, end = {}, threading.Lock(), time.monotonic() + seconds
     unknown = {}
