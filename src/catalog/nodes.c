@@ -395,7 +395,7 @@ static enum err_code fence_left(struct catalog *cat, slice name, uint64_t slot, 
     os_lock(cat->os, cat->mu);
     int64_t passed_us = MIN(now_us - meta.modified_us, os_mono_us(cat->os) - cat->alive_since_us);
     os_unlock(cat->os, cat->mu);
-    *left_us = MAX(0, MIN(cat->fence_us, cat->fence_us - passed_us)); /* whatever the clocks say */
+    *left_us = cat->fence_us - MAX(0, MIN(cat->fence_us, passed_us)); /* whatever the clocks say */
     return ERR_OK;
 }
 

@@ -162,17 +162,21 @@ static void print_table(const struct import_result *r)
                                   {(const uint8_t *)"linked", 6}, {(const uint8_t *)"there already", 13},
                                   {(const uint8_t *)"skipped", 7}};
     struct table *t = table_new(stdout, term_width(stdout), names, ARRAY_LEN(names));
-    struct total sum = total_of(r);
+    const struct total sum = total_of(r);
+    const struct import_stream all = {.name = slice_lit("all"),
+                                      .files = sum.files,
+                                      .rows = sum.rows,
+                                      .bytes = sum.bytes,
+                                      .linked = sum.linked,
+                                      .present = sum.present,
+                                      .skipped = sum.skipped};
     struct arena a = ARENA_INIT;
 
     for (size_t i = 0; i <= r->streams_count; i++) {
-        bool last = i == r->streams_count;
-        const struct import_stream *s = last ? NULL : &r->streams[i];
-        const struct cell cells[] = {
-            {CELL_TEXT, last ? slice_lit("all") : s->name}, number(&a, last ? sum.files : s->files),
-            number(&a, last ? sum.rows : s->rows),          number(&a, last ? sum.bytes : s->bytes),
-            number(&a, last ? sum.linked : s->linked),      number(&a, last ? sum.present : s->present),
-            number(&a, last ? sum.skipped : s->skipped)};
+        const struct import_stream *s = i < r->streams_count ? &r->streams[i] : &all;
+        const struct cell cells[] = {{CELL_TEXT, s->name},  number(&a, s->files),  number(&a, s->rows),
+                                     number(&a, s->bytes),  number(&a, s->linked), number(&a, s->present),
+                                     number(&a, s->skipped)};
         table_row(t, cells);
     }
     table_end(t);
@@ -202,7 +206,7 @@ static void print_skips(const struct import_result *r)
     }
 }
 
-static enum err_code run(const struct cli *cli, struct import_options *opt, struct import_result *out, struct err *err)
+static enum err_code run(const struct cli *cli, struct import_options opt, struct import_result *out, struct err *err)
 {
     const char *place = cli->args[0], *temp = getenv("TMPDIR");
     _cleanup_(store_freep) struct store *source = NULL, *dest = NULL;
@@ -210,27 +214,27 @@ static enum err_code run(const struct cli *cli, struct import_options *opt, stru
     struct store_facts facts;
 
     /* a bucket is opened to write when files are to be removed; a folder is somebody else's, and stays as it is but for them */
-    TRY(cli_store_open(&cli->config, place, !(opt->remove_source && is_bucket(place)), &source, err));
-    TRY(open_dest(cli, opt->dry_run, &dest, &facts, err));
-    opt->facts = opt->dry_run ? NULL : &facts;
-    opt->os = os_real();
-    opt->source = source;
-    opt->dest = dest;
-    opt->link = !source->remote && dest && !dest->remote;
-    opt->temp_dir = temp && *temp ? temp : "/tmp";
-    opt->progress = show;
-    opt->stop = stop;
-    opt->arg = &showing;
-    return import_parseable(opt, out, err);
+    TRY(cli_store_open(&cli->config, place, !(opt.remove_source && is_bucket(place)), &source, err));
+    TRY(open_dest(cli, opt.dry_run, &dest, &facts, err));
+    opt.facts = opt.dry_run ? NULL : &facts;
+    opt.os = os_real();
+    opt.source = source;
+    opt.dest = dest;
+    opt.link = !source->remote && dest && !dest->remote;
+    opt.temp_dir = temp && *temp ? temp : "/tmp";
+    opt.progress = show;
+    opt.stop = stop;
+    opt.arg = &showing;
+    return import_parseable(&opt, out, err);
 }
 
 int run_import_parseable(struct cli *cli)
 {
     static const char *const formats[] = {"table", "json"};
     const char *only = cli_value(cli, "stream");
-    struct import_options opt = {.only = only ? slice_str(only) : slice_lit(""),
-                                 .dry_run = cli_on(cli, "dry-run"),
-                                 .remove_source = cli_on(cli, "remove-source")};
+    const struct import_options opt = {.only = only ? slice_str(only) : slice_lit(""),
+                                       .dry_run = cli_on(cli, "dry-run"),
+                                       .remove_source = cli_on(cli, "remove-source")};
     struct import_result result = {0};
     struct err err = {0};
     size_t format;
@@ -241,7 +245,7 @@ int run_import_parseable(struct cli *cli)
         return cli_usage(cli, "--dry-run only looks and --remove-source removes: say one of them");
     bool text = cli_value(cli, "output") ? format == 0 : term_is(stdout);
     interrupt_catch();
-    enum err_code rc = run(cli, &opt, &result, &err);
+    enum err_code rc = run(cli, opt, &result, &err);
     progress_clear();
     if (text)
         print_table(&result);
