@@ -91,7 +91,7 @@ static const uint8_t *plain_end(const uint8_t *p, const uint8_t *end)
 
 bool utf8_valid(slice s)
 {
-    const uint8_t *p = s.ptr, *end = s.ptr + s.len;
+    const uint8_t *p = s.ptr, *end = s.len ? s.ptr + s.len : s.ptr; /* NULL where it is empty */
 
     while (p < end) {
         if (*p < 0x80) {

@@ -45,6 +45,10 @@ struct json_number {
 
 static inline void json_reader_init(struct json_reader *r, slice body)
 {
+    static const uint8_t nothing[1];
+
+    if (!body.ptr) /* an empty buffer's: no arithmetic is defined on it */
+        body = slice_of(nothing, 0);
     r->start = r->at = body.ptr;
     r->end = body.ptr + body.len;
     r->what = NULL;
