@@ -176,7 +176,8 @@ static void forget(struct catalog *cat, struct stream *s)
     if (map_get(&cat->by_sid, sid_slice(&s->sid)) != s)
         return;
     (void)map_del(&cat->by_sid, sid_slice(&s->sid));
-    s->refs--; /* the table's; callers hold their own */
+    if (--s->refs == 0) /* the table's; who works with it holds one */
+        stream_free(s);
 }
 
 void stream_forget(struct catalog *cat, struct stream *s)
