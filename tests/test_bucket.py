@@ -154,7 +154,7 @@ def report_is_true(server, bucket, prefix, clean=False):
                 for i in report["incarnations"]}
         found = {p: (sum(k.startswith(p) for k, _ in listed), sum(n for k, n in listed if k.startswith(p))) for p in told}
         return told == found and sum(not k.startswith((".sluice/", *told)) for k, _ in listed) == 0 and (told, found)
-    assert server.api.wait(both, 120 if clean else 30), server.api.get("/api/v1/cluster/storage").text  # a listing and a report are not of one instant
+    assert server.api.wait(both, (1800 if conftest.SOAK else 120) if clean else 30), server.api.get("/api/v1/cluster/storage").text  # a listing and a report are not of one instant
 
 
 def test_deleted_streams_leave_nothing(on_bucket, bucket):
