@@ -15,8 +15,6 @@ struct sweep {
     uint64_t head_first; /* those below were looked at, or are gone */
     uint64_t *heads;     /* slots of heads, ascending */
     size_t heads_count, heads_cap;
-    uint64_t *claims; /* slots of claims active in the tail head */
-    size_t claims_count, claims_cap;
     struct map manifests; /* paths already looked into, tail's ones first */
 };
 
@@ -291,9 +289,9 @@ static enum err_code look_between(struct sweep *w, struct object **o, size_t n, 
 }
 
 /* Outputs of claims that are active, manifests of heads that are not decided, the tail head itself. */
-static void spare_undecided(struct sweep *w)
+static void spare_undecided(struct sweep *w, const struct head *head)
 {
-    uint64_t tail = w->heads_count ? w->heads[w->heads_count - 1] : SLOT_NONE, slot;
+    uint64_t tail = head ? head->slot : SLOT_NONE, slot;
     struct file_name f;
 
     for (size_t i = 0; i < w->out->count; i++) {
@@ -310,9 +308,7 @@ static void spare_undecided(struct sweep *w)
         }
         if (!file_name_parse(o->path, &f) || f.lane.len)
             continue;
-        bool active = tail == SLOT_NONE || f.slot > tail;
-        for (size_t k = 0; k < w->claims_count; k++)
-            active |= w->claims[k] == f.slot;
+        bool active = !head || f.slot > tail || claim_is_active(head, f.slot);
         if (active)
             o->class = OBJECT_LIMBO;
     }
@@ -330,12 +326,9 @@ static enum err_code look_at_heads(struct sweep *w, struct err *err)
     TRY(w->cat->store->ops->list(w->cat->store, buf_view(&seq), slice_lit(""), true, head_item, w, err));
     if (w->heads_count == 0 && w->head_first > w->opt->head_first)
         return ERR_OK;
-    w->claims_count = 0;
     if (w->heads_count)
         TRY(head_names(w, w->heads[w->heads_count - 1], true, &tail, err));
-    for (size_t i = 0; tail && i < tail->claims_count; i++)
-        *ARRAY_PUSH(w->claims, w->claims_count, w->claims_cap) = tail->claims[i].slot;
-    spare_undecided(w);
+    spare_undecided(w, tail);
     if (!tail)
         return ERR_OK;
     w->head_first = tail->slot + 1;
@@ -382,7 +375,6 @@ enum err_code objects_classify(struct catalog *cat, slice name, const struct sid
     map_done(&w.by_path);
     map_done(&w.manifests);
     free(w.heads);
-    free(w.claims);
     if (rc != ERR_OK)
         objects_done(out);
     return rc;
