@@ -110,6 +110,7 @@ class Proxy(http.server.ThreadingHTTPServer):
     def __init__(self, to, fault):
         self.to, self.fault, self.done, self.number, self.lock = to, fault, collections.Counter(), 0, threading.Lock()
         self.allow = None  # of bearer tokens: headers -> bool
+        self.crc_of = None  # of the source of a copied part: its crc32c, which moto does not tell as Amazon does: path -> base64
         self.resign = None  # of signatures that would not bear what a fault changes: (method, path, headers, length) -> headers
         self.writing, self.retry_after, self.together = threading.Lock(), 0, threading.Barrier(2)
         super().__init__(("127.0.0.1", 0), Handler)
@@ -166,7 +167,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if fault and fault.isdigit():
-            code = {"409": "ConditionalRequestConflict", "503": "SlowDown", "429": "TooManyRequests", "500": "InternalError"}[fault]
+            code = {"409": "ConditionalRequestConflict", "503": "SlowDown", "429": "TooManyRequests", "500": "InternalError", "501": "NotImplemented",
+                    "400": "InvalidRequest", "403": "AccessDenied"}[fault]
             extra = [("Retry-After", str(server.retry_after))] if fault == "503" else []
             self.answer(int(fault), extra, b"<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>so</Message></Error>" % code.encode())
             return
@@ -191,6 +193,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 data = b"<Error><Code>NoSuchKey</Code><Message>Key not found</Message><Resource>/logs</Resource><Region>garage</Region></Error>"
         if fault == "young":  # moto says of every unfinished upload that it began in 2010
             data = data.replace(b"2010-11-10T20:48:33.000Z", time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - 20 * 3600)).encode())
+        if fault == "tell" and self.headers.get("x-amz-copy-source"):
+            told = b"</ETag><ChecksumCRC32C>%s</ChecksumCRC32C>" % self.server.crc_of(self.headers["x-amz-copy-source"])
+            data = data.replace(b"</ETag>", told)
         if fault == "skew":
             headers = [("Date", "Fri, 01 Jan 2027 00:00:00 GMT") if n.lower() == "date" else (n, v) for n, v in headers]
         self.answer(status, headers, data)

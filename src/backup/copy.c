@@ -291,7 +291,7 @@ static enum err_code check(const struct job *job, uint64_t size, uint32_t crc, s
     return ERR_OK;
 }
 
-static enum err_code copy_file(struct copying *c, const struct job *job, struct err *err)
+static enum err_code copy_bytes(struct copying *c, const struct job *job, struct err *err)
 {
     struct os_file *f;
     uint64_t size;
@@ -299,17 +299,31 @@ static enum err_code copy_file(struct copying *c, const struct job *job, struct 
 
     TRY(c->to->ops->upload_begin(c->to, &f, err));
     enum err_code rc = store_fetch(c->os, c->from, job->key, f, &size, &crc, err);
-    if (rc == ERR_NOT_FOUND)
-        c->gone = true;
     if (rc == ERR_OK)
         rc = check(job, size, crc, err);
     if (rc != ERR_OK) {
         c->to->ops->upload_drop(c->to, f);
         return rc;
     }
-    TRY(publish(c, f, job, err));
+    return publish(c, f, job, err);
+}
+
+/* At the server where it can, which then says that the checksum is the catalog's. */
+static enum err_code copy_file(struct copying *c, const struct job *job, struct err *err)
+{
+    const struct store_source from = {.store = c->from, .key = job->key, .size = job->bytes, .crc32c = job->crc32c};
+    bool copied;
+    enum err_code rc = store_copy(c->to, job->key, &from, &copied, err);
+
+    if (rc == ERR_CONFLICT)
+        rc = same_length(c, job, err);
+    else if (rc == ERR_OK && !copied)
+        rc = copy_bytes(c, job, err);
+    if (rc == ERR_NOT_FOUND)
+        c->gone = true;
+    TRY(rc);
     c->files++;
-    c->bytes += size;
+    c->bytes += job->bytes;
     return ERR_OK;
 }
 

@@ -331,11 +331,34 @@ static enum err_code examine(struct target *t, const struct source_file *f, cons
     return rc;
 }
 
+/* What cannot be copied at the server, for whatever reason, is here: it is uploaded. */
+static enum err_code put(struct import *im, const struct source_file *f, const struct taken *taken, slice key,
+                         struct err *err)
+{
+    const struct store_source from = {.store = im->opt->source,
+                                      .key = f->key,
+                                      .size = taken->size,
+                                      .crc32c = taken->crc,
+                                      .unseen = true}; /* the name is this session's, and committed later */
+    struct store *dest = im->opt->dest;
+    bool copied = false;
+
+    if (!taken->linked) {
+        enum err_code rc = store_copy(dest, key, &from, &copied, err);
+        if (rc == ERR_CONFLICT)
+            return rc;
+        copied &= rc == ERR_OK;
+    }
+    if (!copied)
+        return dest->ops->upload_publish(dest, taken->f, key, taken->linked, err);
+    dest->ops->upload_drop(dest, taken->f);
+    return ERR_OK;
+}
+
 /* A link that is refused (another file system, another owner) is no fault: the bytes are copied from then on. */
 static enum err_code publish(struct target *t, const struct source_file *f, const struct segment_stats *stats,
                              slice stem, struct taken *taken, struct haul *b, slice *path, struct err *err)
 {
-    struct store *dest = t->im->opt->dest;
     _cleanup_(buf_done) struct buf key = BUF_INIT, below = BUF_INIT;
 
     for (int tries = 0;; tries++) {
@@ -343,7 +366,7 @@ static enum err_code publish(struct target *t, const struct source_file *f, cons
         file_path(f, stats->tmin_us, stem, b->number++, &below);
         (void)catalog_stream_dir(t->im->cat, t->src->name, &t->sid, &key);
         buf_slice(&key, buf_view(&below));
-        enum err_code rc = dest->ops->upload_publish(dest, taken->f, buf_view(&key), taken->linked, err);
+        enum err_code rc = put(t->im, f, taken, buf_view(&key), err);
         if (rc == ERR_OK)
             break;
         if (rc == ERR_CONFLICT && tries < NAMES_TRIES_MAX)

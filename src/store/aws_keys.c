@@ -62,6 +62,18 @@ struct aws_key_source *aws_key_source_new(struct os *os, const struct aws_key_op
     return s;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+bool aws_key_source_same(const struct aws_key_source *a, const struct aws_key_source *b)
+{
+    return same_text(a->opt.access_key, b->opt.access_key) && same_text(a->opt.secret_key, b->opt.secret_key) &&
+           same_text(a->opt.region, b->opt.region) && same_text(a->opt.metadata_endpoint, b->opt.metadata_endpoint) &&
+           same_text(a->opt.sts_endpoint, b->opt.sts_endpoint) && a->opt.env == b->opt.env;
+}
+
 static void wipe_text(const char *s)
 {
     if (s)

@@ -30,4 +30,6 @@ void aws_key_source_free(struct aws_key_source *s);
  * where it looked; ERR_UNAVAILABLE: whoever gives them does not answer; ERR_INVALID: a file or an answer is no good. */
 MUST_CHECK enum err_code aws_key_source_get(struct aws_key_source *s, bool refused, struct aws_key_copy *out,
                                             struct err *err);
+/* Both ask the same place in the same way: they are one login. */
+bool aws_key_source_same(const struct aws_key_source *a, const struct aws_key_source *b);
 void aws_key_copy_done(struct aws_key_copy *c); /* wipes */

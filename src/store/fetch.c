@@ -1,4 +1,4 @@
-/* fetch.c: what is the same for all stores: an object as a whole, piece by piece; many keys removed. */
+/* fetch.c: what is the same for all stores: an object as a whole, piece by piece, or copied at the server; many keys removed. */
 #include "base/hash.h"
 #include "store/store.h"
 
@@ -26,6 +26,18 @@ enum err_code store_fetch(struct os *os, struct store *s, slice key, struct os_f
     *size = 0;
     *crc = 0;
     return fetch(os, s, key, copy, &piece, size, crc, err);
+}
+
+enum err_code store_copy(struct store *to, slice key, const struct store_source *from, bool *copied, struct err *err)
+{
+    *copied = false;
+    if (!to->ops->copy_from)
+        return ERR_OK;
+    enum err_code rc = to->ops->copy_from(to, key, from, copied, err);
+    if (rc != ERR_UNKNOWN && rc != ERR_UNAVAILABLE)
+        return rc;
+    *copied = false;
+    return ERR_OK;
 }
 
 static enum err_code remove_each(struct store *s, const slice *keys, size_t count, struct err *err)

@@ -207,6 +207,8 @@ static enum err_code judge_status(long status, enum remote_meaning meaning, bool
         return ERR_CONFLICT;
     if (status == 404 && meaning != REMOTE_NO_BUCKET)
         return ERR_NOT_FOUND;
+    if (status == 501) /* it knows no such request, and will not */
+        return ERR_INVALID;
     if (status == 409 || status == 408 || status == 429 || status >= 500)
         return reads ? ERR_UNAVAILABLE : ERR_UNKNOWN;
     return status == 401 || status == 403 ? ERR_DENIED : ERR_INVALID;

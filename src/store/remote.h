@@ -79,6 +79,8 @@ struct remote_dialect {
     enum err_code (*put)(struct remote *r, slice key, slice bytes, slice nonce, struct err *err);
     /* Parts, and last what makes an object of them, if the key is free. ERR_CONFLICT: taken, perhaps by a try whose reply was lost. */
     enum err_code (*put_parts)(struct remote_upload *u, struct err *err);
+    /* store_ops.copy_from for an object of a store of the same dialect, into u->key with u->nonce; NULL: it has no such request. */
+    enum err_code (*copy)(struct remote_upload *u, const struct store_source *from, bool *copied, struct err *err);
     /* store_ops.remove_many and .abort_uploads; NULL: it has no such request. */
     enum err_code (*remove_many)(struct remote *r, const slice *keys, size_t count, struct err *err);
     enum err_code (*abort_uploads)(struct remote *r, int64_t before_us, bool (*ours)(void *arg, slice key), void *arg,
@@ -156,7 +158,7 @@ void remote_crc_text(uint32_t crc, char out[REMOTE_CRC_TEXT + 1]);
 
 struct remote_upload {
     struct remote *r;
-    struct os_file *f;
+    struct os_file *f; /* NULL: a copy at the server */
     slice key;
     uint64_t size;
     char nonce[REMOTE_NONCE_HEX + 1]; /* in the object's metadata: whose it is after a lost reply */

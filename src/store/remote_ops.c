@@ -91,24 +91,46 @@ static enum err_code put_whole(struct remote_upload *u, struct err *err)
     return u->r->dialect->put(u->r, u->key, buf_view(&bytes), slice_str(u->nonce), err);
 }
 
+static void nonce_make(struct remote_upload *u)
+{
+    uint8_t random[REMOTE_NONCE_HEX / 2];
+
+    u->r->os->ops->random(u->r->os, random, sizeof(random));
+    for (size_t i = 0; i < sizeof(random); i++)
+        (void)snprintf(u->nonce + 2 * i, 3, "%02x", random[i]);
+}
+
 static enum err_code remote_upload_publish(struct store *s, struct os_file *f, slice key, bool synced, struct err *err)
 {
     struct remote *r = remote_of(s);
     struct remote_upload u = {.r = r, .f = f, .key = key};
-    uint8_t random[REMOTE_NONCE_HEX / 2];
 
     (void)synced; /* what is published here is durable */
     TRY(remote_key_check(r, key, err));
     TRY(r->os->ops->size(r->os, f, &u.size, err));
-    r->os->ops->random(r->os, random, sizeof(random));
-    for (size_t i = 0; i < sizeof(random); i++)
-        (void)snprintf(u.nonce + 2 * i, 3, "%02x", random[i]);
+    nonce_make(&u);
     enum err_code rc = u.size <= REMOTE_PART_BYTES ? put_whole(&u, err) : r->dialect->put_parts(&u, err);
     if (rc == ERR_CONFLICT)
         rc = whose(&u, err);
     TRY(rc);
     r->os->ops->close(r->os, f);
     return ERR_OK;
+}
+
+static enum err_code remote_copy_from(struct store *s, slice key, const struct store_source *from, bool *copied,
+                                      struct err *err)
+{
+    struct remote *r = remote_of(s);
+    struct remote_upload u = {.r = r, .key = key, .size = from->size};
+
+    *copied = false;
+    TRY(writable(r, err));
+    TRY(remote_key_check(r, key, err));
+    if (!r->dialect->copy || from->store->ops != s->ops || remote_of(from->store)->dialect != r->dialect)
+        return ERR_OK;
+    nonce_make(&u);
+    enum err_code rc = r->dialect->copy(&u, from, copied, err);
+    return rc == ERR_CONFLICT ? whose(&u, err) : rc;
 }
 
 static enum err_code remote_sync_group(struct store *s, const slice *keys, size_t count, struct err *err)
@@ -465,6 +487,7 @@ const struct store_ops remote_ops = {
     .upload_publish = remote_upload_publish,
     .upload_drop = remote_upload_drop,
     .sync_group = remote_sync_group,
+    .copy_from = remote_copy_from,
     .read = remote_read,
     .stat = remote_stat,
     .list = remote_list,

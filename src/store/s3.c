@@ -1,6 +1,14 @@
 /* s3.c: the S3 dialect: see s3.h. What all stores behind HTTP share is in remote.c.
  *
- * An upload in parts ends in a completion that is the exclusive create. */
+ * An upload in parts ends in a completion that is the exclusive create.
+ *
+ * A COPY at the server is an upload whose one part the server takes from another object (UploadPartCopy). Why not CopyObject, which is one request
+ * in place of three: Amazon honours If-None-Match there since 2025, other servers ignore it and overwrite, while completions are known to
+ * be exclusive wherever uploads are; and its object exists before anything is known of its bytes. Here the server says the part's crc32c first,
+ * as the upload was begun with that algorithm, and only what matches is completed.
+ *   MinIO says nothing of a part, but computes the checksum of an object that CopyObject made, and HEAD tells it. That is good enough for a key
+ * that nobody else uses and nobody looks for yet (store_source.unseen): it is copied with a nonce, looked at, and removed again unless nonce, size
+ * and checksum are right. A backup's keys are none of those: what is in its place counts as whole. */
 #include "store/s3.h"
 
 #include <openssl/evp.h>
@@ -16,6 +24,11 @@
 #define UPLOADS_MAX 10000u /* looked at in one go */
 #define MD5_TEXT 24        /* base64 of 16 bytes */
 
+/* A smaller object is read and written in fewer requests; while a larger one is copied, a server may be silent for longer than is told from
+ * one that is gone (exchange.h). */
+#define COPY_BYTES_MIN (1u << 20)
+#define COPY_BYTES_MAX (512u << 20)
+
 struct s3 {
     struct remote base;
     struct aws_key_source *keys;
@@ -23,7 +36,8 @@ struct s3 {
     char *origin, *host; /* "https://host:port" and "host:port" */
     char *endpoint;      /* host:port without the bucket */
     bool tls, path_style;
-    char *base_path; /* "" or, path style, "/bucket" */
+    char *base_path;                          /* "" or, path style, "/bucket" */
+    _Atomic bool parts_untold, copies_untold; /* the server was seen to tell no checksum of a copied part, or object */
 };
 
 static struct s3 *s3_of(struct remote *r)
@@ -129,6 +143,7 @@ struct upload {
     char id[1100];
     struct buf *etags; /* of the parts; opaque: names for the completion, no checksums */
     unsigned count;
+    char crc[REMOTE_CRC_TEXT + 1]; /* of a copy: what its one part must have */
 };
 
 static void upload_done(struct upload *u)
@@ -156,6 +171,10 @@ static enum err_code parts_begin(struct upload *u, struct err *err)
                             .reply_max = REMOTE_DOCUMENT_BYTES_MAX,
                             .repeatable = true}; /* one begun in vain is aborted by the bucket's rule */
 
+    if (u->crc[0]) {
+        remote_call_header(&c, "x-amz-checksum-algorithm", slice_lit("CRC32C"));
+        remote_call_header(&c, "x-amz-checksum-type", slice_lit("FULL_OBJECT")); /* reads check it then: s3_intact() */
+    }
     remote_call_header(&c, "x-amz-meta-sluice-nonce", slice_str(u->u->nonce));
     TRY(remote_call(u->u->r, &c, &a, err));
     TRY(xml_walk(buf_view(&a.reply), upload_id_element, u, err));
@@ -186,8 +205,9 @@ static void completion(const struct upload *u, struct buf *out)
 {
     buf_str(out, "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
     for (unsigned i = 0; i < u->count; i++)
-        buf_fmt(out, "<Part><PartNumber>%u</PartNumber><ETag>" SLICE_FMT "</ETag></Part>", i + 1,
-                SLICE_ARG(buf_view(&u->etags[i])));
+        buf_fmt(out, "<Part><PartNumber>%u</PartNumber><ETag>" SLICE_FMT "</ETag>%s%s%s</Part>", i + 1,
+                SLICE_ARG(buf_view(&u->etags[i])), u->crc[0] ? "<ChecksumCRC32C>" : "", u->crc,
+                u->crc[0] ? "</ChecksumCRC32C>" : "");
     buf_str(out, "</CompleteMultipartUpload>");
 }
 
@@ -248,6 +268,189 @@ static enum err_code s3_put_parts(struct remote_upload *of, struct err *err)
     return rc;
 }
 
+/* ---- copies at the server */
+
+struct copied_part {
+    struct buf etag, crc;
+    bool failed;
+};
+
+static void copied_part_done(struct copied_part *p)
+{
+    buf_done(&p->etag);
+    buf_done(&p->crc);
+}
+
+static void text_set(struct buf *out, slice text)
+{
+    out->len = 0;
+    buf_slice(out, text);
+}
+
+static bool copied_part_element(void *arg, const struct xml_element *e)
+{
+    struct copied_part *p = arg;
+
+    if (slice_eq(e->path, slice_lit("CopyPartResult/ETag")))
+        text_set(&p->etag, e->text);
+    else if (slice_eq(e->path, slice_lit("CopyPartResult/ChecksumCRC32C")))
+        text_set(&p->crc, e->text);
+    p->failed |= slice_eq(e->path, slice_lit("Error")); /* 200 was sent before the work was done */
+    return true;
+}
+
+static void copy_source(const struct store_source *from, struct buf *out)
+{
+    const struct remote *source = (const struct remote *)from->store;
+
+    buf_fmt(out, "/%s/", source->bucket);
+    aws_encode(out, slice_str(source->prefix), true);
+    aws_encode(out, from->key, true);
+}
+
+static enum err_code copied_part_call(struct upload *u, const struct store_source *from, struct copied_part *out,
+                                      struct err *err)
+{
+    _cleanup_(remote_answer_done) struct remote_answer a = {0};
+    _cleanup_(buf_done) struct buf query = BUF_INIT, path = BUF_INIT;
+    struct remote_call c = {
+        .method = "PUT", .key = u->u->key, .reply_max = REMOTE_DOCUMENT_BYTES_MAX, .repeatable = true};
+
+    buf_str(&query, "partNumber=1&uploadId=");
+    aws_encode(&query, slice_str(u->id), false);
+    c.query = buf_view(&query);
+    copy_source(from, &path);
+    remote_call_header(&c, "x-amz-copy-source", buf_view(&path));
+    TRY(remote_call(u->u->r, &c, &a, err));
+    TRY(xml_walk(buf_view(&a.reply), copied_part_element, out, err));
+    return out->failed ? err_set(err, ERR_UNAVAILABLE, SLICE_FMT ": the store could not copy it", SLICE_ARG(from->key))
+                       : ERR_OK;
+}
+
+static enum err_code part_copy(struct upload *u, const struct store_source *from, struct err *err)
+{
+    _cleanup_(copied_part_done) struct copied_part part = {0};
+
+    TRY(copied_part_call(u, from, &part, err));
+    if (part.crc.len != REMOTE_CRC_TEXT || !part.etag.len)
+        return err_set(err, ERR_INVALID, "the server tells no checksum of a copy");
+    if (!slice_eq(buf_view(&part.crc), slice_str(u->crc)))
+        return err_set(err, ERR_CORRUPT, SLICE_FMT " is damaged: its checksum is another", SLICE_ARG(from->key));
+    buf_slice(&u->etags[0], buf_view(&part.etag));
+    return ERR_OK;
+}
+
+static enum err_code source_check(const struct store_source *from, struct err *err)
+{
+    struct store_meta meta;
+
+    TRY(from->store->ops->stat(from->store, from->key, &meta, err));
+    return meta.size == from->size
+               ? ERR_OK
+               : err_set(err, ERR_CORRUPT, SLICE_FMT " is damaged: it has %llu bytes, not %llu", SLICE_ARG(from->key),
+                         (unsigned long long)meta.size, (unsigned long long)from->size);
+}
+
+/* ERR_INVALID, ERR_DENIED: the server has no such request, or tells too little. */
+static enum err_code copy_as_part(struct remote_upload *of, const struct store_source *from, struct err *err)
+{
+    _cleanup_(upload_done) struct upload u = {.u = of};
+
+    TRY(source_check(from, err));
+    u.count = 1;
+    u.etags = mem_zalloc(sizeof(*u.etags));
+    remote_crc_text(from->crc32c, u.crc);
+    enum err_code rc = parts_begin(&u, err);
+    if (rc == ERR_OK)
+        rc = part_copy(&u, from, err);
+    if (rc == ERR_OK)
+        rc = parts_complete(&u, err);
+    if (rc != ERR_OK && u.id[0] && upload_abort(of->r, of->key, slice_str(u.id), NULL) != ERR_OK)
+        return rc; /* the next look for unfinished ones finds it */
+    return rc;
+}
+
+static enum err_code object_copy_call(struct remote_upload *of, const struct store_source *from, struct err *err)
+{
+    _cleanup_(remote_answer_done) struct remote_answer a = {0};
+    _cleanup_(buf_done) struct buf path = BUF_INIT;
+    struct remote_call c = {
+        .method = "PUT", .key = of->key, .reply_max = REMOTE_DOCUMENT_BYTES_MAX, .repeatable = true};
+
+    copy_source(from, &path);
+    remote_call_header(&c, "x-amz-copy-source", buf_view(&path));
+    remote_call_header(&c, "x-amz-metadata-directive", slice_lit("REPLACE"));
+    remote_call_header(&c, "x-amz-meta-sluice-nonce", slice_str(of->nonce));
+    remote_call_header(&c, "x-amz-checksum-algorithm", slice_lit("CRC32C"));
+    remote_call_header(&c, "if-none-match", slice_lit("*")); /* honoured or not */
+    return remote_call(of->r, &c, &a, err);
+}
+
+/* ERR_CONFLICT: it is another's. *told false: there is no checksum; *right: it is what was wanted. */
+static enum err_code copied_object_look(struct remote_upload *of, const struct store_source *from, bool *told,
+                                        bool *right, struct err *err)
+{
+    _cleanup_(remote_answer_done) struct remote_answer a = {0};
+    struct remote_call c = {.method = "HEAD", .key = of->key, .repeatable = true};
+    char want[REMOTE_CRC_TEXT + 1];
+    uint64_t size;
+
+    remote_call_header(&c, "x-amz-checksum-mode", slice_lit("ENABLED"));
+    TRY(remote_call(of->r, &c, &a, err));
+    if (!slice_eq(exchange_answer(&a.x, "x-amz-meta-sluice-nonce"), slice_str(of->nonce)))
+        return err_set(err, ERR_CONFLICT, SLICE_FMT " exists", SLICE_ARG(of->key));
+    slice crc = exchange_answer(&a.x, "x-amz-checksum-crc32c");
+    remote_crc_text(from->crc32c, want);
+    *told = crc.len == REMOTE_CRC_TEXT;
+    *right = slice_eq(crc, slice_str(want)) && slice_u64(exchange_answer(&a.x, "content-length"), &size) &&
+             size == from->size;
+    return ERR_OK;
+}
+
+/* 200 was perhaps sent before the work was done, and replies get lost: what is there decides. */
+static enum err_code copy_as_object(struct remote_upload *of, const struct store_source *from, bool *copied,
+                                    struct err *err)
+{
+    struct s3 *s = s3_of(of->r);
+    bool told = false, right = false;
+
+    enum err_code rc = object_copy_call(of, from, err);
+    if (rc == ERR_OK || rc == ERR_CONFLICT || rc == ERR_UNKNOWN)
+        rc = copied_object_look(of, from, &told, &right, err);
+    if (rc == ERR_INVALID || rc == ERR_DENIED || rc == ERR_NOT_FOUND) {
+        s->copies_untold = true;
+        return ERR_OK;
+    }
+    TRY(rc);
+    *copied = right;
+    s->copies_untold |= !told;
+    return right ? ERR_OK : of->r->base.ops->remove(&of->r->base, of->key, err);
+}
+
+static bool can_copy(const struct s3 *to, const struct s3 *from, uint64_t size)
+{
+    return size >= COPY_BYTES_MIN && size <= COPY_BYTES_MAX && to->tls == from->tls &&
+           strcmp(to->endpoint, from->endpoint) == 0 && strcmp(to->region, from->region) == 0 &&
+           aws_key_source_same(to->keys, from->keys);
+}
+
+/* A server that refused a way of copying, or told no checksum, is not asked for that again. */
+static enum err_code s3_copy(struct remote_upload *of, const struct store_source *from, bool *copied, struct err *err)
+{
+    struct s3 *s = s3_of(of->r);
+
+    if (!can_copy(s, s3_of((struct remote *)from->store), from->size))
+        return ERR_OK;
+    if (!s->parts_untold) {
+        enum err_code rc = copy_as_part(of, from, err);
+        *copied = rc == ERR_OK || rc == ERR_CONFLICT; /* the caller looks whose it is */
+        if (rc != ERR_INVALID && rc != ERR_DENIED)
+            return rc;
+        s->parts_untold = true;
+    }
+    return from->unseen && !s->copies_untold ? copy_as_object(of, from, copied, err) : ERR_OK;
+}
+
 static void parameter(struct buf *query, const char *name, slice prefix, slice value)
 {
     buf_fmt(query, "%s%s=", query->len ? "&" : "", name);
@@ -279,12 +482,6 @@ static void uploads_page_done(struct uploads_page *p)
     buf_done(&p->id);
     buf_done(&p->next_key);
     buf_done(&p->next_id);
-}
-
-static void text_set(struct buf *out, slice text)
-{
-    out->len = 0;
-    buf_slice(out, text);
 }
 
 static bool uploads_element(void *arg, const struct xml_element *e)
@@ -519,6 +716,7 @@ static const struct remote_dialect s3_dialect = {
     .request = s3_request,
     .put = s3_put,
     .put_parts = s3_put_parts,
+    .copy = s3_copy,
     .remove_many = s3_remove_many,
     .abort_uploads = s3_abort_uploads,
     .intact = s3_intact,

@@ -24,6 +24,13 @@ struct store_list_item {
     struct store_meta meta;
 };
 typedef bool (*store_list_fn)(void *arg, const struct store_list_item *item); /* false stops */
+struct store_source { /* an object of another store, as it must be */
+    struct store *store;
+    slice key;
+    uint64_t size;
+    uint32_t crc32c;
+    bool unseen; /* the new key is used by this call alone, and what is there counts for nothing before it is back */
+};
 struct store_ops {
     void (*free)(struct store *s);
     /* Creates `key` with these bytes, whole and durable, or does not. */
@@ -35,6 +42,11 @@ struct store_ops {
     enum err_code (*upload_publish)(struct store *s, struct os_file *f, slice key, bool synced, struct err *err);
     void (*upload_drop)(struct store *s, struct os_file *f);
     enum err_code (*sync_group)(struct store *s, const slice *keys, size_t count, struct err *err);
+    /* Makes `key` of another store's object without its bytes coming here, exclusive and durable as create() is. The server tells the checksum
+     * of what it copied, and before there is an object, unless from->unseen. ERR_CORRUPT: size or checksum is another. *copied false, with ERR_OK: nothing was done, read
+     * and upload it: another kind of store, another server or login, or a server that tells no checksums. NULL: it never can. */
+    enum err_code (*copy_from)(struct store *s, slice key, const struct store_source *from, bool *copied,
+                               struct err *err);
     /* len UINT64_MAX: to the end. Appends to `out`. */
     enum err_code (*read)(struct store *s, slice key, uint64_t offset, uint64_t len, struct buf *out,
                           struct store_meta *meta, struct err *err);
@@ -71,6 +83,9 @@ struct store {
 /* Reads an object to its end, in pieces: its size and checksum, and, where `copy` is given, its bytes into that file. */
 MUST_CHECK enum err_code store_fetch(struct os *os, struct store *s, slice key, struct os_file *copy, uint64_t *size,
                                      uint32_t *crc, struct err *err);
+/* ops->copy_from, if there is one. What has no answer counts as not copied: `key` may be taken all the same. */
+MUST_CHECK enum err_code store_copy(struct store *to, slice key, const struct store_source *from, bool *copied,
+                                    struct err *err);
 /* Of any number of keys, in any order. */
 MUST_CHECK enum err_code store_remove_many(struct store *s, const slice *keys, size_t count, struct err *err);
 /* Opens or creates the directory; its file system must pass the probe (exclusive create, sync). */
