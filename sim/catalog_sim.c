@@ -918,7 +918,8 @@ static unsigned knobs(struct cw *cw)
     for (unsigned i = 0; i < DUTIES; i++)
         cw->weights[i] = base[i] * (1 + (unsigned)rng_below(r, 4));
     *f = (struct sim_store_faults){.hold_us_max = rng_skewed(r, SIM_MINUTE, 8 * SIM_HOUR),
-                                   .page_max = 1 + (unsigned)rng_below(r, 30)};
+                                   .page_max = 1 + (unsigned)rng_below(r, 30),
+                                   .parallel = (unsigned)rng_below(r, 2) * (1 + (unsigned)rng_below(r, 16))};
     f->in_flight = (unsigned)rng_below(r, 300);
     if (rng_chance(r, 500))
         f->lost = (unsigned)rng_below(r, 100);

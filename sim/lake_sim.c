@@ -1009,7 +1009,8 @@ static void store_knobs(struct lake_world *lw)
     struct sim_store_faults *f = sim_store_faults(lw->store);
 
     *f = (struct sim_store_faults){.hold_us_max = rng_skewed(r, SIM_MINUTE, 8 * SIM_HOUR),
-                                   .page_max = 1 + (unsigned)rng_below(r, 30)};
+                                   .page_max = 1 + (unsigned)rng_below(r, 30),
+                                   .parallel = (unsigned)rng_below(r, 2) * (1 + (unsigned)rng_below(r, 16))};
     f->in_flight = (unsigned)rng_below(r, 300);
     if (rng_chance(r, 400))
         f->lost = (unsigned)rng_below(r, 60);

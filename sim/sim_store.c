@@ -473,7 +473,7 @@ struct store *sim_store_client(struct sim_store *st, struct sim_node *n)
 {
     struct client *c = mem_zalloc(sizeof(*c));
 
-    *c = (struct client){.store = {.ops = &client_ops}, .shared = st, .node = n};
+    *c = (struct client){.store = {.ops = &client_ops, .parallel = st->faults.parallel}, .shared = st, .node = n};
     return &c->store;
 }
 

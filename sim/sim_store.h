@@ -26,6 +26,7 @@ struct sim_store_faults {  /* permille of creates and removes */
     unsigned refused;      /* ERR_UNAVAILABLE; of reads and lists too */
     int64_t hold_us_max;   /* how long held and stalled ones may take */
     unsigned page_max;     /* keys in a page of a LIST */
+    unsigned parallel;     /* store.h: of the clients that are made from now on */
     bool volatile_uploads; /* an upload published without sync may be lost with its node: a store on a local disk */
 };
 struct sim_store *sim_store_new(struct world *w);

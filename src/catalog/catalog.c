@@ -980,25 +980,28 @@ enum err_code catalog_evolve(struct catalog *cat, const struct sid *sid, const s
 
 /* ---- open */
 
+static enum err_code name_load(void *arg, size_t index, struct err *err)
+{
+    const struct name_tails *t = arg;
+    _cleanup_(buf_done) struct buf name = BUF_INIT;
+    struct catalog *cat = t->cat;
+    struct name_state state;
+    struct stream *s = NULL;
+
+    if (!name_decode(slice_str(t->items[index].enc), &name))
+        return ERR_OK; /* foreign: the report names it */
+    enum err_code rc = name_pull(cat, buf_view(&name), &state, &s, err);
+    stream_unref(cat, s);
+    return rc == ERR_CORRUPT && name_bad(cat, buf_view(&name)) ? ERR_OK : rc; /* out of service: the others are not */
+}
+
 /* Every name of the bucket; LIVE ones are loaded. */
 static enum err_code names_load(struct catalog *cat, struct err *err)
 {
     _cleanup_(name_tails_done) struct name_tails t = {0};
 
     TRY(names_list(cat, &t, err));
-    for (size_t i = 0; i < t.count; i++) {
-        _cleanup_(buf_done) struct buf name = BUF_INIT;
-        struct name_state state;
-        struct stream *s = NULL;
-        if (!name_decode(slice_str(t.items[i].enc), &name))
-            continue; /* foreign: the report names it */
-        enum err_code rc = name_pull(cat, buf_view(&name), &state, &s, err);
-        stream_unref(cat, s);
-        if (rc != ERR_OK &&
-            !(rc == ERR_CORRUPT && name_bad(cat, buf_view(&name)))) /* out of service: the others are not */
-            return rc;
-    }
-    return ERR_OK;
+    return parallel_each(cat->os, cat->store->parallel, t.count, name_load, &t, err);
 }
 
 static enum err_code load_all(struct catalog *cat, const struct catalog_options *opt, struct err *err)

@@ -21,6 +21,7 @@
 #include "catalog/append.h"
 #include "catalog/catalog.h"
 #include "catalog/head.h"
+#include "os/parallel.h"
 
 struct lane {
     char name[24];
@@ -176,6 +177,7 @@ struct name_tail {
     uint64_t tail; /* slot */
 };
 struct name_tails {
+    struct catalog *cat;
     struct name_tail *items;
     size_t count, cap;
 };
@@ -273,6 +275,18 @@ bool session_is_twin(const struct catalog *cat, const struct slot *s, uint64_t *
 MUST_CHECK enum err_code head_spill(struct catalog *cat, struct head *h, struct err *err);
 
 /* ---- reconcile.c: "<enc-name>/<sid>/", and what the sequence of the name says of it */
+struct incarnations { /* all directories of that depth, in the order of their names */
+    char **items;
+    size_t count, cap;
+    struct storage_class stray; /* objects beside them */
+};
+static inline void storage_count(struct storage_class *c, uint64_t bytes)
+{
+    c->objects++;
+    c->bytes += bytes;
+}
+MUST_CHECK enum err_code incarnations_list(struct catalog *cat, struct incarnations *out, struct err *err);
+void incarnations_done(struct incarnations *l);
 enum name_fate { FATE_UNKNOWN, FATE_LIVE, FATE_DEAD };
 bool incarnation_parse(slice prefix, struct buf *name, struct sid *sid);
 MUST_CHECK enum err_code incarnation_fate(struct catalog *cat, slice name, const struct sid *sid, enum name_fate *out,

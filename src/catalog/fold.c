@@ -165,24 +165,51 @@ static enum err_code edit_fold(void *arg, struct stream *s, struct head *h, bool
     return *changed ? head_spill(f->cat, h, err) : ERR_OK;
 }
 
-static enum err_code fold_stream(struct catalog *cat, struct stream *s, struct catalog_work *out, struct err *err)
+static bool is_dirty(struct catalog *cat, const struct stream *s)
 {
-    struct folding f = {cat, 0};
-
     os_lock(cat->os, cat->mu);
     bool dirty = s->unfolded_count > 0 && !s->dead && !s->damage;
     os_unlock(cat->os, cat->mu);
-    if (!dirty)
-        return ERR_OK;
+    return dirty;
+}
+
+struct shard_fold {
+    struct catalog *cat;
+    struct stream **dirty;
+    struct catalog_work *out; /* under mu */
+};
+
+static enum err_code fold_stream(void *arg, size_t index, struct err *err)
+{
+    const struct shard_fold *sf = arg;
+    struct catalog *cat = sf->cat;
+    struct stream *s = sf->dirty[index];
+    struct folding f = {cat, 0};
+
     enum err_code rc = head_update(cat, s, edit_fold, &f, err);
     if (rc == ERR_NOT_FOUND ||
         (rc == ERR_CORRUPT && stream_damaged(cat, s))) /* deleted: its entries are dropped; or they wait */
         return ERR_OK;
     if (rc == ERR_OK && f.records) {
-        out->folded_records += f.records;
-        out->heads_written++;
+        os_lock(cat->os, cat->mu);
+        sf->out->folded_records += f.records;
+        sf->out->heads_written++;
+        os_unlock(cat->os, cat->mu);
     }
     return rc;
+}
+
+static enum err_code fold_heads(struct catalog *cat, uint32_t shard, struct stream **all, size_t count,
+                                struct catalog_work *out, struct err *err)
+{
+    _cleanup_(freep) struct stream **dirty = mem_alloc((count + 1) * sizeof(struct stream *));
+    struct shard_fold sf = {cat, dirty, out};
+    size_t n = 0;
+
+    for (size_t i = 0; i < count; i++)
+        if (sid_shard(&all[i]->sid, cat->shards_count) == shard && is_dirty(cat, all[i]))
+            dirty[n++] = all[i];
+    return parallel_each(cat->os, cat->store->parallel, n, fold_stream, &sf, err);
 }
 
 /* ---- one shard */
@@ -310,9 +337,7 @@ static enum err_code fold_shard(struct catalog *cat, uint32_t shard, struct stre
     }
     if (MUTANT(7))
         TRY(checkpoint_append(cat, shard, p, lost, err));
-    for (size_t i = 0; i < count; i++)
-        if (sid_shard(&all[i]->sid, cat->shards_count) == shard)
-            TRY(fold_stream(cat, all[i], out, err));
+    TRY(fold_heads(cat, shard, all, count, out, err));
     if (MUTANT(7))
         return ERR_OK;
     struct positions done = {0};

@@ -70,36 +70,117 @@ static bool ours_in_flight(struct catalog *cat, const struct lane *lane, const s
     return ours;
 }
 
-/* `decided`: whoever wrote it, it counts. */
-static enum err_code record_read(struct catalog *cat, struct lane *lane, slice seq, uint64_t slot, bool decided,
-                                 struct records *out, bool *end, struct err *err)
-{
-    _cleanup_(slot_done) struct slot s = {0};
-    enum err_code rc = seq_read(&cat->io, seq, SLOT_LANE, slot, &s, err);
+/* ---- reading ahead: all lanes at once, and of a lane more slots with each round in which all were there: a node that was away for an hour
+ * has hundreds to read. What stands behind a slot that was missing does not count: it was created after we looked. */
 
-    *end = rc == ERR_NOT_FOUND || (rc == ERR_OK && !decided && ours_in_flight(cat, lane, &s));
-    if (*end)
+#define AHEAD_FIRST 2u
+#define AHEAD_MAX 16u
+
+struct lane_reading {
+    struct lane *lane;
+    struct records *out;
+    struct buf seq;
+    uint64_t slot; /* the next one to read */
+    uint64_t
+        upto; /* to read, each of them decided: whoever wrote it, it counts. SLOT_NONE: until one is missing, or is ours in flight */
+    unsigned ahead;
+    bool end;
+};
+struct lane_read { /* of one slot */
+    struct lane_reading *of;
+    struct slot slot;
+    enum err_code rc;
+    struct err err;
+};
+struct lane_reads {
+    struct catalog *cat;
+    struct lane_read *items;
+    size_t count, cap;
+};
+
+static void reading_begin(struct catalog *cat, struct lane_reading *r)
+{
+    os_lock(cat->os, cat->mu);
+    r->slot = r->lane->pos + 1; /* SLOT_NONE + 1 is 0 */
+    os_unlock(cat->os, cat->mu);
+    r->ahead = r->upto == SLOT_NONE ? AHEAD_FIRST : AHEAD_MAX;
+    seq_lane(&r->seq, slice_str(r->lane->name));
+}
+
+/* The slots of the next round, in order. */
+static void reads_of(struct lane_reading *r, unsigned parallel, struct lane_reads *reads)
+{
+    unsigned n = MIN(r->ahead, MAX(parallel, 1u));
+
+    r->end |= r->upto != SLOT_NONE && r->slot > r->upto;
+    for (unsigned i = 0; i < n && !r->end && (r->upto == SLOT_NONE || r->slot + i <= r->upto); i++)
+        *ARRAY_PUSH(reads->items, reads->count, reads->cap) = (struct lane_read){.of = r, .slot.seq = r->slot + i};
+    r->ahead = MIN(r->ahead * 2, AHEAD_MAX);
+}
+
+static enum err_code read_one(void *arg, size_t index, struct err *err)
+{
+    struct lane_reads *reads = arg;
+    struct lane_read *read = &reads->items[index];
+
+    (void)err;
+    read->rc = seq_read(&reads->cat->io, buf_view(&read->of->seq), SLOT_LANE, read->slot.seq, &read->slot, &read->err);
+    return ERR_OK; /* does it count? take_one() knows */
+}
+
+static enum err_code take_one(struct catalog *cat, struct lane_read *read, struct err *err)
+{
+    struct lane_reading *r = read->of;
+
+    if (r->end)
         return ERR_OK;
-    TRY(rc);
-    rc = record_get(cat, &s, ARRAY_PUSH(out->items, out->count, out->cap), err);
+    r->end = read->rc == ERR_NOT_FOUND ||
+             (read->rc == ERR_OK && r->upto == SLOT_NONE && ours_in_flight(cat, r->lane, &read->slot));
+    if (r->end)
+        return ERR_OK;
+    if (read->rc != ERR_OK) {
+        if (err)
+            *err = read->err;
+        return read->rc;
+    }
+    enum err_code rc = record_get(cat, &read->slot, ARRAY_PUSH(r->out->items, r->out->count, r->out->cap), err);
     if (rc != ERR_OK)
-        (void)err_wrap(err, SLICE_FMT "%020" PRIu64, SLICE_ARG(seq), slot);
+        (void)err_wrap(err, "%s%020" PRIu64, buf_cstr(&r->seq), r->slot);
+    r->slot++;
     return rc;
 }
 
-/* Until a slot is missing, or is ours in flight. */
-static enum err_code lane_read(struct catalog *cat, struct lane *lane, struct records *out, struct err *err)
+static enum err_code readings_round(struct catalog *cat, struct lane_reading *r, size_t count, bool *more,
+                                    struct err *err)
 {
-    _cleanup_(buf_done) struct buf seq = BUF_INIT;
-    bool end = false;
+    struct lane_reads reads = {.cat = cat};
 
-    os_lock(cat->os, cat->mu);
-    uint64_t slot = lane->pos + 1; /* SLOT_NONE + 1 is 0 */
-    os_unlock(cat->os, cat->mu);
-    seq_lane(&seq, slice_str(lane->name));
-    for (; !end; slot++)
-        TRY(record_read(cat, lane, buf_view(&seq), slot, false, out, &end, err));
-    return ERR_OK;
+    for (size_t i = 0; i < count; i++)
+        if (!r[i].end)
+            reads_of(&r[i], cat->store->parallel, &reads);
+    *more = reads.count > 0;
+    enum err_code rc = parallel_each(cat->os, cat->store->parallel, reads.count, read_one, &reads, err);
+    for (size_t i = 0; i < reads.count; i++) {
+        if (rc == ERR_OK)
+            rc = take_one(cat, &reads.items[i], err);
+        slot_done(&reads.items[i].slot);
+    }
+    free(reads.items);
+    return rc;
+}
+
+static enum err_code readings_run(struct catalog *cat, struct lane_reading *r, size_t count, struct err *err)
+{
+    enum err_code rc = ERR_OK;
+    bool more = true;
+
+    for (size_t i = 0; i < count; i++)
+        reading_begin(cat, &r[i]);
+    while (rc == ERR_OK && more)
+        rc = readings_round(cat, r, count, &more, err);
+    for (size_t i = 0; i < count; i++)
+        buf_done(&r[i].seq);
+    return rc;
 }
 
 void records_apply(struct catalog *cat, struct lane *lane, const struct records *r)
@@ -242,26 +323,36 @@ static bool lane_note(void *arg, slice name)
     return true;
 }
 
+struct heads {
+    struct catalog *cat;
+    struct stream **items;
+};
+
+static enum err_code head_reload(void *arg, size_t index, struct err *err)
+{
+    const struct heads *h = arg;
+    struct stream *s = h->items[index];
+    struct err why = {0};
+
+    if (stream_damaged(h->cat, s)) /* each fold looks again (damage_retry) */
+        return ERR_OK;
+    enum err_code rc = stream_reload(h->cat, s, &why);
+    if (is_damage(rc))
+        stream_quarantine(h->cat, s, &why);
+    if (is_damage(rc) || rc == ERR_NOT_FOUND)
+        return ERR_OK;
+    *err = why;
+    return rc;
+}
+
 /* Another folder was at work: heads may have moved under our versions. */
 enum err_code heads_reload(struct catalog *cat, struct err *err)
 {
     size_t n;
-    struct stream **all = streams_all(cat, &n);
-    enum err_code rc = ERR_OK;
+    struct heads h = {cat, streams_all(cat, &n)};
+    enum err_code rc = parallel_each(cat->os, cat->store->parallel, n, head_reload, &h, err);
 
-    for (size_t i = 0; i < n && rc == ERR_OK; i++) {
-        struct err why = {0};
-        if (stream_damaged(cat, all[i])) /* each fold looks again (damage_retry) */
-            continue;
-        rc = stream_reload(cat, all[i], &why);
-        if (is_damage(rc))
-            stream_quarantine(cat, all[i], &why);
-        if (is_damage(rc) || rc == ERR_NOT_FOUND)
-            rc = ERR_OK;
-        else if (rc != ERR_OK && err)
-            *err = why;
-    }
-    streams_release(cat, all, n);
+    streams_release(cat, h.items, n);
     cat->heads_stale &= rc != ERR_OK;
     return rc;
 }
@@ -279,12 +370,15 @@ static void lane_skip_folded(struct catalog *cat, struct lane *lane, bool decide
 
 static enum err_code lanes_read(struct catalog *cat, struct lane_names *names, struct records *out, struct err *err)
 {
+    struct lane_reading *r = mem_zalloc((names->count + 1) * sizeof(*r));
+
     for (size_t i = 0; i < names->count; i++) {
-        struct lane *lane = names->items[i];
-        lane_skip_folded(cat, lane, false);
-        TRY(lane_read(cat, lane, &out[i], err));
+        r[i] = (struct lane_reading){.lane = names->items[i], .out = &out[i], .upto = SLOT_NONE};
+        lane_skip_folded(cat, r[i].lane, false);
     }
-    return ERR_OK;
+    enum err_code rc = readings_run(cat, r, names->count, err);
+    free(r);
+    return rc;
 }
 
 static enum err_code shards_refresh(struct catalog *cat, bool *moved, struct err *err)
@@ -343,15 +437,11 @@ enum err_code lanes_load(struct catalog *cat, struct err *err)
 static enum err_code lane_read_upto(struct catalog *cat, struct lane *lane, uint64_t upto, struct records *out,
                                     bool *gap, struct err *err)
 {
-    _cleanup_(buf_done) struct buf seq = BUF_INIT;
+    struct lane_reading r = {.lane = lane, .out = out, .upto = upto};
 
     lane_skip_folded(cat, lane, true);
-    os_lock(cat->os, cat->mu);
-    uint64_t slot = lane->pos + 1;
-    os_unlock(cat->os, cat->mu);
-    seq_lane(&seq, slice_str(lane->name));
-    for (*gap = false; !*gap && slot <= upto; slot++)
-        TRY(record_read(cat, lane, buf_view(&seq), slot, true, out, gap, err));
+    TRY(readings_run(cat, &r, 1, err));
+    *gap = r.slot <= upto;
     return ERR_OK;
 }
 

@@ -279,6 +279,7 @@ static bool tail_item(void *arg, const struct store_list_item *item)
 
 enum err_code names_list(struct catalog *cat, struct name_tails *out, struct err *err)
 {
+    out->cat = cat;
     return cat->store->ops->list(cat->store, slice_lit(".sluice/names/"), slice_lit(""), false, tail_item, out, err);
 }
 
@@ -315,17 +316,29 @@ static bool name_is_news(struct catalog *cat, slice name, uint64_t tail)
     return news;
 }
 
+static enum err_code name_look_at(void *arg, size_t index, struct err *err)
+{
+    const struct name_tails *t = arg;
+    _cleanup_(buf_done) struct buf name = BUF_INIT;
+
+    return name_decode(slice_str(t->items[index].enc), &name) ? name_look(t->cat, buf_view(&name), err) : ERR_OK;
+}
+
 static enum err_code names_look(struct catalog *cat, struct err *err)
 {
     _cleanup_(name_tails_done) struct name_tails t = {0};
+    size_t news = 0; /* they come to the front */
 
     TRY(names_list(cat, &t, err));
     for (size_t i = 0; i < t.count; i++) {
         _cleanup_(buf_done) struct buf name = BUF_INIT;
-        if (name_decode(slice_str(t.items[i].enc), &name) && name_is_news(cat, buf_view(&name), t.items[i].tail))
-            TRY(name_look(cat, buf_view(&name), err));
+        const struct name_tail item = t.items[i];
+        if (!name_decode(slice_str(item.enc), &name) || !name_is_news(cat, buf_view(&name), item.tail))
+            continue;
+        t.items[i] = t.items[news];
+        t.items[news++] = item;
     }
-    return ERR_OK;
+    return parallel_each(cat->os, cat->store->parallel, news, name_look_at, &t, err);
 }
 
 static enum err_code validate_in_gate(struct catalog *cat, struct err *err)

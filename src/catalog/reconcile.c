@@ -16,37 +16,83 @@
 #define UPLOADS_US INT64_C(3600000000)
 #define UPLOAD_OLD_US INT64_C(86400000000)
 
-struct texts {
-    char **items;
+/* ---- directories */
+
+struct names_dirs {
+    struct catalog *cat;
+    struct incarnations *dirs; /* of each name */
+    char **names;
     size_t count, cap;
+    struct storage_class stray;
 };
 
-static void texts_done(struct texts *t)
+void incarnations_done(struct incarnations *l)
 {
-    for (size_t i = 0; i < t->count; i++)
-        free(t->items[i]);
-    free(t->items);
-    *t = (struct texts){0};
+    for (size_t i = 0; i < l->count; i++)
+        free(l->items[i]);
+    free(l->items);
+    *l = (struct incarnations){0};
 }
 
-static bool prefix_item(void *arg, const struct store_list_item *item)
+static bool name_dir_item(void *arg, const struct store_list_item *item)
 {
-    struct texts *t = arg;
+    struct names_dirs *n = arg;
 
-    if (item->is_prefix && !slice_starts(item->key, slice_lit(".sluice/")))
-        *ARRAY_PUSH(t->items, t->count, t->cap) = mem_str(item->key);
+    if (!item->is_prefix)
+        storage_count(&n->stray, item->meta.size);
+    else if (!slice_starts(item->key, slice_lit(".sluice/")))
+        *ARRAY_PUSH(n->names, n->count, n->cap) = mem_str(item->key);
     return true;
 }
 
-/* "<enc-name>/<sid>/" of everything in the bucket. */
-static enum err_code incarnations(struct catalog *cat, struct texts *out, struct err *err)
+static bool incarnation_item(void *arg, const struct store_list_item *item)
 {
-    _cleanup_(texts_done) struct texts names = {0};
+    struct incarnations *l = arg;
 
-    TRY(cat->store->ops->list(cat->store, slice_lit(""), slice_lit(""), true, prefix_item, &names, err));
-    for (size_t i = 0; i < names.count; i++)
-        TRY(cat->store->ops->list(cat->store, slice_str(names.items[i]), slice_lit(""), true, prefix_item, out, err));
-    return ERR_OK;
+    if (item->is_prefix)
+        *ARRAY_PUSH(l->items, l->count, l->cap) = mem_str(item->key);
+    else
+        storage_count(&l->stray, item->meta.size);
+    return true;
+}
+
+static enum err_code name_dir_list(void *arg, size_t index, struct err *err)
+{
+    struct names_dirs *n = arg;
+    struct store *store = n->cat->store;
+
+    return store->ops->list(store, slice_str(n->names[index]), slice_lit(""), true, incarnation_item, &n->dirs[index],
+                            err);
+}
+
+static void incarnations_move(struct incarnations *from, struct incarnations *to)
+{
+    for (size_t i = 0; i < from->count; i++)
+        *ARRAY_PUSH(to->items, to->count, to->cap) = from->items[i];
+    to->stray.objects += from->stray.objects;
+    to->stray.bytes += from->stray.bytes;
+    free(from->items);
+}
+
+enum err_code incarnations_list(struct catalog *cat, struct incarnations *out, struct err *err)
+{
+    struct store *store = cat->store;
+    struct names_dirs n = {.cat = cat};
+    enum err_code rc = store->ops->list(store, slice_lit(""), slice_lit(""), true, name_dir_item, &n, err);
+
+    *out = (struct incarnations){.stray = n.stray};
+    n.dirs = mem_zalloc((n.count + 1) * sizeof(*n.dirs));
+    if (rc == ERR_OK)
+        rc = parallel_each(cat->os, store->parallel, n.count, name_dir_list, &n, err);
+    for (size_t i = 0; i < n.count; i++) {
+        incarnations_move(&n.dirs[i], out);
+        free(n.names[i]);
+    }
+    free(n.dirs);
+    free(n.names);
+    if (rc != ERR_OK)
+        incarnations_done(out);
+    return rc;
 }
 
 bool incarnation_parse(slice prefix, struct buf *name, struct sid *sid)
@@ -218,7 +264,7 @@ static enum err_code sweep(struct discard *d, slice prefix, slice name, const st
 static enum err_code mutant_round(struct discard *d, struct err *err)
 {
     struct catalog *cat = d->cat;
-    _cleanup_(texts_done) struct texts dirs = {0};
+    _cleanup_(incarnations_done) struct incarnations dirs = {0};
     size_t n;
     struct stream **all = streams_all(cat, &n);
     struct map live = MAP_INIT;
@@ -227,7 +273,7 @@ static enum err_code mutant_round(struct discard *d, struct err *err)
     for (size_t i = 0; i < n; i++)
         map_put(&live, sid_slice(&all[i]->sid), all[i]);
     if (rc == ERR_OK)
-        rc = incarnations(cat, &dirs, err);
+        rc = incarnations_list(cat, &dirs, err);
     for (size_t i = 0; i < dirs.count && rc == ERR_OK; i++) {
         _cleanup_(buf_done) struct buf name = BUF_INIT;
         struct sid sid;
@@ -294,33 +340,68 @@ static enum err_code uploads_round(struct discard *d, struct err *err)
     return ERR_OK;
 }
 
+struct fate { /* what the name says of a directory */
+    struct buf name;
+    struct sid sid;
+    enum name_fate is;
+    enum err_code rc;
+    struct err err;
+};
+struct fates { /* names are read after all directories were listed (R9) */
+    struct catalog *cat;
+    struct incarnations dirs;
+    struct fate *items;
+};
+
+static enum err_code fate_look(void *arg, size_t index, struct err *err)
+{
+    struct fates *f = arg;
+    struct fate *fate = &f->items[index];
+
+    if (incarnation_parse(slice_str(f->dirs.items[index]), &fate->name, &fate->sid)) /* else not of our layout */
+        fate->rc = incarnation_fate(f->cat, buf_view(&fate->name), &fate->sid, &fate->is, &fate->err);
+    if (fate->rc == ERR_OK || is_damage(fate->rc))
+        return ERR_OK;
+    *err = fate->err;
+    return fate->rc;
+}
+
+static void fates_done(struct fates *f)
+{
+    for (size_t i = 0; f->items && i < f->dirs.count; i++)
+        buf_done(&f->items[i].name);
+    free(f->items);
+    incarnations_done(&f->dirs);
+}
+
+static enum err_code fate_meet(struct discard *d, slice prefix, struct fate *f, struct err *err)
+{
+    struct err why = f->err;
+    enum err_code rc = f->rc;
+
+    discard_at(d, prefix);
+    if (rc == ERR_OK && f->is == FATE_DEAD)
+        rc = sweep(d, prefix, buf_view(&f->name), &f->sid, &why);
+    if (is_damage(rc)) { /* whose it is cannot be told: nothing of it is deleted, the others are not kept waiting */
+        damage_note(d->cat, buf_view(&f->name), why.msg);
+        return ERR_OK;
+    }
+    if (rc != ERR_OK && err)
+        *err = why;
+    return rc;
+}
+
 enum err_code reconcile_round(struct discard *d, struct err *err)
 {
     struct catalog *cat = d->cat;
-    _cleanup_(texts_done) struct texts dirs = {0};
+    _cleanup_(fates_done) struct fates f = {.cat = cat};
 
     if (MUTANT(11))
         return mutant_round(d, err);
-    TRY(incarnations(cat, &dirs, err));
-    for (size_t i = 0; i < dirs.count; i++) {
-        slice prefix = slice_str(dirs.items[i]);
-        _cleanup_(buf_done) struct buf name = BUF_INIT;
-        enum name_fate fate;
-        struct sid sid;
-        if (!incarnation_parse(prefix, &name, &sid))
-            continue; /* not of our layout */
-        discard_at(d, prefix);
-        struct err why = {0};
-        enum err_code rc = incarnation_fate(cat, buf_view(&name), &sid, &fate, &why);
-        if (rc == ERR_OK && fate == FATE_DEAD)
-            rc = sweep(d, prefix, buf_view(&name), &sid, &why);
-        if (is_damage(rc)) { /* whose it is cannot be told: nothing of it is deleted, the others are not kept waiting */
-            damage_note(cat, buf_view(&name), why.msg);
-            continue;
-        }
-        if (rc != ERR_OK && err)
-            *err = why;
-        TRY(rc);
-    }
+    TRY(incarnations_list(cat, &f.dirs, err));
+    f.items = mem_zalloc((f.dirs.count + 1) * sizeof(*f.items));
+    TRY(parallel_each(cat->os, cat->store->parallel, f.dirs.count, fate_look, &f, err));
+    for (size_t i = 0; i < f.dirs.count; i++)
+        TRY(fate_meet(d, slice_str(f.dirs.items[i]), &f.items[i], err));
     return uploads_round(d, err);
 }

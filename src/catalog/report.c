@@ -10,47 +10,33 @@
 
 /* ---- report */
 
+struct incarnation_report {
+    struct storage_report found;
+    struct buf json; /* where the caller wants it */
+};
 struct reporting {
     struct catalog *cat;
     struct storage_report *total;
-    struct texts_list {
-        char **items;
-        size_t count, cap;
-    } dirs;
+    struct incarnations dirs;
+    struct incarnation_report *found; /* of each directory */
+    bool json;
 };
-
-static void count(struct storage_class *c, uint64_t bytes)
-{
-    c->objects++;
-    c->bytes += bytes;
-}
 
 static bool system_item(void *arg, const struct store_list_item *item)
 {
-    count(&((struct reporting *)arg)->total->system, item->meta.size);
+    storage_count(&((struct reporting *)arg)->total->system, item->meta.size);
     return true;
 }
 
 static bool unknown_item(void *arg, const struct store_list_item *item)
 {
-    count(&((struct storage_report *)arg)->unknown, item->meta.size);
+    storage_count(&((struct storage_report *)arg)->unknown, item->meta.size);
     return true;
 }
 
 static bool garbage_item(void *arg, const struct store_list_item *item)
 {
-    count(&((struct storage_report *)arg)->garbage, item->meta.size);
-    return true;
-}
-
-static bool dir_item(void *arg, const struct store_list_item *item)
-{
-    struct reporting *r = arg;
-
-    if (!item->is_prefix)
-        count(&r->total->unknown, item->meta.size);
-    else if (!slice_starts(item->key, slice_lit(".sluice/")))
-        *ARRAY_PUSH(r->dirs.items, r->dirs.count, r->dirs.cap) = mem_str(item->key);
+    storage_count(&((struct storage_report *)arg)->garbage, item->meta.size);
     return true;
 }
 
@@ -99,18 +85,17 @@ static enum err_code report_live(struct catalog *cat, slice name, const struct s
             [OBJECT_LIVE] = &r->live,       [OBJECT_RETAINED] = &r->retained, [OBJECT_LIMBO] = &r->limbo,
             [OBJECT_GARBAGE] = &r->garbage, [OBJECT_UNKNOWN] = &r->unknown,
         };
-        count(by_class[all.items[i].class], all.items[i].size);
+        storage_count(by_class[all.items[i].class], all.items[i].size);
     }
     objects_done(&all);
     return ERR_OK;
 }
 
-/* One directory of the root: "<enc-name>/<sid>/". */
-static enum err_code report_dir(struct reporting *r, slice prefix, struct buf *json, struct err *err)
+static enum err_code report_incarnation(struct catalog *cat, slice prefix, bool json, struct incarnation_report *out,
+                                        struct err *err)
 {
-    struct store *store = r->cat->store;
+    struct store *store = cat->store;
     _cleanup_(buf_done) struct buf name = BUF_INIT;
-    struct storage_report one = {0};
     const char *state = "unknown";
     struct sid sid;
     enum err_code rc = ERR_OK;
@@ -118,68 +103,81 @@ static enum err_code report_dir(struct reporting *r, slice prefix, struct buf *j
     bool ours = incarnation_parse(prefix, &name, &sid);
     enum name_fate fate = FATE_UNKNOWN;
     if (ours)
-        rc = incarnation_fate(r->cat, buf_view(&name), &sid, &fate, err);
+        rc = incarnation_fate(cat, buf_view(&name), &sid, &fate, err);
     if (rc == ERR_OK && fate == FATE_LIVE) {
         state = "live";
-        rc = report_live(r->cat, buf_view(&name), &sid, &one, err);
+        rc = report_live(cat, buf_view(&name), &sid, &out->found, err);
     }
     if (is_damage(rc)) { /* which of its files are reachable cannot be told */
         state = "damaged";
-        one = (struct storage_report){0};
-        rc = store->ops->list(store, prefix, slice_lit(""), false, unknown_item, &one, err);
+        out->found = (struct storage_report){0};
+        rc = store->ops->list(store, prefix, slice_lit(""), false, unknown_item, &out->found, err);
     } else if (rc != ERR_OK || fate == FATE_LIVE) {
         /* counted, or the store is away */
     } else if (fate == FATE_DEAD) {
         state = "dead";
-        rc = store->ops->list(store, prefix, slice_lit(""), false, garbage_item, &one, err);
+        rc = store->ops->list(store, prefix, slice_lit(""), false, garbage_item, &out->found, err);
     } else {
-        rc = store->ops->list(store, prefix, slice_lit(""), false, unknown_item, &one, err);
+        rc = store->ops->list(store, prefix, slice_lit(""), false, unknown_item, &out->found, err);
     }
     TRY(rc);
-    add_all(r->total, &one);
     if (!json)
         return ERR_OK;
-    buf_str(json, json->ptr[json->len - 1] == '[' ? "{" : ",{");
-    buf_str(json, "\"prefix\":");
-    buf_json_str(json, prefix);
-    buf_fmt(json, ",\"state\":\"%s\",", state);
-    classes_put(json, &one);
-    buf_byte(json, '}');
+    buf_str(&out->json, "{\"prefix\":");
+    buf_json_str(&out->json, prefix);
+    buf_fmt(&out->json, ",\"state\":\"%s\",", state);
+    classes_put(&out->json, &out->found);
+    buf_byte(&out->json, '}');
     return ERR_OK;
 }
 
-static enum err_code report_run(struct reporting *r, struct buf *json, struct err *err)
+static enum err_code report_at(void *arg, size_t index, struct err *err)
 {
-    struct store *store = r->cat->store;
+    struct reporting *r = arg;
+    return report_incarnation(r->cat, slice_str(r->dirs.items[index]), r->json, &r->found[index], err);
+}
 
-    TRY(store->ops->list(store, slice_lit(".sluice/"), slice_lit(""), false, system_item, r, err));
-    TRY(store->ops->list(store, slice_lit(""), slice_lit(""), true, dir_item, r, err));
-    size_t names = r->dirs.count;
-    for (size_t i = 0; i < names; i++)
-        TRY(store->ops->list(store, slice_str(r->dirs.items[i]), slice_lit(""), true, dir_item, r, err));
-    if (json)
-        buf_str(json, "{\"incarnations\":[");
-    for (size_t i = names; i < r->dirs.count; i++)
-        TRY(report_dir(r, slice_str(r->dirs.items[i]), json, err));
-    if (!json)
-        return ERR_OK;
+static void report_json(const struct reporting *r, struct buf *json)
+{
+    buf_str(json, "{\"incarnations\":[");
+    for (size_t i = 0; i < r->dirs.count; i++) {
+        if (i)
+            buf_byte(json, ',');
+        buf_slice(json, buf_view(&r->found[i].json));
+    }
     buf_str(json, "],\"total\":{");
     classes_put(json, r->total);
     buf_byte(json, ',');
     class_put(json, "system", &r->total->system);
     buf_str(json, "}}");
+}
+
+static enum err_code report_run(struct reporting *r, struct err *err)
+{
+    struct store *store = r->cat->store;
+
+    TRY(store->ops->list(store, slice_lit(".sluice/"), slice_lit(""), false, system_item, r, err));
+    TRY(incarnations_list(r->cat, &r->dirs, err));
+    r->found = mem_zalloc((r->dirs.count + 1) * sizeof(*r->found));
+    TRY(parallel_each(r->cat->os, store->parallel, r->dirs.count, report_at, r, err));
+    r->total->unknown = r->dirs.stray;
+    for (size_t i = 0; i < r->dirs.count; i++)
+        add_all(r->total, &r->found[i].found);
     return ERR_OK;
 }
 
 enum err_code catalog_report(struct catalog *cat, struct storage_report *out, struct buf *json, struct err *err)
 {
     struct storage_report total = {0};
-    struct reporting r = {.cat = cat, .total = &total};
-    enum err_code rc = report_run(&r, json, err);
+    struct reporting r = {.cat = cat, .total = &total, .json = json != NULL};
+    enum err_code rc = report_run(&r, err);
 
-    for (size_t i = 0; i < r.dirs.count; i++)
-        free(r.dirs.items[i]);
-    free(r.dirs.items);
+    if (rc == ERR_OK && json)
+        report_json(&r, json);
+    for (size_t i = 0; r.found && i < r.dirs.count; i++)
+        buf_done(&r.found[i].json);
+    free(r.found);
+    incarnations_done(&r.dirs);
     if (rc == ERR_OK)
         *out = total;
     return rc;

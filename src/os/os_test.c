@@ -5,11 +5,13 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include "os/fault.h"
+#include "os/parallel.h"
 
 static char dir[64];
 static struct os *os;
@@ -237,6 +239,47 @@ static void test_threads_and_clocks(void **state)
     assert_memory_not_equal(a, b, sizeof(a));
 }
 
+struct crowd {
+    _Atomic unsigned seen[100], running, most;
+    size_t fails_at;
+};
+
+static enum err_code crowd_one(void *arg, size_t index, struct err *err)
+{
+    struct crowd *c = arg;
+    unsigned now = ++c->running, most = c->most;
+
+    while (now > most && !atomic_compare_exchange_weak(&c->most, &most, now))
+        ;
+    c->seen[index]++;
+    os->ops->sleep_us(os, 2000);
+    c->running--;
+    return index == c->fails_at ? err_set(err, ERR_LIMIT, "item %zu", index) : ERR_OK;
+}
+
+static void test_parallel(void **state)
+{
+    static const unsigned widths[] = {0, 1, 3, 1000};
+    struct err err = {0};
+    (void)state;
+
+    for (size_t w = 0; w < ARRAY_LEN(widths); w++) {
+        struct crowd c = {.fails_at = SIZE_MAX};
+        assert_int_equal(parallel_each(os, widths[w], 100, crowd_one, &c, &err), ERR_OK);
+        for (size_t i = 0; i < 100; i++)
+            assert_int_equal(c.seen[i], 1);
+        assert_true(c.most <= MAX(1u, MIN(widths[w], PARALLEL_MAX)));
+        assert_true(widths[w] <= 1 || c.most > 1); /* each sleeps: they meet */
+
+        struct crowd failing = {.fails_at = 10};
+        assert_int_equal(parallel_each(os, widths[w], 100, crowd_one, &failing, &err), ERR_LIMIT);
+        assert_string_equal(err.msg, "item 10");
+        assert_int_equal(failing.seen[10], 1);
+        assert_int_equal(failing.seen[99], 0);
+    }
+    assert_int_equal(parallel_each(os, 4, 0, crowd_one, NULL, &err), ERR_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +290,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_helpers, enter, leave),
         cmocka_unit_test_setup_teardown(test_faults, enter, leave),
         cmocka_unit_test_setup_teardown(test_threads_and_clocks, enter, leave),
+        cmocka_unit_test_setup_teardown(test_parallel, enter, leave),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

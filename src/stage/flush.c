@@ -9,6 +9,7 @@
 #include "base/mutant.h"
 #include "base/timetext.h"
 #include "catalog/names.h"
+#include "os/parallel.h"
 #include "stage/lake_int.h"
 
 #define US_PER_HOUR INT64_C(3600000000)
@@ -225,22 +226,25 @@ struct upload {
     slice key;
     struct sheet *sheet; /* NULL once its sheets are gone */
 };
-struct round { /* one DATA record */
+struct round { /* one DATA record; its streams are written several at a time */
     struct lake *lake;
     uint64_t from, upto, committed;
-    struct arena arena;
-    struct catalog_file *files;
-    size_t count, cap;
-    slice *keys;
-    size_t keys_count, keys_cap;
     struct stage_stream **streams;
     size_t streams_count, streams_cap;
     struct batch_list dropped;
+    struct os_mutex
+        *mu; /* while streams are written it guards what follows, file_number of the lake and its park_returns */
+    struct arena arena;
+    struct catalog_file *files;
+    size_t count, cap;
+    size_t promised; /* files, to streams that are being written or were */
+    slice *keys;
+    size_t keys_count, keys_cap;
     struct sid *out; /* streams that turned out to be out of service: their rows are parked */
     size_t out_count, out_cap;
 };
 
-static slice file_path(struct round *r, const struct sheet *sheet, slice partition)
+static slice file_path(struct round *r, const struct sheet *sheet, slice partition) /* under r->mu */
 {
     struct civil c = civil_of(sheet->hour * US_PER_HOUR);
     struct buf b = BUF_INIT;
@@ -258,7 +262,7 @@ static slice file_path(struct round *r, const struct sheet *sheet, slice partiti
     return path;
 }
 
-static slice file_key(struct round *r, const struct stage_stream *stream, slice path)
+static slice file_key(struct round *r, const struct stage_stream *stream, slice path) /* under r->mu */
 {
     struct buf key = BUF_INIT;
 
@@ -281,10 +285,13 @@ static enum err_code write_file(struct round *r, struct stage_stream *stream, co
     enum err_code rc = segment_write(r->lake->writer, schema, sheet->parts, (uint32_t)sheet->parts_count,
                                      r->lake->os->ops->fd(r->lake->os, f), &file.stats, err);
     for (bool taken = true; rc == ERR_OK && taken;) {
+        os_lock(r->lake->os, r->mu);
         file.path = file_path(r, sheet, partition);
         key = file_key(r, stream, file.path);
+        bool last = r->lake->file_number >= FILE_NUMBER_MAX;
+        os_unlock(r->lake->os, r->mu);
         rc = store->ops->upload_publish(store, f, key, false, err);
-        taken = rc == ERR_CONFLICT && r->lake->file_number < FILE_NUMBER_MAX;
+        taken = rc == ERR_CONFLICT && !last;
         if (taken)
             rc = ERR_OK;
     }
@@ -292,8 +299,10 @@ static enum err_code write_file(struct round *r, struct stage_stream *stream, co
         store->ops->upload_drop(store, f);
         return rc;
     }
+    os_lock(r->lake->os, r->mu);
     *ARRAY_PUSH(r->files, r->count, r->cap) = file;
     *ARRAY_PUSH(r->keys, r->keys_count, r->keys_cap) = key;
+    os_unlock(r->lake->os, r->mu);
     metric_add(r->lake->m_files, 1);
     metric_add(r->lake->m_file_bytes, (double)file.stats.bytes);
     return ERR_OK;
@@ -322,9 +331,17 @@ static enum err_code give_ids(struct stage_stream *stream, struct schema **schem
     return ERR_OK;
 }
 
+static void put_out(struct round *r, const struct sid *sid, bool returns)
+{
+    os_lock(r->lake->os, r->mu);
+    *ARRAY_PUSH(r->out, r->out_count, r->out_cap) = *sid;
+    r->lake->park_returns |= returns;
+    os_unlock(r->lake->os, r->mu);
+}
+
 /* *conflict: a name has another type in the catalog, so these columns cannot be written. */
-static enum err_code write_once(struct round *r, struct stage_stream *stream, size_t files_max, bool *conflict,
-                                struct err *err)
+static enum err_code write_once(struct round *r, struct stage_stream *stream, size_t files_max, size_t *files,
+                                bool *conflict, struct err *err)
 {
     _cleanup_(sheets_done) struct sheets sheets = {0};
     _cleanup_(schema_unrefp) struct schema *schema = NULL;
@@ -339,7 +356,7 @@ static enum err_code write_once(struct round *r, struct stage_stream *stream, si
         return ERR_OK;
     }
     if (rc == ERR_CORRUPT) {
-        *ARRAY_PUSH(r->out, r->out_count, r->out_cap) = stream->sid;
+        put_out(r, &stream->sid, false);
         return ERR_OK;
     }
     TRY(rc);
@@ -347,6 +364,7 @@ static enum err_code write_once(struct round *r, struct stage_stream *stream, si
         *conflict |= schema_field(schema, i)->id == 0;
     if (*conflict)
         return ERR_OK;
+    *files = sheets.count;
     raw_left = sheets.raw_bytes;
     rows_left = sheets.rows;
     for (size_t i = 0; i < sheets.count; i++) {
@@ -373,12 +391,13 @@ static enum err_code check_stale(struct round *r, struct stage_stream *s, bool *
         return rc;
     if (rc == ERR_NOT_FOUND)
         stage_forget(r->lake, s);
-    *ARRAY_PUSH(r->out, r->out_count, r->out_cap) = s->sid;
-    r->lake->park_returns = *elsewhere = true;
+    put_out(r, &s->sid, true);
+    *elsewhere = true;
     return ERR_OK;
 }
 
-static enum err_code write_stream(struct round *r, struct stage_stream *stream, size_t files_max, struct err *err)
+static enum err_code write_stream(struct round *r, struct stage_stream *stream, size_t files_max, size_t *files,
+                                  struct err *err)
 {
     bool conflict, elsewhere;
 
@@ -386,7 +405,7 @@ static enum err_code write_stream(struct round *r, struct stage_stream *stream, 
     if (elsewhere)
         return ERR_OK;
     for (int tries = 0; tries < RESTAGE_TRIES_MAX; tries++) {
-        TRY(write_once(r, stream, files_max, &conflict, err));
+        TRY(write_once(r, stream, files_max, files, &conflict, err));
         if (!conflict)
             return ERR_OK;
         TRY(stage_restage(stream, err));
@@ -419,6 +438,7 @@ static void round_done(struct round *r)
     free(r->files);
     free(r->keys);
     arena_done(&r->arena);
+    r->lake->os->ops->mutex_free(r->lake->os, r->mu);
 }
 
 /* Under the catalog's snapshot lock, in the moment the files become visible (L1). It may be those of an earlier round whose
@@ -473,12 +493,15 @@ static uint64_t round_limit(const struct round *r, uint64_t upto)
     return low;
 }
 
-static bool is_out(const struct round *r, const struct sid *sid)
+static bool is_out(struct round *r, const struct sid *sid)
 {
+    bool out = false;
+
+    os_lock(r->lake->os, r->mu);
     for (size_t i = 0; i < r->out_count; i++)
-        if (memcmp(r->out[i].text, sid->text, 26) == 0)
-            return true;
-    return false;
+        out |= memcmp(r->out[i].text, sid->text, 26) == 0;
+    os_unlock(r->lake->os, r->mu);
+    return out;
 }
 
 /* Streams of which rows are parked already and others are staged: by a replay that found the stream out of service half way, or by a round
@@ -498,9 +521,34 @@ static void stay_out(struct round *r)
         os_unlock(lake->os, s->mu);
         if (!parked || !staged)
             continue;
-        *ARRAY_PUSH(r->out, r->out_count, r->out_cap) = s->sid;
-        lake->park_returns = true;
+        put_out(r, &s->sid, true);
     }
+}
+
+/* Of the files that one DATA record holds, each stream may have its part of what those before it left. */
+static size_t files_promise(struct round *r, size_t index)
+{
+    os_lock(r->lake->os, r->mu);
+    size_t left = r->promised < ROUND_FILES_MAX ? ROUND_FILES_MAX - r->promised : 0;
+    size_t files = MIN(left / (r->streams_count - index), STREAM_FILES_MAX);
+    r->promised += files;
+    os_unlock(r->lake->os, r->mu);
+    return files;
+}
+
+static enum err_code write_at(void *arg, size_t index, struct err *err)
+{
+    struct round *r = arg;
+    struct stage_stream *s = r->streams[index];
+    size_t files = 0, files_max = files_promise(r, index);
+    enum err_code rc = ERR_OK;
+
+    if (!(MUTANT(22) && index && index + 1 == r->streams_count) && !is_out(r, &s->sid))
+        rc = write_stream(r, s, files_max, &files, err);
+    os_lock(r->lake->os, r->mu);
+    r->promised = r->promised - files_max + files;
+    os_unlock(r->lake->os, r->mu);
+    return rc;
 }
 
 static enum err_code write_all(struct round *r, struct err *err)
@@ -513,12 +561,7 @@ static enum err_code write_all(struct round *r, struct err *err)
         r->lake->file_number = 0;
     }
     buf_done(&stem);
-    for (size_t i = 0; i < r->streams_count; i++) {
-        size_t left = r->count < ROUND_FILES_MAX ? ROUND_FILES_MAX - r->count : 0;
-        if ((MUTANT(22) && i && i + 1 == r->streams_count) || is_out(r, &r->streams[i]->sid))
-            continue;
-        TRY(write_stream(r, r->streams[i], MIN(left / (r->streams_count - i), STREAM_FILES_MAX), err));
-    }
+    TRY(parallel_each(r->lake->os, r->lake->store->parallel, r->streams_count, write_at, r, err));
     if (r->count > FILES_WITH_COLUMN_STATS_MAX)
         for (size_t i = 0; i < r->count; i++)
             r->files[i].stats.cols_count = MIN(r->files[i].stats.cols_count, 1);
@@ -659,6 +702,7 @@ static enum err_code flush_round(struct lake *lake, uint64_t upto, struct err *e
     _cleanup_(round_done) struct round r = {.lake = lake, .from = lake->committed + 1, .committed = lake->committed};
     int64_t start = os_mono_us(lake->os);
 
+    r.mu = lake->os->ops->mutex_new(lake->os);
     round_streams(&r);
     r.upto = round_limit(&r, upto);
     stay_out(&r);

@@ -311,6 +311,7 @@ void remote_init(struct remote *r, struct os *os, const struct remote_dialect *d
     r->ca_file = opt->ca_file ? mem_str(slice_str(opt->ca_file)) : NULL;
     r->read_only = opt->read_only;
     r->base.remote = true;
+    r->base.parallel = REMOTE_PARALLEL;
     r->base.engine_extension = dialect->engine_extension;
     r->base.ca_file = r->ca_file;
     r->retry_us_max = opt->retry_us_max ? opt->retry_us_max : RETRY_US_DEFAULT;

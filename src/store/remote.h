@@ -23,7 +23,9 @@
 #define REMOTE_HEADERS_MAX 8                 /* of a call; the dialect adds as many */
 #define REMOTE_DOCUMENT_BYTES_MAX (8u << 20) /* pages of lists, errors */
 #define REMOTE_PART_BYTES (16u << 20)        /* uploads up to this go whole, larger ones in such parts */
-#define REMOTE_PARTS_PARALLEL 4u             /* on their way at one time, of all uploads of a store: 64 MiB of memory */
+#define REMOTE_PARALLEL \
+    16u /* small requests of one task that are worth having on their way: the pace has the last word */
+#define REMOTE_PARTS_PARALLEL 4u /* on their way at one time, of all uploads of a store: 64 MiB of memory */
 #define REMOTE_NONCE_HEX 32
 
 struct remote;

@@ -77,6 +77,7 @@ struct store_ops {
 struct store {
     const struct store_ops *ops;
     bool remote;                  /* engine_path() is no file of this machine */
+    unsigned parallel;            /* calls that are worth having on their way at one time; 0, 1: they wait for nobody */
     const char *engine_extension; /* remote: what an engine reads it with, "httpfs" or "azure" */
     const char *ca_file;          /* remote: PEM of certificates to trust; NULL: the system's */
 };
