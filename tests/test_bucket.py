@@ -109,16 +109,17 @@ def test_a_bucket_that_falters(on_bucket, between):
     assert between.done["lose"] and between.done["503"]
 
 
-def test_a_bucket_that_goes_away(on_bucket, between):
+@pytest.mark.parametrize("fault", ["503", "refuse"])  # an answer that says so, and none
+def test_a_bucket_that_goes_away(on_bucket, between, fault):
     """Ingest goes on while the WAL has room; what is staged is in answers; afterwards all of it reaches the bucket."""
     server = on_bucket(*FAST, "--s3-retry", "1s")
     put(server, "app", 0, 100)
     server.api.flushed()
-    between.switch.fault = lambda *_: "503"
+    between.switch.fault = lambda *_: fault
     put(server, "app", 100, 100)
     assert server.api.sql("SELECT count(*) AS n FROM app") == [{"n": 200}]  # the bucket is not needed for that
     answer = server.api.query("SELECT sum(i) AS s FROM app WHERE m LIKE '%message 4%'")
-    assert answer.status in (500, 503) and b"rows" not in answer.body, answer
+    assert answer.status == 503 and answer.headers["Retry-After"] and b"rows" not in answer.body, answer
     assert server.api.metrics()["sluice_stage_rows"] == 100
     between.switch.fault = lambda *_: None
     server.api.flushed()

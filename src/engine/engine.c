@@ -52,7 +52,9 @@ static enum err_code classify(const char *message)
     for (size_t i = 0; i < ARRAY_LEN(damage); i++)
         if (strstr(message, damage[i]))
             return ERR_CORRUPT;
-    return strncmp(message, "IO Error", 8) == 0 ? ERR_IO : ERR_INVALID;
+    if (strncmp(message, "IO Error", 8) != 0)
+        return ERR_INVALID;
+    return strstr(message, " error for HTTP ") ? ERR_UNAVAILABLE : ERR_IO; /* httpfs without an answer: refused, reset, timed out */
 }
 
 enum err_code engine_error(struct engine *e, const char *message, struct err *err)
