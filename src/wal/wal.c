@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/mutant.h"
 #include "wal/wal_int.h"
 
@@ -445,6 +446,7 @@ static void poison(struct wal *w, struct wal_request *batch, const struct err *e
     more = w->head; /* their places lie behind the hole */
     w->head = w->tail = NULL;
     os_unlock(w->os, w->mu);
+    log_error("wal", "a write failed, ingest gets 503 until a new segment takes one: %s", err->msg);
     for (int pass = 0; pass < 2; pass++) {
         /* A crash before the probe succeeds would find what the file system kept of the batch, and replay it. */
         why.code = pass ? ERR_UNAVAILABLE : ERR_UNKNOWN;
@@ -506,10 +508,16 @@ static void check_disk(struct wal *w)
         return;
     w->disk_checked_us = now;
     if (w->os->ops->disk_free(w->os, w->dir, &free_bytes, &total, NULL) != ERR_OK)
-        return; /* the next write will tell */
+        return;                                                            /* the next write will tell */
+    bool low = free_bytes < w->opt.disk_free_bytes_min, was = w->disk_low; /* only this thread writes it */
     os_lock(w->os, w->mu);
-    w->disk_low = free_bytes < w->opt.disk_free_bytes_min;
+    w->disk_low = low;
     os_unlock(w->os, w->mu);
+    if (low && !was)
+        log_warn("wal", "the disk of %s has %llu bytes free, less than %llu: ingest gets 503 until there is room",
+                 w->dir, (unsigned long long)free_bytes, (unsigned long long)w->opt.disk_free_bytes_min);
+    if (was && !low)
+        log_info("wal", "the disk of %s has room again: ingest goes on", w->dir);
 }
 
 /* After a poison: a new segment must take its header and sync before appends are taken again. */
@@ -537,6 +545,7 @@ static void probe(struct wal *w)
         os_lock(w->os, w->mu);
         w->poisoned = false;
         os_unlock(w->os, w->mu);
+        log_info("wal", "a new segment takes writes: ingest goes on");
         return;
     }
     if (w->file) { /* its header may or may not be there; it vouches for the same end, and nothing follows it */
