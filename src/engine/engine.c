@@ -54,12 +54,15 @@ static enum err_code classify(const char *message)
             return ERR_CORRUPT;
     if (strncmp(message, "IO Error", 8) != 0)
         return ERR_INVALID;
-    return strstr(message, " error for HTTP ") ? ERR_UNAVAILABLE : ERR_IO; /* httpfs without an answer: refused, reset, timed out */
+    return strstr(message, " error for HTTP ") ? ERR_UNAVAILABLE
+                                               : ERR_IO; /* httpfs without an answer: refused, reset, timed out */
 }
 
 enum err_code engine_error(struct engine *e, const char *message, struct err *err)
 {
-    enum err_code code = classify(message ? message : "INTERNAL Error: no message");
+    if (!message)
+        message = "INTERNAL Error: no message";
+    enum err_code code = classify(message);
 
     if (code == ERR_UNKNOWN)
         atomic_store(&e->broken, true);
@@ -71,7 +74,11 @@ enum err_code engine_error(struct engine *e, const char *message, struct err *er
             return err_set(err, ERR_TIMEOUT, "the query took longer than its time limit");
         return err_set(err, ERR_CANCELLED, "the query was cancelled");
     }
-    return err_set(err, code, "%s", message ? message : "engine: error without a message");
+    if (code == ERR_LIMIT) /* after its first line the engine gives advice about settings that users cannot change */
+        return err_set(err, code,
+                       "%.*s: narrow the time range, read fewer columns, or give the server more query memory or spill",
+                       (int)strcspn(message, "\n"), message);
+    return err_set(err, code, "%s", message);
 }
 
 bool engine_broken(const struct engine *e)

@@ -234,6 +234,8 @@ static void test_limits(void **state)
     assert_int_equal(pthread_join(id, NULL), 0);
     assert_int_equal(ask(e, "SELECT count(DISTINCT md5(range::VARCHAR)) FROM range(30000000)", 0, got, &err),
                      ERR_LIMIT);
+    assert_non_null(strstr(err.msg, "more query memory")); /* and not the engine's advice to SET what users may not */
+    assert_null(strstr(err.msg, "SET "));
     assert_int_equal(ask(e, "SELECT nonsense(1)", 0, got, &err), ERR_INVALID);
     expect(e, "SELECT 1", "1"); /* all well after all that */
     assert_false(engine_broken(e));
