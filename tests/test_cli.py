@@ -58,6 +58,10 @@ def test_version():
     (["tail"], "STREAM is missing"),
     (["ingest", "-"], "say --stream NAME"),
     (["stream", "rm", "x"], "say --yes"),
+    (["config", "check", "--addr", "8000"], "--addr: address '8000': write host:port"),
+    (["config", "check", "--addr", "127.0.0.1:99999"], "write host:port"),
+    (["config", "check", "--store", "http://minio/logs"], "--store: 'http://minio/logs' is no address of a bucket"),
+    (["config", "check", "--store", "s3:/logs"], "write s3://bucket/prefix"),
     (["config", "check", "--config", "/no/such/file"], "/no/such/file"),
     ([], "usage: sluice COMMAND"),
 ])

@@ -23,6 +23,8 @@ struct api_options {
 };
 /* Listens at once: until api_ready() liveness answers 200, everything else 503 with Retry-After, so that a balancer sees a node that starts,
  * and collectors keep their rows. */
+/* Whether api_open would understand this address; what it does with it is another question. */
+MUST_CHECK enum err_code api_address_check(const char *text, struct err *err);
 MUST_CHECK enum err_code api_open(const struct api_options *opt, struct api **out, struct err *err);
 void api_ready(struct api *api, struct lake *lake, struct query_pool *pool);
 uint16_t api_port(const struct api *api);

@@ -643,6 +643,15 @@ static enum err_code parse_address(const char *text, struct sockaddr_storage *ou
     return ERR_OK;
 }
 
+enum err_code api_address_check(const char *text, struct err *err)
+{
+    struct sockaddr_storage a;
+    socklen_t len;
+    bool v6;
+
+    return parse_address(text, &a, &len, &v6, err);
+}
+
 static void raise_file_limit(unsigned connections)
 {
     struct rlimit l;

@@ -63,6 +63,8 @@ void print_version(FILE *to);
 void docs_configuration(FILE *to);
 
 /* ---- store.c: the place that --store names, a folder or s3://bucket/prefix. `to_read`: nothing is ever written. */
+MUST_CHECK enum err_code cli_store_check_name(const char *place,
+                                              struct err *err); /* looks at the text alone; the others do it too */
 MUST_CHECK enum err_code cli_store_open(const struct config *c, const char *place, bool to_read, struct store **out,
                                         struct err *err);
 /* The same for a server: probed first, and its temporary files lie in the data folder. */

@@ -1,4 +1,5 @@
 /* config_check.c: `sluice config check`: the settings as a server would see them. */
+#include "api/api.h"
 #include "cli/cli_int.h"
 
 #include "base/banned.h"
@@ -52,9 +53,20 @@ static void print_json(const struct cli *cli)
     (void)fwrite(b.ptr, 1, b.len, stdout);
 }
 
+/* What a start would refuse of the texts themselves. */
+static enum err_code check_texts(const struct config *c, struct err *err)
+{
+    if (api_address_check(config_text(c, SET_ADDR), err) != ERR_OK)
+        return err_wrap(err, "%s", c->values[SET_ADDR].where);
+    if (cli_store_check_name(config_text(c, SET_STORE), err) != ERR_OK)
+        return err_wrap(err, "%s", c->values[SET_STORE].where);
+    return ERR_OK;
+}
+
 int run_config_check(struct cli *cli)
 {
     static const char *const formats[] = {"table", "json"};
+    struct err err;
     size_t format;
 
     if (!cli_choice(cli, "output", formats, ARRAY_LEN(formats), &format))
@@ -62,6 +74,10 @@ int run_config_check(struct cli *cli)
     if (cli_on(cli, "docs")) {
         docs_configuration(stdout);
         return EXIT_DONE;
+    }
+    if (check_texts(&cli->config, &err) != ERR_OK) {
+        (void)cli_fail("%s", err.msg);
+        return EXIT_USAGE;
     }
     (void)fputs(buf_cstr(&cli->warnings), stderr);
     if (format == 0)

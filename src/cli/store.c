@@ -66,12 +66,38 @@ static enum err_code open_gcs(const struct config *c, const struct remote_option
     return store_gcs_open(os_real(), &opt, emulated ? NULL : token_source_new(os_real(), &tokens), out, err);
 }
 
+static enum err_code parse_url(slice url, slice *scheme, slice *bucket, slice *prefix, struct err *err)
+{
+    TRY(remote_url_parse(url, scheme, bucket, prefix, err));
+    if (slice_eq(*scheme, slice_lit("s3")) || slice_eq(*scheme, slice_lit("az")) || slice_eq(*scheme, slice_lit("gs")))
+        return ERR_OK;
+    return err_set(err, ERR_INVALID,
+                   "'" SLICE_FMT
+                   "' is no address of a bucket: write s3://bucket/prefix, az://container/prefix or gs://bucket/prefix",
+                   SLICE_ARG(url));
+}
+
+enum err_code cli_store_check_name(const char *place, struct err *err)
+{
+    static const char *const schemes[] = {"s3:", "az:", "gs:"};
+    slice scheme, bucket, prefix;
+
+    if (strstr(place, "://"))
+        return parse_url(slice_str(place), &scheme, &bucket, &prefix, err);
+    for (size_t i = 0; i < ARRAY_LEN(schemes); i++) /* a slash too few, and logs would be kept on this disk */
+        if (strncasecmp(place, schemes[i], strlen(schemes[i])) == 0)
+            return err_set(err, ERR_INVALID,
+                           "'%s' is no address of a bucket: write %s//bucket/prefix (./%s is a folder of this name)",
+                           place, schemes[i], place);
+    return ERR_OK;
+}
+
 static enum err_code open_remote(const struct config *c, slice url, const char *temp_dir, bool to_read,
                                  struct store **out, struct err *err)
 {
     slice scheme, bucket, prefix;
 
-    TRY(remote_url_parse(url, &scheme, &bucket, &prefix, err));
+    TRY(parse_url(url, &scheme, &bucket, &prefix, err));
     _cleanup_(freep) char *bucket_text = mem_str(bucket);
     _cleanup_(freep) char *prefix_text = mem_str(prefix);
     const struct remote_options opt = {.bucket = bucket_text,
@@ -81,14 +107,7 @@ static enum err_code open_remote(const struct config *c, slice url, const char *
                                        .retry_us_max = (int64_t)config_number(c, SET_S3_RETRY)};
     if (slice_eq(scheme, slice_lit("s3")))
         return open_s3(c, &opt, out, err);
-    if (slice_eq(scheme, slice_lit("az")))
-        return open_azure(c, &opt, out, err);
-    if (slice_eq(scheme, slice_lit("gs")))
-        return open_gcs(c, &opt, out, err);
-    return err_set(err, ERR_INVALID,
-                   "'" SLICE_FMT
-                   "' is no address of a bucket: write s3://bucket/prefix, az://container/prefix or gs://bucket/prefix",
-                   SLICE_ARG(url));
+    return slice_eq(scheme, slice_lit("az")) ? open_azure(c, &opt, out, err) : open_gcs(c, &opt, out, err);
 }
 
 enum err_code cli_store_open(const struct config *c, const char *place, bool to_read, struct store **out,
@@ -96,6 +115,7 @@ enum err_code cli_store_open(const struct config *c, const char *place, bool to_
 {
     const char *temp = getenv("TMPDIR");
 
+    TRY(cli_store_check_name(place, err));
     if (strstr(place, "://"))
         return open_remote(c, slice_str(place), temp && *temp ? temp : "/tmp", to_read, out, err);
     return to_read ? store_local_open_reader(os_real(), place, out, err) : store_local_open(os_real(), place, out, err);
@@ -131,6 +151,7 @@ enum err_code cli_store_serve(const struct config *c, struct store **out, struct
     const char *place = config_text(c, SET_STORE);
     _cleanup_(freep) char *temp = mem_fmt("%s/tmp", config_text(c, SET_DATA));
 
+    TRY(cli_store_check_name(place, err));
     if (!strstr(place, "://")) {
         TRY(store_local_open(os_real(), place, out, err));
     } else {

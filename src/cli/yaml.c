@@ -40,6 +40,21 @@ static enum err_code unknown_key(struct yaml *y, const char *key, int line)
     return ERR_INVALID;
 }
 
+/* As YAML 1.2 has it: nothing at all, or one of these words without quotes. */
+static bool is_null(struct fy_node *value)
+{
+    static const char *const words[] = {"", "~", "null", "Null", "NULL"};
+    size_t len;
+    const char *text = fy_node_get_scalar(value, &len);
+
+    if (fy_node_get_style(value) != FYNS_PLAIN)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (slice_eq(slice_of(text ? text : "", text ? len : 0), slice_str(words[i])))
+            return true;
+    return false;
+}
+
 static enum err_code set_scalar(struct yaml *y, const char *key, struct fy_node *value, int line)
 {
     for (size_t i = 0; i < SETTINGS_COUNT; i++) {
@@ -52,6 +67,11 @@ static enum err_code set_scalar(struct yaml *y, const char *key, struct fy_node 
         if (y->seen[i])
             return err_set(y->err, ERR_INVALID, "%s:%d: %s is given twice", y->path, line, key);
         y->seen[i] = true;
+        if (is_null(value)) /* `password: ~` must not make ~ the password */
+            return err_set(
+                y->err, ERR_INVALID,
+                "%s:%d: %s has no value: write one (\"null\" in quotes if it is that text), or remove the line",
+                y->path, line, key);
         size_t len;
         const char *text = fy_node_get_scalar(value, &len);
         if (text && memchr(text, 0, len))
