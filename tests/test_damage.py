@@ -6,6 +6,8 @@ import random
 
 import pytest
 
+from test_cli import run
+
 pytestmark = pytest.mark.local_store
 
 FAST = {"SLUICE_FOLD_INTERVAL": "200ms", "SLUICE_FLUSH_AGE": "100ms", "SLUICE_FLUSH_IDLE": "100ms", "SLUICE_COMPACT_INTERVAL": "1h"}
@@ -251,6 +253,9 @@ def test_a_damaged_manifest(start_server):
     api.flushed()
     answer = api.query("SELECT n FROM m")
     assert answer.status == 200 and [r["n"] for r in answer.json()] == [n] and answer.headers["X-Sluice-Skipped-Files"] == "1", answer
+    for output in ("ndjson", "table"):  # whoever only looks at the rows of the command hears of it too
+        told = run("query", "--output", output, "SELECT n FROM m", "--server", server.url)
+        assert told.returncode == 0 and "rows are missing, as 1 file is damaged" in told.said, told
     folded = heads_written(api)
     api.put("m", {"n": n + 1, "k": "x"})
     assert api.wait(lambda: heads_written(api) > folded)

@@ -193,16 +193,22 @@ static size_t on_data(char *ptr, size_t size, size_t n, void *arg)
     return len;
 }
 
+static bool header_number(slice line, slice name, uint64_t *out)
+{
+    return line.len > name.len && slice_eq_nocase(slice_head(line, name.len), name) &&
+           slice_u64(slice_trim(slice_from(line, name.len)), out);
+}
+
 static size_t on_header(char *ptr, size_t size, size_t n, void *arg)
 {
     struct transfer *t = arg;
     slice line = slice_of(ptr, size * n);
-    const slice name = slice_lit("retry-after:");
-    uint64_t s;
+    uint64_t v;
 
-    if (line.len > name.len && slice_eq_nocase(slice_head(line, name.len), name) &&
-        slice_u64(slice_trim(slice_from(line, name.len)), &s))
-        t->reply->retry_after_s = (long)MIN(s, 3600);
+    if (header_number(line, slice_lit("retry-after:"), &v))
+        t->reply->retry_after_s = (long)MIN(v, 3600);
+    if (header_number(line, slice_lit("x-sluice-skipped-files:"), &v))
+        t->reply->skipped_files = v;
     return size * n;
 }
 

@@ -32,6 +32,7 @@ struct http_reply {
     long status;
     struct buf body; /* of what is no 200, at most 64 KiB; or all of it */
     long retry_after_s;
+    uint64_t skipped_files; /* damaged ones that the answer lacks (X-Sluice-Skipped-Files) */
     uint64_t received;
 };
 /* The first one initializes libcurl: before any other thread. */

@@ -44,7 +44,7 @@ struct asking {
     struct arena names_arena, row_arena;
     uint64_t rows;
     struct err fault; /* of what the server sent or of stdout */
-    uint64_t last_received;
+    uint64_t last_received, skipped_files;
     bool last_newline;
     struct http side; /* for progress and cancelling, while the other is busy */
 };
@@ -340,6 +340,7 @@ static enum err_code ask(struct asking *a, struct http *h, struct err *err)
     TRY(body_of(a, &body, err));
     call.body = buf_view(&body);
     enum err_code rc = http_ok(h, &call, &reply, err);
+    a->skipped_files = reply.skipped_files;
     http_reply_done(&reply);
     return rc;
 }
@@ -364,6 +365,10 @@ static int finish(struct asking *a, enum err_code rc, const struct err *err)
     if (rc == ERR_OK) {
         if (a->format == FORMAT_TABLE)
             print_summary(a);
+        if (a->skipped_files)
+            (void)fprintf(
+                stderr, "sluice: rows are missing, as %" PRIu64 " file%s damaged: `sluice catalog verify` names them\n",
+                a->skipped_files, a->skipped_files == 1 ? " is" : "s are");
         return EXIT_DONE;
     }
     if (interrupted()) {
