@@ -288,6 +288,9 @@ def test_places_that_do_not_fit(start_server, tmp_path):
     assert "is a store" in sluice("restore", place, "--data", two.data, code=1)[1]
     assert "no backups" in sluice("restore", one.data / "store", "--data", tmp_path / "d", code=1)[1]
     assert "no point 7" in sluice("restore", place, "--data", tmp_path / "d", "--point", "7", code=1)[1]
+    for command in ("ls", "verify", "rm"):
+        assert "No such file" in sluice("backup", command, tmp_path / "mistyped", code=1)[1]
+        assert not (tmp_path / "mistyped").exists(), command
     assert "no stream x" in sluice("restore", place, "--data", tmp_path / "d", "--stream", "x", code=1)[1]
     served = start_server("--store", str(place), start=False).spawn()
     assert served.process.wait(60) != 0 and "it holds backups" in served.log()

@@ -139,6 +139,15 @@ static enum err_code place_open(struct task *t, bool to_read, struct store **out
     return cli_store_open(file ? &t->place : &t->cli->config, place, to_read, out, err);
 }
 
+/* To remove from. Opened to write, a folder that is not there would be made. */
+static enum err_code place_open_existing(struct task *t, struct store **out, struct err *err)
+{
+    _cleanup_(store_freep) struct store *look = NULL;
+
+    TRY(place_open(t, true, &look, err));
+    return place_open(t, false, out, err);
+}
+
 static bool point_option(struct cli *cli, uint64_t *out)
 {
     const char *text = cli_value(cli, "point");
@@ -575,7 +584,7 @@ int run_backup_rm(struct cli *cli)
     for (size_t i = 0; i < what.points_count; i++)
         if (!slice_u64(slice_str(cli->args[i + 1]), &numbers[i]))
             return cli_usage(cli, "'%s' is no number of a point: `sluice backup ls` shows them", cli->args[i + 1]);
-    enum err_code rc = place_open(&t, false, &place, &err);
+    enum err_code rc = place_open_existing(&t, &place, &err);
     if (rc == ERR_OK)
         rc = backup_remove(&t.env, place, &what, &removed, &t.totals, &err);
     if (rc != ERR_OK)
@@ -583,8 +592,8 @@ int run_backup_rm(struct cli *cli)
     progress_clear();
     print_amount(&size, (double)t.totals.bytes, "B");
     if (t.table)
-        printf("%" PRIu64 " points removed, and %" PRIu64 " objects (%s) that no other names\n", removed,
-               t.totals.files, buf_cstr(&size));
+        printf("%" PRIu64 " point%s removed, and %" PRIu64 " object%s (%s) that no other names\n", removed,
+               removed == 1 ? "" : "s", t.totals.files, t.totals.files == 1 ? "" : "s", buf_cstr(&size));
     else
         printf("{\"points\":%" PRIu64 ",\"objects\":%" PRIu64 ",\"bytes\":%" PRIu64 "}\n", removed, t.totals.files,
                t.totals.bytes);
