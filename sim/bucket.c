@@ -611,6 +611,8 @@ static void on_file(struct bucket *b, struct inc *i, slice path, const struct si
     struct file *f = map_get(&b->files, o->key);
 
     CHECK(b, i->fate != FATE_NEVER, "I12", SLICE_FMT " stands before the LIVE slot of its name", SLICE_ARG(o->key));
+    CHECK(b, i->fate != FATE_IS_LIVE || i->heads.tail != SLOT_NONE, "bare", SLICE_FMT " stands where no head does",
+          SLICE_ARG(o->key));
     if (f)
         return; /* an upload that came twice, and once more after its removal: the same bytes, since names hold a nonce */
     f = arena_zalloc(&b->arena, sizeof(*f));

@@ -184,6 +184,8 @@ def test_a_foreign_head_while_it_runs(start_server):
     api = server.api
     api.put("sick", {"n": 0})
     api.put("well", {"n": 0})
+    keep = [{"description": "a week", "action": "delete", "duration": "7d"}]
+    assert api.call("PUT", "/api/v1/logstream/sick/retention", keep).status == 200  # what was only created has no head yet
     head = head_of(server, "sick")
     foreign = head.with_name("%020d" % (int(head.name) + 1))
     foreign.write_bytes(b"not a head")

@@ -19,6 +19,11 @@ static void texts_put(struct buf *out, const slice *texts, size_t count)
     buf_byte(out, ']');
 }
 
+static int64_t slot_or_none(uint64_t slot)
+{
+    return slot == SLOT_NONE ? -1 : (int64_t)slot;
+}
+
 static void streams_put(struct buf *out, const struct cut *c)
 {
     buf_byte(out, '[');
@@ -26,7 +31,7 @@ static void streams_put(struct buf *out, const struct cut *c)
         const struct cut_stream *s = &c->streams[i];
         buf_str(out, i ? ",[" : "[");
         buf_json_str(out, s->name);
-        buf_fmt(out, ",\"%s\",%" PRIu64 ",%" PRIu64 "]", s->sid.text, s->name_slot, s->head_slot);
+        buf_fmt(out, ",\"%s\",%" PRIu64 ",%" PRId64 "]", s->sid.text, s->name_slot, slot_or_none(s->head_slot));
     }
     buf_byte(out, ']');
 }
@@ -38,7 +43,7 @@ void point_encode(const struct point *p, struct buf *out)
 
     for (uint32_t x = 0; x < p->cut.shards_count; x++) {
         buf_byte(b, x ? ',' : '[');
-        int_put(b, p->cut.checkpoints[x] == SLOT_NONE ? -1 : (int64_t)p->cut.checkpoints[x]);
+        int_put(b, slot_or_none(p->cut.checkpoints[x]));
     }
     buf_byte(b, ']');
     for (size_t i = 0; i < p->cut.lanes_count; i++)
@@ -76,6 +81,14 @@ static bool slot_value(const json_t *v, uint64_t *out)
     return true;
 }
 
+static bool slot_or_none_get(const json_t *v, uint64_t *out)
+{
+    if (!json_is_integer(v) || json_integer_value(v) != -1)
+        return slot_value(v, out);
+    *out = SLOT_NONE;
+    return true;
+}
+
 static bool texts_get(struct arena *a, const json_t *list, slice **out, size_t *count)
 {
     size_t i;
@@ -101,7 +114,7 @@ static bool stream_get(struct arena *a, const json_t *v, struct cut_stream *out)
         return false;
     out->name = arena_copy(a, slice_of(json_string_value(name), json_string_length(name)));
     return stream_name_check(out->name, NULL) == ERR_OK && slot_value(json_array_get(v, 2), &out->name_slot) &&
-           slot_value(json_array_get(v, 3), &out->head_slot);
+           slot_or_none_get(json_array_get(v, 3), &out->head_slot);
 }
 
 static bool streams_get(struct cut *c, const json_t *list)
@@ -149,11 +162,9 @@ static bool checkpoints_get(struct cut *c, const json_t *o)
         return false;
     c->shards_count = (uint32_t)shards;
     c->checkpoints = arena_alloc(&c->arena, shards * sizeof(*c->checkpoints));
-    json_array_foreach (list, i, v) {
-        if (!json_is_integer(v) || json_integer_value(v) < -1)
+    json_array_foreach (list, i, v)
+        if (!slot_or_none_get(v, &c->checkpoints[i]))
             return false;
-        c->checkpoints[i] = json_integer_value(v) < 0 ? SLOT_NONE : (uint64_t)json_integer_value(v);
-    }
     return true;
 }
 

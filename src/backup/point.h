@@ -1,7 +1,7 @@
 /* point.h: one backup, as `.sluice/backup/<n>` describes it: a slot whose body names the slots of a cut; these name the rest, with checksums.
  *
  *   {"bytes","checkpoints":[slot of each shard, -1 none],"cluster","damaged":[name],"files","lanes":{"n00001":[first,last]},"rows",
- *    "shards","streams":[[name, sid, name slot, head slot]],"taken","unasked":[node id]}
+ *    "shards","streams":[[name, sid, name slot, head slot, -1 none]],"taken","unasked":[node id]}
  * THREADS  any. TESTS point_test.c, point_fuzz.c. */
 #pragma once
 #include "catalog/append.h"

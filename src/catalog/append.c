@@ -81,17 +81,18 @@ enum err_code seq_read_tail(const struct seq_io *io, slice seq, enum slot_type t
 {
     bool of_object;
 
-    return seq_read_tail_at(io, seq, type, out, &of_object, err);
+    return seq_read_tail_at(io, seq, type, SLOT_NONE, out, &of_object, err);
 }
 
-enum err_code seq_read_tail_at(const struct seq_io *io, slice seq, enum slot_type type, struct slot *out,
-                               bool *of_object, struct err *err)
+enum err_code seq_read_tail_at(const struct seq_io *io, slice seq, enum slot_type type, uint64_t listed,
+                               struct slot *out, bool *of_object, struct err *err)
 {
-    uint64_t tail;
+    uint64_t tail = listed;
 
     *of_object = false;
     for (int tries = 0;; tries++) {
-        TRY(seq_find_tail(io, seq, SLOT_NONE, &tail, err));
+        if (tries || listed == SLOT_NONE)
+            TRY(seq_find_tail(io, seq, SLOT_NONE, &tail, err));
         if (tail == SLOT_NONE) {
             *out = (struct slot){.type = type, .seq = SLOT_NONE};
             return ERR_OK;

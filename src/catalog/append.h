@@ -42,8 +42,9 @@ MUST_CHECK enum err_code seq_read(const struct seq_io *io, slice seq, enum slot_
 /* Tail and its contents; out->body NULL and seq SLOT_NONE when the sequence is empty. */
 MUST_CHECK enum err_code seq_read_tail(const struct seq_io *io, slice seq, enum slot_type type, struct slot *out,
                                        struct err *err);
-/* The same. *of_object: an error is of reading the slot, not of the LIST that found it. */
-MUST_CHECK enum err_code seq_read_tail_at(const struct seq_io *io, slice seq, enum slot_type type, struct slot *out,
-                                          bool *of_object, struct err *err);
+/* The same. `listed`: the tail as a LIST told it a moment ago, which is not asked again; or SLOT_NONE. *of_object: an error is of reading the
+ * slot, not of the LIST that found it. */
+MUST_CHECK enum err_code seq_read_tail_at(const struct seq_io *io, slice seq, enum slot_type type, uint64_t listed,
+                                          struct slot *out, bool *of_object, struct err *err);
 /* ERR_OK: committed at tail.slot + 1. ERR_CONFLICT: lost. ERR_UNAVAILABLE, ERR_LIMIT: nothing happened. Others: see R1. */
 MUST_CHECK enum err_code seq_append(const struct seq_io *io, const struct append *a, struct err *err);

@@ -193,7 +193,7 @@ void stream_install(struct catalog *cat, struct stream *s, struct head *h)
 
     os_lock(cat->os, cat->mu);
     char *damage = move_ptr(s->damage);
-    if (!s->head || s->head->slot < h->slot || damage) {
+    if (!s->head || s->head->slot < h->slot || damage || s->head->bare) {
         old = s->head;
         s->head = h;
         h = NULL;
@@ -222,13 +222,15 @@ enum err_code stream_reload(struct catalog *cat, struct stream *s, struct err *e
     old = s->head ? head_ref(s->head) : NULL;
     bool damaged = s->damage != NULL;
     os_unlock(cat->os, cat->mu);
-    TRY(tail_read(cat, buf_view(&seq), SLOT_HEAD, &slot, err));
+    TRY(tail_read(cat, buf_view(&seq), SLOT_HEAD, SLOT_NONE, &slot, err));
+    if (slot.seq == SLOT_NONE && old && old->bare && !damaged)
+        return ERR_OK; /* still */
     if (slot.seq == SLOT_NONE) {
         if (old && !damaged) /* a head was there: only a sweep of a dead incarnation removes them all (R5) */
             stream_forget(cat, s);
         return err_set(err, ERR_NOT_FOUND, "%s has no head", s->name);
     }
-    if (old && old->slot == slot.seq && !damaged)
+    if (old && old->slot == slot.seq && !damaged && !old->bare)
         return ERR_OK;
     enum err_code rc = head_decode(&slot, old, &h, err);
     if (rc != ERR_OK) {
@@ -240,6 +242,36 @@ enum err_code stream_reload(struct catalog *cat, struct stream *s, struct err *e
 }
 
 /* ---- heads */
+
+/* ERR_OK: head 0 is there, by us or another; *known says that it is the tail. */
+static enum err_code head_create(struct catalog *cat, const struct head *h, bool *known, struct err *err)
+{
+    _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
+
+    seq_head(&seq, h->name, &h->sid);
+    head_encode(h, &body);
+    struct append a = {.seq = buf_view(&seq),
+                       .kind = APPEND_OTHER,
+                       .type = SLOT_HEAD,
+                       .tail = {.slot = SLOT_NONE},
+                       .nonce = h->nonce,
+                       .body = buf_view(&body)};
+    enum err_code rc = seq_append(&cat->io, &a, err);
+    *known = rc == ERR_OK;
+    return rc == ERR_CONFLICT ? ERR_OK : rc;
+}
+
+/* BARE: its head 0 into the store. Inside the gate of its heads. */
+static enum err_code head_stand(struct catalog *cat, struct stream *s, const struct head *bare, struct err *err)
+{
+    bool known;
+
+    TRY(head_create(cat, bare, &known, err));
+    if (!known)
+        return stream_reload(cat, s, err);
+    stream_install(cat, s, head_copy(bare)); /* a copy is not bare */
+    return ERR_OK;
+}
 
 enum err_code head_update(struct catalog *cat, struct stream *s, head_edit_fn edit, void *arg, struct err *err)
 {
@@ -261,6 +293,12 @@ enum err_code head_update(struct catalog *cat, struct stream *s, head_edit_fn ed
         if (!old) {
             rc = err_set(err, ERR_NOT_FOUND, "stream %s was deleted", s->name);
             break;
+        }
+        if (old->bare) {
+            rc = head_stand(cat, s, old, err);
+            if (rc != ERR_OK)
+                break;
+            continue;
         }
         next = head_copy(old);
         next->slot = old->slot + 1;
@@ -351,24 +389,6 @@ static enum err_code head_first(slice name, const struct slot *slot, const struc
     return ERR_OK;
 }
 
-/* ERR_OK: head 0 is there, by us or another; *known says that it is the tail. */
-static enum err_code head_create(struct catalog *cat, const struct head *h, bool *known, struct err *err)
-{
-    _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
-
-    seq_head(&seq, h->name, &h->sid);
-    head_encode(h, &body);
-    struct append a = {.seq = buf_view(&seq),
-                       .kind = APPEND_OTHER,
-                       .type = SLOT_HEAD,
-                       .tail = {.slot = SLOT_NONE},
-                       .nonce = h->nonce,
-                       .body = buf_view(&body)};
-    enum err_code rc = seq_append(&cat->io, &a, err);
-    *known = rc == ERR_OK;
-    return rc == ERR_CONFLICT ? ERR_OK : rc;
-}
-
 static struct stream *stream_new(slice name, const struct sid *sid)
 {
     struct stream *s = mem_zalloc(sizeof(*s));
@@ -410,7 +430,6 @@ static struct stream *stream_intern(struct catalog *cat, struct stream *s)
     return have;
 }
 
-/* Whether anything but heads stands below an incarnation: then its head 0 is not missing because its creator died. */
 static bool not_head(void *arg, const struct store_list_item *item)
 {
     bool *any = arg;
@@ -419,12 +438,13 @@ static bool not_head(void *arg, const struct store_list_item *item)
     return !*any;
 }
 
-static enum err_code head_help(struct catalog *cat, slice name, const struct slot *slot, struct stream *s,
-                               struct err *err)
+/* A stream without a head: BARE, unless something else stands below the incarnation. */
+static enum err_code head_imply(struct catalog *cat, slice name, const struct slot *slot, struct stream *s,
+                                struct err *err)
 {
-    _cleanup_(head_unrefp) struct head *first = NULL;
     _cleanup_(buf_done) struct buf dir = BUF_INIT;
-    bool known, any = false;
+    struct head *first;
+    bool any = false;
 
     stream_dir_put(&dir, name, &s->sid);
     TRY(cat->store->ops->list(cat->store, buf_view(&dir), slice_lit(""), true, not_head, &any, err));
@@ -439,15 +459,12 @@ static enum err_code head_help(struct catalog *cat, slice name, const struct slo
         (void)err_wrap(err, ".sluice/names/ of %s, slot %" PRIu64, s->name, slot->seq);
         return rc;
     }
-    TRY(head_create(cat, first, &known, err));
-    if (!known)
-        return stream_reload(cat, s, err);
-    stream_install(cat, s, move_ptr(first));
+    first->bare = true;
+    stream_install(cat, s, first);
     return ERR_OK;
 }
 
-/* The stream of a LIVE name slot, with its tail head, or out of service; helps where head 0 is missing. *out NULL: its head is DEAD, or
- * its name went on meanwhile; or there is no head and we may only read: nobody was told yet that it was created, or it is swept away. */
+/* The stream of a LIVE name slot, with its tail head, or out of service. *out NULL: its head is DEAD, or its name went on meanwhile. */
 static enum err_code stream_load(struct catalog *cat, slice name, const struct slot *slot, const struct sid *sid,
                                  struct stream **out, struct err *err)
 {
@@ -465,14 +482,8 @@ static enum err_code stream_load(struct catalog *cat, slice name, const struct s
     s->name_slot = slot->seq;
     os_unlock(cat->os, cat->mu);
     enum err_code rc = stream_reload(cat, s, &why);
-    if (rc == ERR_NOT_FOUND) {
-        rc = head_help(cat, name, slot, s, &why);
-        if (rc == ERR_DENIED) {
-            stream_unref(cat, s);
-            *out = NULL;
-            return ERR_OK;
-        }
-    }
+    if (rc == ERR_NOT_FOUND)
+        rc = head_imply(cat, name, slot, s, &why);
     if (is_damage(rc)) {
         stream_quarantine(cat, s, &why);
         rc = ERR_OK;
@@ -490,7 +501,8 @@ static enum err_code stream_load(struct catalog *cat, slice name, const struct s
 }
 
 /* Reads the name's tail; LIVE: loads the stream. *out NULL: the name is free. ERR_CORRUPT: out of service, and noted. */
-enum err_code name_pull(struct catalog *cat, slice name, struct name_state *state, struct stream **out, struct err *err)
+enum err_code name_pull(struct catalog *cat, slice name, uint64_t listed, struct name_state *state, struct stream **out,
+                        struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
     _cleanup_(slot_done) struct slot slot = {0};
@@ -498,7 +510,7 @@ enum err_code name_pull(struct catalog *cat, slice name, struct name_state *stat
 
     *out = NULL;
     seq_name(&seq, name);
-    enum err_code rc = tail_read(cat, buf_view(&seq), SLOT_NAME, &slot, &why);
+    enum err_code rc = tail_read(cat, buf_view(&seq), SLOT_NAME, listed, &slot, &why);
     if (rc == ERR_OK) {
         rc = name_state_get(&slot, state, &why);
         if (rc != ERR_OK)
@@ -556,7 +568,7 @@ enum err_code stream_of_record(struct catalog *cat, slice name, const struct sid
         return ERR_OK;
     seq_name(&seq, name);
     gate_enter(cat, buf_view(&seq));
-    enum err_code rc = name_pull(cat, name, &state, out, err);
+    enum err_code rc = name_pull(cat, name, SLOT_NONE, &state, out, err);
     gate_leave(cat, buf_view(&seq));
     if (rc == ERR_CORRUPT && name_bad(cat, name)) {
         *out = stream_waiting(cat, name, sid);
@@ -603,7 +615,7 @@ enum err_code catalog_resolve(struct catalog *cat, slice name, struct stream_ver
     TRY(catalog_check(cat, name, err)); /* not with IO for each request: a fold looks again */
     seq_name(&seq, name);
     gate_enter(cat, buf_view(&seq));
-    enum err_code rc = name_pull(cat, name, &state, &s, err);
+    enum err_code rc = name_pull(cat, name, SLOT_NONE, &state, &s, err);
     gate_leave(cat, buf_view(&seq));
     TRY(rc);
     v = s ? version_of(cat, s) : NULL;
@@ -721,7 +733,7 @@ static enum err_code name_append(struct catalog *cat, slice seq, const struct na
     return seq_append(&cat->io, &a, err);
 }
 
-/* Of the body of a name slot that we committed: head 0 and the tables. */
+/* Of the body of a name slot that we committed: into the tables. */
 static enum err_code adopt_created(struct catalog *cat, slice name, slice body, uint64_t seq, const struct nonce *nonce,
                                    const struct sid *sid, struct stream **out, struct err *err)
 {
@@ -759,7 +771,7 @@ static enum err_code create_in_gate(struct catalog *cat, slice seq, slice name, 
         _cleanup_(buf_done) struct buf body = BUF_INIT;
         struct nonce nonce;
         struct sid sid;
-        TRY(name_pull(cat, name, &state, out, err));
+        TRY(name_pull(cat, name, SLOT_NONE, &state, out, err));
         if (*out)
             return ERR_OK;
         if (state.live) /* LIVE with a DEAD head: its deleter is about to say so, or never will */
@@ -851,7 +863,7 @@ static enum err_code drop_in_gate(struct catalog *cat, slice seq, slice name, st
         _cleanup_(buf_done) struct buf body = BUF_INIT;
         struct nonce nonce;
         stream_unref(cat, move_ptr(*out));
-        TRY(name_pull(cat, name, &state, out, err));
+        TRY(name_pull(cat, name, SLOT_NONE, &state, out, err));
         if (!state.live)
             return err_set(err, ERR_NOT_FOUND, "Stream not found: " SLICE_FMT, SLICE_ARG(name));
         if (MUTANT(12) && *out)
@@ -929,6 +941,26 @@ enum err_code catalog_configure(struct catalog *cat, const struct sid *sid, cons
     return rc;
 }
 
+static enum err_code edit_nothing(void *arg, struct stream *s, struct head *h, bool *changed, struct err *err)
+{
+    (void)arg, (void)s, (void)h, (void)changed, (void)err;
+    return ERR_OK;
+}
+
+enum err_code catalog_anchor(struct catalog *cat, const struct sid *sid, struct err *err)
+{
+    struct stream *s = MUTANT(35) ? NULL : stream_get(cat, sid);
+    enum err_code rc = ERR_OK;
+
+    os_lock(cat->os, cat->mu);
+    bool bare = s && s->head && s->head->bare;
+    os_unlock(cat->os, cat->mu);
+    if (bare)
+        rc = head_update(cat, s, edit_nothing, NULL, err);
+    stream_unref(cat, s);
+    return rc;
+}
+
 struct evolve {
     const struct schema *want;
     struct schema *result;
@@ -990,7 +1022,7 @@ static enum err_code name_load(void *arg, size_t index, struct err *err)
 
     if (!name_decode(slice_str(t->items[index].enc), &name))
         return ERR_OK; /* foreign: the report names it */
-    enum err_code rc = name_pull(cat, buf_view(&name), &state, &s, err);
+    enum err_code rc = name_pull(cat, buf_view(&name), t->items[index].tail, &state, &s, err);
     stream_unref(cat, s);
     return rc == ERR_CORRUPT && name_bad(cat, buf_view(&name)) ? ERR_OK : rc; /* out of service: the others are not */
 }

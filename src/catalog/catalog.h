@@ -113,6 +113,9 @@ MUST_CHECK enum err_code catalog_configure(struct catalog *cat, const struct sid
  * took the name with another type, the caller's field comes back missing: it must use the sibling name. */
 MUST_CHECK enum err_code catalog_evolve(struct catalog *cat, const struct sid *sid, const struct schema *want,
                                         struct schema **out, struct err *err);
+/* Before the first file of a stream, or any other object in its directory: what was only created has nothing there yet. Without IO later on, and
+ * of a stream that the catalog does not know. ERR_NOT_FOUND, ERR_CORRUPT: as catalog_evolve(). */
+MUST_CHECK enum err_code catalog_anchor(struct catalog *cat, const struct sid *sid, struct err *err);
 /* Names of live streams, sorted; fn returns false to stop. */
 MUST_CHECK enum err_code catalog_list(struct catalog *cat, bool (*fn)(void *arg, struct stream_version *v), void *arg,
                                       struct err *err);

@@ -15,6 +15,10 @@
  * HELD  Another folder may fold our record before our commit has returned. A head that covers a slot of our lane above pos is
  * not shown yet (stream->held): the stage still shows those rows. The commit shows it. Only while our lane is lane_busy().
  *
+ * BARE  Who creates a stream appends its LIVE name slot and nothing else: head 0 follows from that slot's bytes, so whoever loads the stream
+ * knows it without asking. Head 0 is written, by whoever comes first, before the next head or the first other object of the incarnation
+ * (catalog_anchor()): where other objects stand and no head does, heads were lost.
+ *
  * LOCKS  mu guards all of struct catalog that is not constant, and is never held across IO. A gate is a named section across IO (one
  * append per sequence and process): tasks wait for it on `cond`. Order: gate "session" or "fold", then a name's, then a head's. */
 #pragma once
@@ -164,8 +168,8 @@ MUST_CHECK enum err_code name_state_get(const struct slot *s, struct name_state 
 MUST_CHECK enum err_code head_kill(struct catalog *cat, struct stream *s, struct err *err);
 
 /* The tail of a name, and its stream if it is LIVE: damage.c looks again with it. */
-MUST_CHECK enum err_code name_pull(struct catalog *cat, slice name, struct name_state *state, struct stream **out,
-                                   struct err *err);
+MUST_CHECK enum err_code name_pull(struct catalog *cat, slice name, uint64_t listed, struct name_state *state,
+                                   struct stream **out, struct err *err);
 
 /* ---- nodes.c */
 void nodes_seen_done(struct node_seen *items, size_t count);
@@ -201,8 +205,8 @@ static inline bool is_damage(enum err_code rc)
 }
 /* seq_read_tail() of what belongs to one stream: ERR_CORRUPT also where the disk does not read the slot (ERR_IO), if the store takes and syncs
  * a new object in the same moment. */
-MUST_CHECK enum err_code tail_read(struct catalog *cat, slice seq, enum slot_type type, struct slot *out,
-                                   struct err *err);
+MUST_CHECK enum err_code tail_read(struct catalog *cat, slice seq, enum slot_type type, uint64_t listed,
+                                   struct slot *out, struct err *err);
 void stream_quarantine(struct catalog *cat, struct stream *s, const struct err *why);
 bool stream_damaged(struct catalog *cat, const struct stream *s);
 /* ERR_CORRUPT and why, if it is out of service. */

@@ -110,6 +110,7 @@ static struct sid create(struct node *n, const char *name)
     struct err err = {0};
 
     assert_int_equal(catalog_create(n->cat, slice_str(name), &config, NULL, &v, &err), ERR_OK);
+    assert_int_equal(catalog_anchor(n->cat, stream_version_sid(v), &err), ERR_OK);
     return *stream_version_sid(v);
 }
 
@@ -302,6 +303,48 @@ static void put_file(struct node *n, const struct sid *sid, const char *name, co
     (void)catalog_stream_dir(n->cat, slice_str(name), sid, &key);
     buf_str(&key, path);
     assert_int_equal(n->store->ops->create(n->store, buf_view(&key), slice_lit("parquet"), &err), ERR_OK);
+}
+
+/* What was only created has a name slot and no object else; before its first file it has head 0, and one that lost all its heads is damaged. */
+static void test_bare(void **state)
+{
+    struct node *n = *state;
+    const struct stream_config config = {.telemetry_type = slice_lit("logs"), .retention = slice_lit("[]")};
+    struct stream_version *v;
+    struct err err = {0};
+    struct sid sid;
+
+    assert_int_equal(catalog_create(n->cat, slice_lit("app"), &config, NULL, &v, &err), ERR_OK);
+    sid = *stream_version_sid(v);
+    stream_version_unref(v);
+    assert_int_equal(objects(n, "app/", false), 0);
+    assert_int_equal(objects(n, ".sluice/names/app/", false), 1);
+    for (int round = 0; round < 2; round++) { /* with head 0 the same */
+        node_stop(n);
+        node_start(n, true);
+        assert_int_equal(catalog_resolve(n->cat, slice_lit("app"), &v, &err), ERR_OK);
+        assert_memory_equal(stream_version_sid(v)->text, sid.text, 26);
+        assert_true(slice_eq(stream_version_config(v)->telemetry_type, slice_lit("logs")));
+        stream_version_unref(v);
+        for (int again = 0; again < 2; again++)
+            assert_int_equal(catalog_anchor(n->cat, &sid, &err), ERR_OK);
+        assert_int_equal(objects(n, "app/", false), 1);
+    }
+    put_file(n, &sid, "app", "date=2026-02-16/hour=00/n00001-00000000000000000009-aaaaaaaa-0.parquet");
+    _cleanup_(buf_done) struct buf head = BUF_INIT;
+    (void)catalog_stream_dir(n->cat, slice_lit("app"), &sid, &head);
+    buf_str(&head, "_head/00000000000000000000");
+    assert_int_equal(n->store->ops->remove(n->store, buf_view(&head), &err), ERR_OK);
+    node_stop(n);
+    node_start(n, true);
+    assert_int_equal(catalog_resolve(n->cat, slice_lit("app"), &v, &err), ERR_CORRUPT);
+
+    assert_int_equal(catalog_create(n->cat, slice_lit("web"), &config, NULL, &v, &err), ERR_OK);
+    sid = *stream_version_sid(v);
+    stream_version_unref(v);
+    assert_int_equal(catalog_drop(n->cat, slice_lit("web"), &err), ERR_OK);
+    assert_int_equal(catalog_anchor(n->cat, &sid, &err), ERR_OK); /* nothing is known of it, nothing is done */
+    assert_int_equal(catalog_resolve(n->cat, slice_lit("web"), &v, &err), ERR_NOT_FOUND);
 }
 
 /* Nothing that a version names is deleted; limbo stays until its slot is decided; what nobody names goes. */
@@ -804,12 +847,9 @@ static void test_disk_error(void **state)
     char head[200];
     const char *const sick[] = {head, ".sluice/names/app/"};
 
-    const struct stream_config config = {.telemetry_type = slice_lit("logs")};
-    assert_int_equal(catalog_create(n->cat, slice_lit("app"), &config, NULL, &v, &err), ERR_OK);
-    (void)snprintf(head, sizeof(head), "app/%s/_head/", stream_version_sid(v)->text);
-    stream_version_unref(v);
-    assert_int_equal(catalog_create(n->cat, slice_lit("web"), &config, NULL, &v, &err), ERR_OK);
-    stream_version_unref(v);
+    struct sid sid = create(n, "app");
+    (void)snprintf(head, sizeof(head), "app/%s/_head/", sid.text);
+    (void)create(n, "web");
     node_stop(n);
     for (size_t i = 0; i < ARRAY_LEN(sick); i++) {
         (void)snprintf(disk.sick, sizeof(disk.sick), "%s", sick[i]);
@@ -987,6 +1027,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_row_path, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_spill, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_create_drop, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_bare, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_evolve, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_gc, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_reconcile, node_setup, node_teardown),

@@ -58,8 +58,9 @@ static bool collect(struct catalog *cat, struct cut *c)
         else if (s->version && !covered(cat, s->version))
             return false;
         else if (s->version)
-            c->streams[c->streams_count++] =
-                (struct cut_stream){name, s->sid, s->name_slot, s->version->head->slot, stream_version_ref(s->version)};
+            c->streams[c->streams_count++] = (struct cut_stream){
+                name, s->sid, s->name_slot, s->version->head->bare ? SLOT_NONE : s->version->head->slot,
+                stream_version_ref(s->version)};
     }
     for (size_t i = 0; (e = map_next(&cat->bad_names, &i));)
         c->damaged[c->damaged_count++] = arena_copy(&c->arena, e->key);
@@ -142,7 +143,7 @@ bool cut_slots(const struct cut *c, cut_slot_fn fn, void *arg)
         more = give(fn, arg, SLOT_NAME, &seq, s->name_slot);
         seq.len = 0;
         seq_head(&seq, s->name, &s->sid);
-        more = more && give(fn, arg, SLOT_HEAD, &seq, s->head_slot);
+        more = more && (s->head_slot == SLOT_NONE || give(fn, arg, SLOT_HEAD, &seq, s->head_slot));
     }
     return more;
 }

@@ -16,7 +16,7 @@
 struct cut_stream {
     slice name;
     struct sid sid;
-    uint64_t name_slot, head_slot;
+    uint64_t name_slot, head_slot; /* head: SLOT_NONE: the stream has none yet (catalog_int.h, BARE) */
     struct stream_version *version;
 };
 struct cut_lane {

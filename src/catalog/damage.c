@@ -42,10 +42,11 @@ static bool store_works(struct catalog *cat)
     return rc == ERR_OK;
 }
 
-enum err_code tail_read(struct catalog *cat, slice seq, enum slot_type type, struct slot *out, struct err *err)
+enum err_code tail_read(struct catalog *cat, slice seq, enum slot_type type, uint64_t listed, struct slot *out,
+                        struct err *err)
 {
     bool of_object;
-    enum err_code rc = seq_read_tail_at(&cat->io, seq, type, out, &of_object, err);
+    enum err_code rc = seq_read_tail_at(&cat->io, seq, type, listed, out, &of_object, err);
 
     if (rc != ERR_IO || !of_object || !store_works(cat))
         return rc;
@@ -254,7 +255,7 @@ void damage_retry(struct catalog *cat)
         struct stream *s = NULL;
         seq_name(&seq, slice_str(names[i]));
         gate_enter(cat, buf_view(&seq));
-        enum err_code rc = name_pull(cat, slice_str(names[i]), &state, &s, NULL);
+        enum err_code rc = name_pull(cat, slice_str(names[i]), SLOT_NONE, &state, &s, NULL);
         gate_leave(cat, buf_view(&seq));
         if (rc == ERR_OK)
             forget_strangers(cat, slice_str(names[i]), &state);

@@ -31,6 +31,8 @@ struct head {
     uint64_t slot;
     struct nonce nonce;
     bool dead;
+    bool
+        bare; /* in memory only: the store has no head of this incarnation, its name slot says what version 0 is (catalog_int.h, BARE) */
     struct sid sid;
     slice name;
     struct stream_config config; /* slices in the arena */

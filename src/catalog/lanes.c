@@ -277,13 +277,14 @@ enum err_code shard_refresh(struct catalog *cat, uint32_t shard, bool *moved, st
     _cleanup_(slot_done) struct slot slot = {0};
     struct shard *s = &cat->shards[shard];
     uint64_t tail;
+    bool of_object;
 
     seq_shard(&seq, shard);
     *moved = false;
     TRY(seq_find_tail(&cat->io, buf_view(&seq), s->tail.slot, &tail, err));
     if (tail == SLOT_NONE)
         return ERR_OK;
-    TRY(seq_read_tail(&cat->io, buf_view(&seq), SLOT_CHECKPOINT, &slot, err));
+    TRY(seq_read_tail_at(&cat->io, buf_view(&seq), SLOT_CHECKPOINT, tail, &slot, &of_object, err));
     *moved = cat->heads_stale = true;
     enum err_code rc = shard_read(cat, s, &slot, err);
     if (rc != ERR_OK)

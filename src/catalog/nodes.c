@@ -299,7 +299,7 @@ static enum err_code name_look(struct catalog *cat, slice name, struct err *err)
 
     seq_name(&seq, name);
     gate_enter(cat, buf_view(&seq));
-    enum err_code rc = name_pull(cat, name, &state, &s, err);
+    enum err_code rc = name_pull(cat, name, SLOT_NONE, &state, &s, err);
     gate_leave(cat, buf_view(&seq));
     stream_unref(cat, s);
     return rc == ERR_CORRUPT && name_bad(cat, name) ? ERR_OK : rc;

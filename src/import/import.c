@@ -525,6 +525,7 @@ static enum err_code target_open(struct target *t, struct stream_version *v, str
     t->sid = *stream_version_sid(v);
     t->schema = schema_ref(stream_version_schema(v));
     t->static_schema = stream_version_config(v)->static_schema;
+    TRY(of_import(catalog_anchor(t->im->cat, &t->sid, err), err));
     TRY(ledger_open(t->im->opt->dest, catalog_stream_dir(t->im->cat, t->src->name, &t->sid, &dir), &t->ledger, err));
     return ledger_ready(t->im, &t->ledger, err);
 }

@@ -318,7 +318,7 @@ static enum err_code give_ids(struct stage_stream *stream, struct schema **schem
     for (uint32_t i = 0; i < schema_count(*schema); i++)
         missing |= schema_field(*schema, i)->id == 0;
     if (!missing)
-        return ERR_OK;
+        return catalog_anchor(stream->lake->cat, &stream->sid, err);
     TRY(catalog_evolve(stream->lake->cat, &stream->sid, *schema, &head, err));
     with = stage_adopt_ids(*schema, head);
     schema_unref(*schema);
