@@ -509,6 +509,7 @@ enum err_code name_pull(struct catalog *cat, slice name, uint64_t listed, struct
     struct err why = {0};
 
     *out = NULL;
+    *state = (struct name_state){.slot = SLOT_NONE};
     seq_name(&seq, name);
     enum err_code rc = tail_read(cat, buf_view(&seq), SLOT_NAME, listed, &slot, &why);
     if (rc == ERR_OK) {

@@ -374,8 +374,9 @@ static enum err_code lanes_read(struct catalog *cat, struct lane_names *names, s
     struct lane_reading *r = mem_zalloc((names->count + 1) * sizeof(*r));
 
     for (size_t i = 0; i < names->count; i++) {
-        r[i] = (struct lane_reading){.lane = names->items[i], .out = &out[i], .upto = SLOT_NONE};
-        lane_skip_folded(cat, r[i].lane, false);
+        struct lane *lane = names->items[i];
+        r[i] = (struct lane_reading){.lane = lane, .out = &out[i], .upto = SLOT_NONE};
+        lane_skip_folded(cat, lane, false);
     }
     enum err_code rc = readings_run(cat, r, names->count, err);
     free(r);
