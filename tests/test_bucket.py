@@ -109,6 +109,24 @@ def test_a_bucket_that_falters(on_bucket, between):
     assert between.done["lose"] and between.done["503"]
 
 
+def test_a_stop_waits_for_a_slow_bucket(on_bucket, between):
+    """A request that asked for its rows to be in the bucket has its 200 although a stop came before the flush had ended."""
+    server = on_bucket("--flush-age", "1h", "--flush-idle", "1h")
+    put(server, "app", 0, 10)
+    between.switch.fault = lambda *_: "stall"
+    answers = []
+
+    def late():
+        with server.client() as client:
+            answers.append(client.request("POST", "/api/v1/ingest", [{"i": 10}], {"X-P-Stream": "app", "X-P-Ack": "object"}))
+    asking = threading.Thread(target=late)
+    asking.start()
+    assert server.api.wait(lambda: server.api.metrics()["sluice_stage_rows"] == 11)
+    assert server.stop() == 0
+    asking.join(conftest.HTTP_S)
+    assert [a.status for a in answers] == [200], answers
+
+
 @pytest.mark.parametrize("fault", ["503", "refuse"])  # an answer that says so, and none
 def test_a_bucket_that_goes_away(on_bucket, between, fault):
     """Ingest goes on while the WAL has room; what is staged is in answers; afterwards all of it reaches the bucket."""

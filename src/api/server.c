@@ -15,7 +15,9 @@
 #define WORKER_THREADS 4
 #define CREATE_THREADS \
     32 /* first requests of streams: they wait for the disk a dozen times, and together as long as one */
-#define OBJECT_ACK_GRACE_MS 2000 /* how long a stop waits for the store on behalf of ack=object */
+/* How long a stop waits for the store on behalf of ack=object: while flushes fail, and at most. */
+#define OBJECT_ACK_GRACE_MS 2000
+#define OBJECT_ACK_MS_MAX 10000
 #define QUERY_THREADS 32
 #define QUERY_GRACE_US 5000000 /* for running queries to end at a stop; then they are cancelled */
 #define TAIL_THREADS 64        /* followers at one time; the next one hears 503 */
@@ -775,7 +777,8 @@ void api_close(struct api *api)
     /* The WAL answers within its sync, but a store that is away never; a suspended connection must not meet the stop. */
     for (unsigned ms = 0; atomic_load(&api->ingests); ms++) {
         os_real()->ops->sleep_us(os_real(), 1000);
-        if (ms >= OBJECT_ACK_GRACE_MS) /* there are none before api_ready() */
+        if (ms >= OBJECT_ACK_MS_MAX || /* there are none before api_ready() */
+            (ms >= OBJECT_ACK_GRACE_MS && lake_flush_fails(api->lake)))
             lake_give_up_waiting(api->lake);
     }
     if (api->daemon)

@@ -322,6 +322,14 @@ static void free_tables(struct lake *lake)
     free(lake->segments);
 }
 
+bool lake_flush_fails(struct lake *lake)
+{
+    os_lock(lake->os, lake->mu);
+    bool fails = lake->flush_failing;
+    os_unlock(lake->os, lake->mu);
+    return fails;
+}
+
 void lake_give_up_waiting(struct lake *lake)
 {
     struct err err;

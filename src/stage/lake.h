@@ -80,6 +80,8 @@ MUST_CHECK enum err_code lake_ingest(struct lake *lake, const struct lake_ingest
                                      struct err *err);
 /* Will lake_ingest() of this stream go without the catalog's IO? */
 bool lake_knows(struct lake *lake, slice stream);
+/* Did the last flush? Then waiting for the next one may take as long as the store is away. */
+bool lake_flush_fails(struct lake *lake);
 /* Answers requests with ACK_OBJECT that still wait: their rows are durable, but not in the store yet. For a stop. */
 void lake_give_up_waiting(struct lake *lake);
 /* The same, waiting for done(). */
