@@ -240,13 +240,74 @@ def test_in_place(local, source, answers):
 
 
 def test_restored_without_its_list(local, source):
-    """A backup knows the rows, and not what they were imported from."""
+    """By an older `backup`, which knew the rows and not what they were imported from."""
     server = local(*FAST)
     imported(source, store_of(server), "--stream", "web")
     for path in store_of(server).rglob("_import/*"):
         path.unlink()
     summary = imported(source, store_of(server), "--stream", "web", code=1)
     assert summary["files"] == 0 and "restored" in summary["skips"][0]["why"]
+
+
+def sluice(*args, env=None, code=0):
+    done = subprocess.run([conftest.binary(), *map(str, args)], env=environment(env), stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+    assert done.returncode == code, done
+    return json.loads(done.stdout) if done.stdout else None
+
+
+def records(store):
+    return {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("_import/*")}
+
+
+def test_a_restored_store_knows_what_was_imported(local, source, answers, tmp_path):
+    """Also where nothing that was adopted is a file of its own any more."""
+    server = local(*TIDY)
+    server.start().api.put("web", [{"own": 1}])
+    server.api.flushed()
+    imported(source, store_of(server), "--stream", "web")
+    assert server.api.wait(lambda: server.api.metrics().get("sluice_compaction_inputs_total", 0) >= 8), "of three partitions"
+    assert server.stop() == 0
+    imported(source, store_of(server), "--stream", "app")
+    kept = records(store_of(server))
+    assert len(kept) >= 4
+    place, again, one = tmp_path / "place", tmp_path / "again", tmp_path / "one"
+    sluice("backup", place, "--store", store_of(server), "--committed")
+    assert records(place) == kept and sluice("backup", "verify", place)["damaged"] == []
+    sluice("restore", place, "--store", again)
+    assert records(again) == kept
+    for stream in ("web", "app"):
+        summary = imported(source, again, "--stream", stream)
+        assert summary["files"] == 0 and summary["present"] == len(list((source / stream).rglob("*.parquet"))), summary
+    sluice("restore", place, "--store", one, "--stream", "app")
+    assert records(one) == {k: v for k, v in kept.items() if k.startswith("app/")}
+    damaged = next(place.rglob("_import/*"))
+    damaged.write_bytes(damaged.read_bytes()[:-3] + b"9}")
+    assert [d["key"] for d in sluice("backup", "verify", place, code=1)["damaged"]] == [str(damaged.relative_to(place))]
+
+
+def test_backups_beside_an_import(local, source, tmp_path):
+    """Each point has of an import what it has of its rows: whoever imports into what was restored takes the rest, and nothing twice."""
+    server = local(*FAST)
+    server.data.joinpath("tmp").mkdir()
+    place = tmp_path / "place"
+    imported(source, store_of(server), "--stream", "fixed")
+    process = subprocess.Popen(command(source, store_of(server)), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    points = []
+    while not points or process.poll() is None:
+        points.append(sluice("backup", place, "--store", store_of(server), "--committed")["point"])
+    assert process.wait() == 0
+    seen = set()
+    for n in sorted(set(points[:6] + points[-1:])):
+        to = tmp_path / ("to%d" % n)
+        sluice("restore", place, "--store", to, "--point", n)
+        summary = imported(source, to)
+        assert summary["files"] + summary["present"] == FILES, summary
+        seen.add(summary["present"])
+        api = local(*FAST)
+        api.args[-1] = str(to)
+        exact(api.start().api)
+        api.kill()
+    assert len(seen) > 1, "points of different moments"
 
 
 def test_delete_leaves_nothing(local, source):

@@ -168,12 +168,14 @@ static enum err_code pass_copy(struct pass *s, struct catalog *cat, struct point
 {
     _cleanup_(jobs_done) struct jobs jobs = {0};
 
-    TRY(cut_take(cat, &p->cut, err));
+    enum err_code rc = imports_cut(cat, s->from, p, err);
+    *gone = rc == ERR_NOT_FOUND;
+    TRY(rc);
     p->taken_us = os_wall_us(s->env->os);
     p->cluster = arena_copy(&p->cut.arena, slice_str(catalog_cluster(cat)));
     TRY(positions_check(cat, &p->cut, s->run, err));
     TRY(nodes_note(s, cat, p, err));
-    enum err_code rc = jobs_add(&jobs, &p->cut, NULL, 0, err);
+    rc = jobs_add(&jobs, p, NULL, 0, err);
     *gone = rc == ERR_NOT_FOUND; /* a manifest: its head was superseded long ago */
     TRY(rc);
     jobs_sort(&jobs);

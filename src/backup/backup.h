@@ -24,6 +24,8 @@
  * that a backup may only read, and would stop their collectors when a backup dies; leaving the file's stream at a later cut of its own would
  * break what a point promises.
  *
+ * IMPORTS  The lists of what was imported (import/ledger.h) are in the point as they were at its cut: imports.c.
+ *
  * RESTORE  Into an empty place only. .sluice/cluster/0 is taken first and closes it: a server refuses to start on half a store. Then the objects
  * of the point; a SEAL on top of each lane, so that the next server opens it above everything that file names there use; and last
  * .sluice/cluster/1, a new cluster id: WALs of servers of the old store are refused (stage/lake.c), as they may hold rows that are not in this

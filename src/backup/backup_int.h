@@ -1,7 +1,7 @@
 /* backup_int.h: what the files of this room share.
  *
  *   place.c    reading catalogs and points, closing a place        copy.c   lists of objects, and threads that work them off
- *   backup.c   store -> place        restore.c   place -> store        verify.c, remove.c   place alone */
+ *   backup.c   store -> place        restore.c   place -> store        verify.c, remove.c   place alone        imports.c   what was imported */
 #pragma once
 #include "backup/backup.h"
 
@@ -21,8 +21,8 @@ struct jobs {
     uint64_t files, bytes, rows; /* of cuts that were added */
 };
 void jobs_done(struct jobs *j);
-/* The objects of a cut whose versions are there; only the streams that `wanted` names (count 0: all). */
-MUST_CHECK enum err_code jobs_add(struct jobs *j, const struct cut *c, const slice *wanted, size_t wanted_count,
+/* The objects of a point whose cut has its versions; only the streams that `wanted` names (count 0: all). */
+MUST_CHECK enum err_code jobs_add(struct jobs *j, const struct point *p, const slice *wanted, size_t wanted_count,
                                   struct err *err);
 void jobs_sort(struct jobs *j); /* by key, each once */
 /* Marks what `to` has. With another length than it should: removed there, and to be copied again. */
@@ -34,6 +34,9 @@ MUST_CHECK enum err_code jobs_run(const struct backup_env *env, const struct job
 /* *gone: the error is that an object of `from` is not there any more. */
 MUST_CHECK enum err_code jobs_copy(const struct backup_env *env, struct jobs *j, const char *what, struct store *from,
                                    struct store *to, struct backup_totals *totals, bool *gone, struct err *err);
+
+/* ---- imports.c: a cut, and the records of imports that say of its rows what they are of, no more and no less */
+MUST_CHECK enum err_code imports_cut(struct catalog *cat, struct store *from, struct point *out, struct err *err);
 
 /* ---- place.c */
 /* `backup`: the slot says that, with the store's id; `restore`: with the point's. */

@@ -32,10 +32,8 @@ static void add_object(void *arg, const struct cut_object *o)
 
 struct adding {
     struct jobs *jobs;
-    const struct cut *cut;
     const slice *wanted;
     size_t wanted_count;
-    struct buf prefix; /* of the stream at hand */
 };
 
 static bool is_wanted(const struct adding *a, slice name)
@@ -46,46 +44,50 @@ static bool is_wanted(const struct adding *a, slice name)
     return a->wanted_count == 0;
 }
 
-/* Names and heads of streams that are not wanted stay behind; what lanes say of them counts for nothing without these. */
-static bool slot_wanted(const struct adding *a, int type, slice key)
+static bool below_wanted(const struct adding *a, int type, slice key)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT;
 
-    if (a->wanted_count == 0 || (type != SLOT_NAME && type != SLOT_HEAD))
-        return true;
     for (size_t i = 0; i < a->wanted_count; i++) {
         seq.len = 0;
         if (type == SLOT_NAME)
             seq_name(&seq, a->wanted[i]);
         else
             name_encode(a->wanted[i], &seq);
-        if (type == SLOT_HEAD)
+        if (type != SLOT_NAME)
             buf_byte(&seq, '/');
         if (slice_starts(key, buf_view(&seq)))
             return true;
     }
-    return false;
+    return a->wanted_count == 0;
 }
 
+/* Names and heads of streams that are not wanted stay behind; what lanes say of them counts for nothing without these. */
 static bool add_slot(void *arg, int type, slice key, uint64_t slot)
 {
     struct adding *a = arg;
     struct jobs *j = a->jobs;
 
-    if (slot_wanted(a, type, key))
+    if ((type != SLOT_NAME && type != SLOT_HEAD) || below_wanted(a, type, key))
         *ARRAY_PUSH(j->items, j->count, j->cap) =
             (struct job){.key = arena_copy(&j->arena, key), .type = type, .slot = slot};
     return true;
 }
 
-enum err_code jobs_add(struct jobs *j, const struct cut *c, const slice *wanted, size_t wanted_count, struct err *err)
+enum err_code jobs_add(struct jobs *j, const struct point *p, const slice *wanted, size_t wanted_count, struct err *err)
 {
-    struct adding a = {.jobs = j, .cut = c, .wanted = wanted, .wanted_count = wanted_count};
+    const struct cut *c = &p->cut;
+    struct adding a = {.jobs = j, .wanted = wanted, .wanted_count = wanted_count};
 
     (void)cut_slots(c, add_slot, &a);
     for (size_t i = 0; i < c->streams_count; i++)
         if (c->streams[i].version && is_wanted(&a, c->streams[i].name))
             TRY(cut_objects(c->streams[i].version, add_object, j, err));
+    for (size_t i = 0; i < p->imports_count; i++) {
+        const struct point_record *r = &p->imports[i];
+        if (below_wanted(&a, 0, r->key))
+            add_object(j, &(struct cut_object){.key = r->key, .bytes = r->bytes, .crc32c = r->crc32c});
+    }
     return ERR_OK;
 }
 

@@ -5,6 +5,7 @@
 #include "base/banned.h"
 
 #define SHARDS_MAX 256u
+#define SID_TEXT 26
 
 /* ---- writing */
 
@@ -36,6 +37,18 @@ static void streams_put(struct buf *out, const struct cut *c)
     buf_byte(out, ']');
 }
 
+static void imports_put(struct buf *out, const struct point *p)
+{
+    buf_byte(out, '[');
+    for (size_t i = 0; i < p->imports_count; i++) {
+        const struct point_record *r = &p->imports[i];
+        buf_str(out, i ? ",[" : "[");
+        buf_json_str(out, r->key);
+        buf_fmt(out, ",%" PRIu64 ",%" PRIu32 "]", r->bytes, r->crc32c);
+    }
+    buf_byte(out, ']');
+}
+
 void point_encode(const struct point *p, struct buf *out)
 {
     struct jobject o = {0}, lanes = {0};
@@ -53,6 +66,8 @@ void point_encode(const struct point *p, struct buf *out)
     streams_put(jobject_put(&o, "streams"), &p->cut);
     texts_put(jobject_put(&o, "damaged"), p->cut.damaged, p->cut.damaged_count);
     texts_put(jobject_put(&o, "unasked"), p->unasked, p->unasked_count);
+    if (p->imports_count)
+        imports_put(jobject_put(&o, "imports"), p);
     jobject_text(&o, "cluster", p->cluster);
     jobject_int(&o, "shards", p->cut.shards_count);
     jobject_int(&o, "taken", p->taken_us);
@@ -131,6 +146,45 @@ static bool streams_get(struct cut *c, const json_t *list)
     return true;
 }
 
+/* "<enc-name>/<sid>/_import/<slot>" */
+static bool record_key_valid(slice key)
+{
+    static const slice dir = {(const uint8_t *)"/_import/", 9};
+    const uint8_t *at = key.len ? memmem(key.ptr, key.len, dir.ptr, dir.len) : NULL;
+    struct sid sid;
+    uint64_t slot;
+
+    if (!at || !store_key_valid(key))
+        return false;
+    slice stream = slice_head(key, (size_t)(at - key.ptr));
+    return slot_number(slice_from(key, stream.len + dir.len), &slot) && stream.len > SID_TEXT + 1 &&
+           stream.ptr[stream.len - SID_TEXT - 1] == '/' && !memchr(stream.ptr, '/', stream.len - SID_TEXT - 1) &&
+           sid_parse(slice_from(stream, stream.len - SID_TEXT), &sid);
+}
+
+static bool imports_get(struct point *p, const json_t *list)
+{
+    size_t i;
+    json_t *v;
+
+    if (!list)
+        return true;
+    p->imports = arena_zalloc(&p->cut.arena, (json_array_size(list) + 1) * sizeof(*p->imports));
+    json_array_foreach (list, i, v) {
+        struct point_record *r = &p->imports[p->imports_count++];
+        const json_t *key = json_array_get(v, 0);
+        uint64_t crc;
+        if (!json_is_string(key) || !slot_value(json_array_get(v, 1), &r->bytes) ||
+            !slot_value(json_array_get(v, 2), &crc) || crc > UINT32_MAX)
+            return false;
+        r->crc32c = (uint32_t)crc;
+        r->key = arena_copy(&p->cut.arena, slice_of(json_string_value(key), json_string_length(key)));
+        if (!record_key_valid(r->key))
+            return false;
+    }
+    return json_is_array(list);
+}
+
 static bool lanes_get(struct cut *c, json_t *lanes)
 {
     const char *key;
@@ -177,7 +231,7 @@ enum err_code point_decode(const struct slot *s, struct point *out, struct err *
     if (json_get_text(o, "cluster", &cluster) && json_get_i64(o, "taken", &p.taken_us) &&
         json_get_u64(o, "rows", &p.rows) && json_get_u64(o, "files", &p.files) && json_get_u64(o, "bytes", &p.bytes) &&
         checkpoints_get(&p.cut, o) && lanes_get(&p.cut, json_object_get(o, "lanes")) &&
-        streams_get(&p.cut, json_object_get(o, "streams")) &&
+        streams_get(&p.cut, json_object_get(o, "streams")) && imports_get(&p, json_object_get(o, "imports")) &&
         texts_get(&p.cut.arena, json_object_get(o, "damaged"), &p.cut.damaged, &p.cut.damaged_count) &&
         texts_get(&p.cut.arena, json_object_get(o, "unasked"), &p.unasked, &p.unasked_count)) {
         p.cluster = arena_copy(&p.cut.arena, cluster);

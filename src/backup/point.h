@@ -1,7 +1,8 @@
 /* point.h: one backup, as `.sluice/backup/<n>` describes it: a slot whose body names the slots of a cut; these name the rest, with checksums.
  *
  *   {"bytes","checkpoints":[slot of each shard, -1 none],"cluster","damaged":[name],"files","lanes":{"n00001":[first,last]},"rows",
- *    "shards","streams":[[name, sid, name slot, head slot, -1 none]],"taken","unasked":[node id]}
+ *    "imports":[[key, bytes, crc32c]] (import/ledger.h; missing: none),"shards","streams":[[name, sid, name slot, head slot, -1 none]],"taken",
+ *    "unasked":[node id]}
  * THREADS  any. TESTS point_test.c, point_fuzz.c. */
 #pragma once
 #include "catalog/append.h"
@@ -9,6 +10,11 @@
 
 #define POINT_LANE_RECORDS_MAX 1000000u /* above the checkpoints; a fold takes seconds */
 
+struct point_record { /* of what was imported into a stream */
+    slice key;
+    uint64_t bytes;
+    uint32_t crc32c;
+};
 struct point {
     uint64_t number;
     struct nonce nonce;
@@ -18,6 +24,8 @@ struct point {
     uint64_t rows, files, bytes;
     slice *unasked; /* nodes that were alive and not asked to flush */
     size_t unasked_count;
+    struct point_record *imports;
+    size_t imports_count;
 };
 /* The other slots of `.sluice/backup/` are notes of a removal, {"removal":"begin"} and {"removal":"end"} (remove.c). */
 enum note { NOTE_NONE, NOTE_BEGIN, NOTE_END };

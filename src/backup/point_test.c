@@ -13,6 +13,7 @@
 #define SID "01kjvktcgre5t2x7w4c6h0ryaq"
 #define GOOD                                                                                        \
     "{\"bytes\":7,\"checkpoints\":[5,-1],\"cluster\":\"c1\",\"damaged\":[\"bad\"],\"files\":3,"     \
+    "\"imports\":[[\"~57eb/" SID "/_import/00000000000000000003\",120,4000000000]],"                \
     "\"lanes\":{\"n00001\":[6,8]},\"rows\":9,\"shards\":2,\"streams\":[[\"Web\",\"" SID "\",0,12]," \
     "[\"web\",\"01kjvktcgre5t2x7w4c6h0ryar\",2,0]],\"taken\":1772603999812000,\"unasked\":[\"01kk\"]}"
 
@@ -64,7 +65,15 @@ static void test_refused(void **state)
                   {"\"" SID "\",0,12", "\"" SID "\",0"},
                   {"[\"bad\"]", "[7]"},
                   {"\"rows\":9", "\"rows\":-9"},
-                  {"\"cluster\":\"c1\"", "\"cluster\":1"}};
+                  {"\"cluster\":\"c1\"", "\"cluster\":1"},
+                  {"[\"~57eb", "[7,\"~57eb"},
+                  {",120,", ",-1,"},
+                  {",4000000000]", ",4294967296]"},
+                  {"~57eb/", "../"},
+                  {"~57eb/", "x/~57eb/"},
+                  {"_import/", "_head/"},
+                  {"/_import/0", "/_import/x"},
+                  {"/_import/0", "/_import/0/0"}};
     (void)state;
 
     for (size_t i = 0; i < sizeof(wrongs) / sizeof(*wrongs); i++) {

@@ -108,7 +108,7 @@ static enum err_code point_names(struct removing *r, uint64_t number, struct job
     TRY(point_read(&r->io, number, &p, err));
     enum err_code rc = point_open(r->env->os, r->io.store, &p, keep_damage, &damage, &view, &cat, err);
     if (rc == ERR_OK)
-        rc = jobs_add(out, &p.cut, NULL, 0, err);
+        rc = jobs_add(out, &p, NULL, 0, err);
     point_done(&p); /* before what it reads through */
     catalog_close(move_ptr(cat));
     if (view)

@@ -171,7 +171,7 @@ static enum err_code restore_objects(struct restoring *r, struct point *p, struc
     _cleanup_(jobs_done) struct jobs jobs = {0};
     bool gone;
 
-    TRY(jobs_add(&jobs, &p->cut, r->run->streams, r->run->streams_count, err));
+    TRY(jobs_add(&jobs, p, r->run->streams, r->run->streams_count, err));
     if (r->run->streams_count == 0 && (jobs.files != p->files || jobs.rows != p->rows))
         return err_set(err, ERR_CORRUPT,
                        "point %" PRIu64 " says that it has %" PRIu64 " files of %" PRIu64

@@ -103,7 +103,7 @@ static enum err_code point_jobs(struct verifying *v, uint64_t number, struct job
     if (rc == ERR_OK)
         rc = point_open(v->env->os, v->place, &p, tell_damage, v, &view, &cat, err);
     if (rc == ERR_OK)
-        rc = jobs_add(jobs, &p.cut, NULL, 0, err);
+        rc = jobs_add(jobs, &p, NULL, 0, err);
     if (rc == ERR_CORRUPT || rc == ERR_INVALID || rc == ERR_NOT_FOUND) {
         tell_bad(v, buf_view(&key), err->msg);
         rc = ERR_OK;

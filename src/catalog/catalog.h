@@ -60,6 +60,7 @@ struct stream_config { /* what contract 3.1, 3.3, 3.5 keep per stream; strings o
     uint32_t retention_days; /* 0 none */
     uint64_t hot_tier_bytes; /* of its newest files on the disks of nodes; 0 none */
     int64_t created_us;
+    bool imported; /* it has a list of what was imported (import/ledger.h) */
 };
 struct stream_stats { /* committed in the tail head and unfolded records */
     uint64_t rows, raw_bytes, file_bytes, files;

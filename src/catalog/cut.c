@@ -196,6 +196,14 @@ enum err_code cut_objects(struct stream_version *v, cut_object_fn fn, void *arg,
     return rc;
 }
 
+bool cut_imported(const struct stream_version *v)
+{
+    for (size_t i = 0; i < v->tail.count; i++)
+        if (v->tail.items[i]->schema & FILE_COLUMNS_BY_NAME)
+            return true;
+    return v->head->config.imported;
+}
+
 /* ---- nodes */
 
 struct node_list {

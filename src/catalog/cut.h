@@ -51,6 +51,10 @@ typedef void (*cut_object_fn)(void *arg, const struct cut_object *o);
 /* ERR_CORRUPT, ERR_NOT_FOUND: a manifest cannot be read; the message names it. */
 MUST_CHECK enum err_code cut_objects(struct stream_version *v, cut_object_fn fn, void *arg, struct err *err);
 
+/* May it have a list of what was imported (stream_config.imported)? The mark is in a head before the first record that counts on it, but perhaps in one
+ * later than this: then the records are here. */
+bool cut_imported(const struct stream_version *v);
+
 /* Registrations in the store of nodes that were alive within three minutes, by the store's clock. */
 struct cut_node {
     char node_id[64];

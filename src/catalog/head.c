@@ -134,6 +134,8 @@ void config_put(struct buf *out, const struct stream_config *c)
         buf_str(jobject_put(&o, "internal"), "true");
     if (c->infer_timestamp)
         buf_str(jobject_put(&o, "infer_timestamp"), "true");
+    if (c->imported)
+        buf_str(jobject_put(&o, "imported"), "true");
     jobject_int(&o, "retention_days", c->retention_days);
     if (c->hot_tier_bytes)
         jobject_int(&o, "hot_tier_bytes", (int64_t)c->hot_tier_bytes);
@@ -155,6 +157,7 @@ enum err_code config_get(struct arena *a, const json_t *o, struct stream_config 
     c.static_schema = json_get_bool(o, "static_schema");
     c.internal = json_get_bool(o, "internal");
     c.infer_timestamp = json_get_bool(o, "infer_timestamp");
+    c.imported = json_get_bool(o, "imported");
     (void)json_get_u64(o, "retention_days", &days);
     (void)json_get_u64(o, "hot_tier_bytes", &c.hot_tier_bytes);
     (void)json_get_i64(o, "created", &c.created_us);
@@ -178,8 +181,9 @@ bool config_eq(const struct stream_config *a, const struct stream_config *b)
         if (!slice_eq(config_text(a, i), config_text(b, i)))
             return false;
     return a->static_schema == b->static_schema && a->internal == b->internal &&
-           a->infer_timestamp == b->infer_timestamp && a->retention_days == b->retention_days &&
-           a->created_us == b->created_us && a->hot_tier_bytes == b->hot_tier_bytes;
+           a->infer_timestamp == b->infer_timestamp && a->imported == b->imported &&
+           a->retention_days == b->retention_days && a->created_us == b->created_us &&
+           a->hot_tier_bytes == b->hot_tier_bytes;
 }
 
 /* ---- schema */

@@ -530,11 +530,22 @@ static enum err_code target_open(struct target *t, struct stream_version *v, str
     return ledger_ready(t->im, &t->ledger, err);
 }
 
-/* A backup has no ledgers. A stream that an import made, and that has had rows, must not get them a second time. */
+/* Backups of the first versions have no ledgers. A stream that an import made, and that has had rows, must not get them a second time. */
 static bool forgotten(const struct target *t, const struct stream_version *v)
 {
     return t->ledger.next == 0 && stream_version_stats(v)->lifetime_rows > 0 && t->src->meta.config.created_us > 0 &&
            stream_version_config(v)->created_us == t->src->meta.config.created_us;
+}
+
+/* Backups look for a ledger where a head says that there is one. */
+static enum err_code mark(struct import *im, const struct stream_version *v, struct err *err)
+{
+    struct stream_config config = *stream_version_config(v);
+
+    if (config.imported)
+        return ERR_OK;
+    config.imported = true;
+    return catalog_configure(im->cat, stream_version_sid(v), &config, err);
 }
 
 /* The stream as it is, or made as Parseable had it. */
@@ -545,6 +556,7 @@ static enum err_code target_make(struct target *t, struct err *err)
     const struct source_stream *s = t->src;
     struct stream_config config = s->meta.config;
 
+    config.imported = true;
     if (config.created_us <= 0)
         config.created_us = os_wall_us(im->opt->os);
     if (s->schema && schema_count(s->schema) > COLUMNS_MAX)
@@ -556,6 +568,7 @@ static enum err_code target_make(struct target *t, struct err *err)
         rc = rc == ERR_CONFLICT ? ERR_OK : rc;
     }
     TRY(rc);
+    TRY(mark(im, v, err));
     TRY(target_open(t, v, err));
     if (!t->out->created && forgotten(t, v))
         return err_set(err, ERR_INVALID,

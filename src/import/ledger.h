@@ -5,6 +5,7 @@
  *     {"type":"done","upto":k,"wal":..}                                                     what became of that run: segments <= k are committed
  * WHY NOT THE ENTRIES  Compaction and retention take adopted files out of the head, and a second import must not bring them back. Why not one
  * record after the commit: a crash between the two would import the files again.
+ * BACKUPS  carry it (backup/imports.c): the stream's configuration says that it is there (stream_config.imported) before its first record is.
  * EXACTLY ONCE
  *   L1  A file is uploaded and committed only by the run whose "files" record names it, in the segment of that record.
  *   L2  A record is appended at the next number after all that were read: two imports of one stream cannot both go on.
