@@ -645,3 +645,49 @@ def test_draining_server_says_so(start_server):
         t.join()
     server.start()
     assert api.count("app") >= acked[0] > 0
+
+
+def test_settings_that_change_at_the_same_time(server, api):
+    """Each request changes its own setting; none puts back what another has just changed."""
+    api.create("settings-race")
+    with server.client() as a, server.client() as b:
+        for days in range(1, 40):
+            update = threading.Thread(target=api.call, args=("PUT", "/api/v1/logstream/settings-race"), kwargs={
+                "headers": {"X-P-Update-Stream": "true", "X-P-Time-Partition-Limit": "%dd" % days}, "client": a})
+            update.start()
+            task = [{"description": "", "action": "delete", "duration": "%dd" % days}]
+            assert api.call("PUT", "/api/v1/logstream/settings-race/retention", task, client=b).status == 200
+            update.join()
+            assert api.get("/api/v1/logstream/settings-race/info").json()["timePartitionLimit"] == str(days)
+            assert api.get("/api/v1/logstream/settings-race/retention").json() == task
+
+
+def test_an_acknowledgement_that_nobody_knows(api):
+    """A misspelled `object` must not get less than was asked for, in silence."""
+    answer = api.ingest("acks", [{"a": 1}], {"X-P-Ack": "objekt"})
+    assert answer.status == 400 and "wal, relaxed or object" in answer.text
+    for ack in ("wal", "Relaxed", "object", ""):
+        assert api.ingest("acks", [{"a": 1}], {"X-P-Ack": ack}).status == 200, ack
+    assert api.count("acks") == 4
+
+
+def test_two_queries_of_one_id(start_server):
+    """The second gets an id of its own: one client that leaves, or cancels, ends no other's query."""
+    server = start_server()
+    api = server.api
+    api.put("app", [{"n": i, "t": "%060d" % i} for i in range(20000)])
+    long = "SELECT count(*) FROM app a, app b WHERE a.t || b.t LIKE '%77777%'"
+    body = json.dumps({"query": long, "startTime": "1d", "endTime": "now"})
+    with server.client() as one, server.client() as two:
+        for client in (one, two):
+            client.connection = client._connect()
+            client.connection.request("POST", "/api/v1/query", body,
+                                      {"Authorization": conftest.basic(), "Content-Type": "application/json", "X-Query-Id": "mine"})
+        assert api.wait(lambda: len(api.get("/api/v1/queries").json()) == 2)
+        ids = {q["id"] for q in api.get("/api/v1/queries").json()}
+        assert "mine" in ids and len(ids) == 2
+        assert api.call("DELETE", "/api/v1/queries/mine").status == 200
+        assert api.wait(lambda: len(api.get("/api/v1/queries").json()) == 1)
+        (other,) = ids - {"mine"}
+        assert [q["id"] for q in api.get("/api/v1/queries").json()] == [other]
+        assert api.call("DELETE", "/api/v1/queries/" + other).status == 200

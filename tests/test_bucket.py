@@ -144,6 +144,62 @@ def test_a_bucket_that_goes_away(on_bucket, between, fault):
     check(server, "app", 200)
 
 
+def test_ingest_beside_requests_that_wait_for_the_bucket(on_bucket, between):
+    """Bodies too large for a network thread have workers, as metrics and readiness do, which nothing that waits for the store may take."""
+    server = on_bucket(*FAST, "--s3-retry", "1s")
+    put(server, "app", 0, 100)
+    server.api.flushed()
+    let_go, held = threading.Event(), threading.Event()
+
+    def hold(*_):  # this request, and those that come after it
+        held.set()
+        let_go.wait(conftest.HTTP_S)
+
+    between.switch.fault = hold
+    answers, large = [], [{"i": i, "m": "x" * 200} for i in range(1000)]
+
+    def ask(method, path, body):
+        with server.client() as client:
+            answers.append(server.api.call(method, path, body, client=client))
+
+    retention = [{"description": "", "action": "delete", "duration": "9d"}]
+    calls = [("GET", "/api/v1/cluster/storage", None), ("PUT", "/api/v1/logstream/app/retention", retention), ("PUT", "/api/v1/logstream/new%d", None)] * 4
+    threads = [threading.Thread(target=ask, args=(m, p % i if "%d" in p else p, b)) for i, (m, p, b) in enumerate(calls)]
+    try:
+        for t in threads:
+            t.start()
+        assert held.wait(conftest.HTTP_S)
+        for _ in range(10):
+            server.api.put("app", large)
+            assert server.api.get("readiness", auth=False).status == 200 and server.api.metrics()["sluice_stage_rows"]
+        assert not answers
+    finally:
+        let_go.set()
+        between.switch.fault = lambda *_: None
+        for t in threads:
+            t.join()
+    server.api.flushed()
+    assert server.api.count("app") == 10100
+
+
+def test_a_tail_outlives_a_bucket_that_goes_away(on_bucket, between):
+    """What passes by itself ends no tail: its client comes back and goes on."""
+    server = on_bucket(*FAST, "--s3-retry", "1s")
+    put(server, "app", 0, 100)
+    server.api.flushed()
+    between.switch.fault = lambda *_: "refuse"
+    before = between.done["refuse"]
+    tail = subprocess.Popen([conftest.binary(), "tail", "app", "--after", "0", "--count", "100", "--server", server.url],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert server.api.wait(lambda: between.done["refuse"] > before + 20)
+        between.switch.fault = lambda *_: None
+        rows, said = tail.communicate(timeout=conftest.HTTP_S)
+    finally:
+        tail.kill()
+    assert tail.returncode == 0 and sorted(json.loads(r)["i"] for r in rows.splitlines()) == list(range(100)), said
+
+
 def test_compaction_reads_and_writes_the_bucket(on_bucket, bucket):
     server = on_bucket(*FAST, "--compact-interval", "1h", "--gc-interval", "300ms")
     for i in range(70):

@@ -37,6 +37,7 @@ enum method {
 enum handler_kind {
     HANDLER_INLINE,
     HANDLER_WORKER,
+    HANDLER_STORE, /* on the workers of creates: may wait for the store */
     HANDLER_QUERY, /* on the query workers: may take minutes */
     HANDLER_TAIL   /* a thread each, for hours */
 };
@@ -101,7 +102,8 @@ struct api {
     uint16_t port;
     bool tls;
     struct work_queue workers, creates, queries, tails;
-    _Atomic unsigned ingests; /* between lake_ingest() and its acknowledgement */
+    pthread_mutex_t settings_mu; /* streams.c: held from a look at a stream's settings to their change */
+    _Atomic unsigned ingests;    /* between lake_ingest() and its acknowledgement */
     int64_t started_wall_us;
     atomic_bool ready; /* release in api_ready(), acquire in begin(): lake and pool are there */
     atomic_bool draining;
@@ -173,7 +175,8 @@ struct watched {
     bool asked;   /* whether it is still there, after its FIN */
     atomic_bool gone;
 };
-void watch_add(struct request *r, const char *query_id, struct watched *slot);
+/* false: a query of another client has this id, and would end with this one's connection. */
+bool watch_add(struct request *r, const char *query_id, struct watched *slot);
 void watch_answering(struct api *api, struct watched *slot); /* before the answer's first byte */
 void watch_del(struct api *api, struct watched *slot);
 

@@ -84,13 +84,22 @@ static slice source_address(struct request *r)
     return s.ptr && utf8_valid(s) ? cut_text(s) : request_peer(r);
 }
 
-static enum lake_ack ack_of(struct request *r)
+/* A word that nobody knows may have meant more than the default gives. false: answered. */
+static bool ack_of(struct request *r, enum lake_ack *out)
 {
+    static const char *const names[] = {[ACK_WAL] = "wal", [ACK_RELAXED] = "relaxed", [ACK_OBJECT] = "object"};
     slice s = request_header(r, "X-P-Ack");
 
-    if (slice_eq_nocase(s, slice_lit("relaxed")))
-        return ACK_RELAXED;
-    return slice_eq_nocase(s, slice_lit("object")) ? ACK_OBJECT : ACK_WAL;
+    *out = ACK_WAL;
+    if (s.len == 0)
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (slice_eq_nocase(s, slice_str(names[i]))) {
+            *out = (enum lake_ack)i;
+            return true;
+        }
+    answer_text(r, 400, "Header Error: x-p-ack is wal, relaxed or object, not '" SLICE_FMT "'", SLICE_ARG(s));
+    return false;
 }
 
 static void acknowledged(void *arg, enum err_code rc, const struct lake_ingested *result, const struct err *err)
@@ -135,12 +144,13 @@ static void ingest(struct request *r, slice stream, bool create)
 {
     struct pairs pairs = {.r = r};
     struct stream_config config;
-    struct lake_ingest req = {.stream = stream, .create = create, .body = buf_view(&r->body), .ack = ack_of(r)};
+    struct lake_ingest req = {.stream = stream, .create = create, .body = buf_view(&r->body)};
     struct err err = {0};
 
     req.wait_us_max = r->on_worker ? ROOM_WAIT_US_MAX : 0;
     req.log_source = request_header(r, "X-P-Log-Source");
-    if (!check_source(r, stream, req.log_source, &req.flatten) || (create && !config_from_headers(r, &config, false))) {
+    if (!ack_of(r, &req.ack) || !check_source(r, stream, req.log_source, &req.flatten) ||
+        (create && !config_from_headers(r, &config, false))) {
         request_resume(r);
         return;
     }

@@ -209,12 +209,20 @@ static void answer_query_err(struct request *r, enum err_code rc, const struct e
     }
 }
 
+static void own_id(struct request *r)
+{
+    uint8_t random[10];
+
+    os_real()->ops->random(os_real(), random, sizeof(random));
+    struct ulid id = ulid_make(os_wall_us(os_real()) / 1000, random);
+    memcpy(r->answer.query_id, id.text, sizeof(id.text));
+}
+
 /* An id of the client's choice: letters, digits, '-', '_', '.'; else one of ours. */
 static void choose_id(struct request *r)
 {
     slice s = request_header(r, "X-Query-Id");
     bool ok = s.len > 0 && s.len < sizeof(r->answer.query_id);
-    uint8_t random[10];
 
     for (size_t i = 0; ok && i < s.len; i++) {
         uint8_t c = s.ptr[i], l = c | 32;
@@ -225,9 +233,19 @@ static void choose_id(struct request *r)
         r->answer.query_id[s.len] = 0;
         return;
     }
-    os_real()->ops->random(os_real(), random, sizeof(random));
-    struct ulid id = ulid_make(os_wall_us(os_real()) / 1000, random);
-    memcpy(r->answer.query_id, id.text, sizeof(id.text));
+    own_id(r);
+}
+
+/* Under an id that no other running query has. */
+static void watch_query(struct request *r, char *id, size_t size, struct watched *slot)
+{
+    choose_id(r);
+    for (;;) {
+        memcpy(id, r->answer.query_id, size);
+        if (watch_add(r, id, slot))
+            return;
+        own_id(r);
+    }
 }
 
 /* Contract 9. */
@@ -254,12 +272,10 @@ void handle_query(struct request *r)
 
     if (!parse(&j))
         return;
-    choose_id(r);
-    memcpy(id, r->answer.query_id, sizeof(id));
+    watch_query(r, id, sizeof(id), &j.watched);
     j.q.id = slice_str(id);
     j.q.user = slice_str(r->user.name);
     int64_t began_us = os_mono_us(os_real());
-    watch_add(r, id, &j.watched);
     enum err_code rc = query_run(r->api->pool, &j.q, &sink, &err);
     watch_del(r->api, &j.watched);
     account(began_us);
@@ -285,10 +301,8 @@ void handle_counts(struct request *r)
     char id[sizeof(r->answer.query_id)];
     struct err err = {0};
 
-    choose_id(r);
-    memcpy(id, r->answer.query_id, sizeof(id));
+    watch_query(r, id, sizeof(id), &watched);
     const struct query_request req = {.id = slice_str(id), .user = slice_str(r->user.name)};
-    watch_add(r, id, &watched);
     enum err_code rc = query_counts(r->api->pool, &req, buf_view(&r->body), &r->answer.body, &err);
     watch_del(r->api, &watched);
     if (rc != ERR_OK) {

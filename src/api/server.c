@@ -14,7 +14,7 @@
 #define HEADER_BYTES_MAX (32u << 10) /* libmicrohttpd clears as much for each request */
 #define WORKER_THREADS 4
 #define CREATE_THREADS \
-    32 /* first requests of streams: they wait for the disk a dozen times, and together as long as one */
+    32 /* first requests of streams and changes of them: they wait for the store a dozen times, together as long as one */
 /* How long a stop waits for the store on behalf of ack=object: while flushes fail, and at most. */
 #define OBJECT_ACK_GRACE_MS 2000
 #define OBJECT_ACK_MS_MAX 10000
@@ -515,10 +515,10 @@ static enum MHD_Result dispatch(struct request *r)
         request_run(r); /* its acknowledgement resumes the connection, maybe before this returns */
         return MHD_YES;
     }
-    struct work_queue *queue = unknown                 ? &r->api->creates
-                               : kind == HANDLER_QUERY ? &r->api->queries
-                               : kind == HANDLER_TAIL  ? &r->api->tails
-                                                       : &r->api->workers;
+    struct work_queue *queue = unknown || kind == HANDLER_STORE ? &r->api->creates
+                               : kind == HANDLER_QUERY          ? &r->api->queries
+                               : kind == HANDLER_TAIL           ? &r->api->tails
+                                                                : &r->api->workers;
     if (!work_push(queue, r)) {
         answer_text(r, 503, "too many requests wait: retry later");
         r->answer.retry_after = "1";
@@ -727,6 +727,7 @@ enum err_code api_open(const struct api_options *opt, struct api **out, struct e
     api->opt = *opt;
     defaults(&api->opt);
     api->auth = auth_new(slice_str(opt->username), slice_str(opt->password));
+    ASSERT(pthread_mutex_init(&api->settings_mu, NULL) == 0);
     api->started_us = now_us();
     api->started_wall_us = os_wall_us(os_real());
     rc = watch_start(api, err);
@@ -785,6 +786,7 @@ void api_close(struct api *api)
         MHD_stop_daemon(api->daemon);
     watch_stop(api);
     auth_free(api->auth);
+    (void)pthread_mutex_destroy(&api->settings_mu);
     tls_done();
     free(api);
 }

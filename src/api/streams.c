@@ -381,7 +381,9 @@ void handle_stream_put(struct request *r)
     struct err err = {0};
 
     if (header_is_true(r, "X-P-Update-Stream")) {
+        pthread_mutex_lock(&r->api->settings_mu);
         update(r);
+        pthread_mutex_unlock(&r->api->settings_mu);
         return;
     }
     enum err_code rc = stream_name_check(r->args[0], &err);
@@ -476,7 +478,7 @@ static const char *check_retention(const json_t *list, uint32_t *days)
     return NULL;
 }
 
-void handle_retention_put(struct request *r)
+static void put_retention(struct request *r)
 {
     _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
     json_error_t fault;
@@ -504,6 +506,13 @@ void handle_retention_put(struct request *r)
         answer_text(r, 200, "set retention configuration for log stream " SLICE_FMT, SLICE_ARG(r->args[0]));
     else
         answer_err(r, rc, &err);
+}
+
+void handle_retention_put(struct request *r)
+{
+    pthread_mutex_lock(&r->api->settings_mu);
+    put_retention(r);
+    pthread_mutex_unlock(&r->api->settings_mu);
 }
 
 #define HOT_TIER_BYTES_MIN (UINT64_C(10) << 30)
@@ -571,8 +580,7 @@ static void set_hot_tier(struct request *r, const struct stream_version *v, uint
         answer_err(r, rc, &err);
 }
 
-/* Contract 3.6. The setting is the stream's, for all nodes; what GET tells of the tier is this node's. */
-void handle_hottier(struct request *r)
+static void hot_tier(struct request *r)
 {
     _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
     uint64_t bytes = 0;
@@ -592,4 +600,16 @@ void handle_hottier(struct request *r)
         answer_hot_tier(r, v);
     else
         set_hot_tier(r, v, 0, "deleted");
+}
+
+/* Contract 3.6. The setting is the stream's, for all nodes; what GET tells of the tier is this node's. */
+void handle_hottier(struct request *r)
+{
+    bool changes = r->method != M_GET;
+
+    if (changes)
+        pthread_mutex_lock(&r->api->settings_mu);
+    hot_tier(r);
+    if (changes)
+        pthread_mutex_unlock(&r->api->settings_mu);
 }

@@ -41,16 +41,16 @@ static bool wait_rows(struct follower *f)
 
     f->woken = false;
     lake_tail_wait(f->tail, f->cursor + 1, on_rows, f);
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += HEARTBEAT_S;
     pthread_mutex_lock(&f->mu);
     bool in_time = true;
     while (!f->woken && in_time && !atomic_load(&f->r->api->draining)) {
         struct timespec step;
-        (void)clock_gettime(CLOCK_REALTIME, &step);
+        (void)clock_gettime(CLOCK_MONOTONIC, &step);
         in_time = step.tv_sec < until.tv_sec;
         step.tv_sec += 1;
-        (void)pthread_cond_timedwait(&f->wake, &f->mu, &step);
+        (void)pthread_cond_clockwait(&f->wake, &f->mu, CLOCK_MONOTONIC, &step);
     }
     bool woken = f->woken;
     pthread_mutex_unlock(&f->mu);
@@ -110,7 +110,8 @@ static void follow(struct follower *f)
         else
             rc = chunked_push(f->stream, slice_lit(": still here\n\n"), true, &err);
     }
-    if (rc != ERR_OK && rc != ERR_CANCELLED) {
+    if (rc != ERR_OK && rc != ERR_CANCELLED &&
+        rc != ERR_UNAVAILABLE) { /* what passes ends no tail: clients come back, with their last id */
         f->event.len = 0;
         buf_str(&f->event, "event: error\ndata: ");
         buf_json_str(&f->event, slice_str(err.msg));

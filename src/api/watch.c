@@ -68,11 +68,11 @@ static void *watch_main(void *arg)
         }
         look(api);
         struct timespec ts;
-        (void)clock_gettime(CLOCK_REALTIME, &ts);
+        (void)clock_gettime(CLOCK_MONOTONIC, &ts);
         ts.tv_nsec += WATCH_PERIOD_NS;
         ts.tv_sec += ts.tv_nsec / 1000000000;
         ts.tv_nsec %= 1000000000;
-        (void)pthread_cond_timedwait(&api->watch_wake, &api->watch_mu, &ts);
+        (void)pthread_cond_clockwait(&api->watch_wake, &api->watch_mu, CLOCK_MONOTONIC, &ts);
     }
     pthread_mutex_unlock(&api->watch_mu);
     return NULL;
@@ -97,7 +97,7 @@ void watch_stop(struct api *api)
     (void)pthread_mutex_destroy(&api->watch_mu);
 }
 
-void watch_add(struct request *r, const char *query_id, struct watched *slot)
+bool watch_add(struct request *r, const char *query_id, struct watched *slot)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
 
@@ -108,10 +108,16 @@ void watch_add(struct request *r, const char *query_id, struct watched *slot)
     slot->asked = false;
     atomic_store(&slot->gone, false);
     pthread_mutex_lock(&r->api->watch_mu);
-    slot->next = r->api->watched;
-    r->api->watched = slot;
-    (void)pthread_cond_broadcast(&r->api->watch_wake);
+    bool taken = false;
+    for (const struct watched *w = r->api->watched; w; w = w->next)
+        taken |= strcmp(w->query_id, query_id) == 0;
+    if (!taken) {
+        slot->next = r->api->watched;
+        r->api->watched = slot;
+        (void)pthread_cond_broadcast(&r->api->watch_wake);
+    }
     pthread_mutex_unlock(&r->api->watch_mu);
+    return !taken;
 }
 
 void watch_answering(struct api *api, struct watched *slot)
