@@ -38,8 +38,8 @@ def free_port():
 
 
 class Cloud:
-    def __init__(self):
-        self.port = free_port()
+    def __init__(self, tls=None):
+        self.port, self.tls = free_port(), tls
         self.process = subprocess.Popen(self.command(folder()), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         s3.wait_for(self)
         self.make_bucket()
@@ -49,7 +49,9 @@ class Cloud:
         self.process.wait(conftest.HTTP_S)
 
     def request(self, method, path, body=None, headers=None):
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=conftest.HTTP_S)
+        to = ("127.0.0.1", self.port)
+        c = http.client.HTTPSConnection(*to, timeout=conftest.HTTP_S, context=self.tls[2]) if self.tls else http.client.HTTPConnection(
+            *to, timeout=conftest.HTTP_S)
         c.request(method, path, body, headers or {})
         answer = c.getresponse()
         data = answer.read()
@@ -65,14 +67,15 @@ class Gcs(Cloud):
     scheme, secret = "gs", None
 
     def command(self, where):
-        return [where / "fake-gcs-server", "-scheme", "http", "-host", "127.0.0.1", "-port", str(self.port), "-backend", "memory",
-                "-public-host", "127.0.0.1"]
+        tls = ["-cert-location", self.tls[0], "-private-key-location", self.tls[1]] if self.tls else []
+        return [where / "fake-gcs-server", "-scheme", "https" if tls else "http", "-host", "127.0.0.1", "-port", str(self.port), "-backend", "memory",
+                "-public-host", "127.0.0.1", *tls]
 
     def make_bucket(self):
         self.request("POST", "/storage/v1/b?project=test", b'{"name": "logs"}', {"Content-Type": "application/json"})
 
     def env(self, port):
-        return {"STORAGE_EMULATOR_HOST": "127.0.0.1:%d" % port}
+        return {"STORAGE_EMULATOR_HOST": ("https://" if self.tls else "") + "127.0.0.1:%d" % port}
 
     def is_create(self, method, path, headers):
         return method == "POST" and "uploadType=multipart" in path and int(headers["Content-Length"]) < 4096
@@ -94,14 +97,15 @@ class Azure(Cloud):
 
     def command(self, where):
         return ["node", where / "node_modules/azurite/dist/src/blob/main.js", "--skipApiVersionCheck", "--blobHost", "127.0.0.1",
-                "--blobPort", str(self.port), "--inMemoryPersistence", "--disableTelemetry"]
+                "--blobPort", str(self.port), "--inMemoryPersistence", "--disableTelemetry",
+                *(["--cert", self.tls[0], "--key", self.tls[1]] if self.tls else [])]
 
     def make_bucket(self):
         self.signed("PUT", {"restype": "container"})
 
     def env(self, port):
         return {"SLUICE_AZURE_ACCOUNT": self.account, "SLUICE_AZURE_ACCESS_KEY": self.secret,
-                "SLUICE_AZURE_ENDPOINT": "http://127.0.0.1:%d/%s" % (port, self.account)}
+                "SLUICE_AZURE_ENDPOINT": "%s://127.0.0.1:%d/%s" % ("https" if self.tls else "http", port, self.account)}
 
     def is_create(self, method, path, headers):
         return method == "PUT" and "x-ms-meta-sluice_nonce" not in headers and "comp=" not in path

@@ -376,7 +376,7 @@ def test_a_store_that_overwrites_is_refused(on_bucket, between):
 
 
 def test_https_with_a_certificate_of_ones_own(certificate, start_server):
-    """Both who speak to the bucket, the store's client and the engine's, trust what s3-ca-cert says and nothing less."""
+    """Both who speak to the bucket, the store's client and the engine's, trust what store-ca-cert says and nothing less, by its older name too."""
     cert, key, _ = certificate
     moto = s3.Moto(tls=(cert, key))
     try:

@@ -191,6 +191,23 @@ def test_keys_are_nowhere(on_cloud, cloud):
     assert secret not in server.log() + server.api.get("/api/v1/metrics").text + server.api.get("/api/v1/about").text
 
 
+@pytest.mark.parametrize("kind", sorted(clouds.KINDS))
+def test_https_with_a_certificate_of_ones_own(certificate, start_server, kind):
+    """The store's client and the engine's trust what store-ca-cert says and nothing less."""
+    cloud = clouds.KINDS[kind](tls=certificate)
+    try:
+        options = ("--store", cloud.address("tls"), *FAST)
+        server = start_server(*options, "--store-ca-cert", str(certificate[0]), env=cloud.env(cloud.port))
+        server.api.put("app", [{"n": n} for n in range(5)])
+        server.api.flushed()
+        assert server.api.sql("SELECT sum(n) AS s FROM app") == [{"s": 10}]
+        assert any(k.endswith(".parquet") for k in cloud.objects("tls/"))
+        done = sluice(cloud, cloud.port, "store", "check", cloud.address("tls"))
+        assert done.returncode == 1 and "certificate" in done.stderr, done
+    finally:
+        cloud.close()
+
+
 # ---- tokens
 
 def test_a_service_account(request, tmp_path):

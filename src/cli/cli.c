@@ -163,13 +163,14 @@ static int setting_option(struct cli *cli, struct words *w, const char *word, bo
     for (size_t i = 0; i < SETTINGS_COUNT; i++) {
         const struct setting *s = &settings[i];
         const char *value = "true";
-        if (!of_scope(cli->command, i) || !names_option(word, s->name))
+        const char *name = s->before && names_option(word, s->before) ? s->before : s->name;
+        if (!of_scope(cli->command, i) || !names_option(word, name))
             continue;
         *taken = true;
         bool bare_switch = s->kind == SETTING_BOOL && !strchr(word, '=');
-        if (!bare_switch && !take_value(w, s->name, word, &value))
-            return cli_usage(cli, "--%s needs a value", s->name);
-        _cleanup_(freep) char *where = mem_fmt("--%s", s->name);
+        if (!bare_switch && !take_value(w, name, word, &value))
+            return cli_usage(cli, "--%s needs a value", name);
+        _cleanup_(freep) char *where = mem_fmt("--%s", name);
         if (config_set(&cli->config, (enum setting_id)i, value, SOURCE_FLAG, where, &err) != ERR_OK)
             return cli_usage(cli, "%s", err.msg);
         return EXIT_DONE;

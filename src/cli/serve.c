@@ -318,6 +318,22 @@ static const char *host_of(const struct config *c, char *out, size_t size)
     return out;
 }
 
+/* DuckDB's azure extension knows no setting for certificates but this variable. Before any thread: nobody reads the environment meanwhile. */
+static void trust_in_environment(const struct config *c)
+{
+    static char **env;
+    size_t n = 0;
+
+    if (!config_text(c, SET_STORE_CA_CERT))
+        return;
+    while (environ[n])
+        n++;
+    env = mem_alloc((n + 2) * sizeof(*env));
+    env[0] = mem_fmt("CURL_CA_INFO=%s", config_text(c, SET_STORE_CA_CERT)); /* the first of a name counts */
+    memcpy(env + 1, environ, (n + 1) * sizeof(*env));
+    environ = env;
+}
+
 int run_serve(struct cli *cli)
 {
     const struct config *c = &cli->config;
@@ -327,6 +343,7 @@ int run_serve(struct cli *cli)
     static struct signals signals;
     char host[128];
 
+    trust_in_environment(c);
     memory_start();
     signals_start(&signals, config_text(c, SET_TLS_CERT) != NULL);
     log_set_level((enum log_level)config_number(c, SET_LOG_LEVEL));

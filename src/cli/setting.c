@@ -29,6 +29,29 @@ void setting_file_key(const struct setting *s, struct buf *out)
         buf_byte(out, (uint8_t)(*c == '-' ? '_' : *c));
 }
 
+static bool spelled(void (*spell)(const struct setting *s, struct buf *out), const struct setting *s, const char *text)
+{
+    const struct setting both[] = {{.name = s->name}, {.name = s->before}};
+    bool is = false;
+
+    for (size_t i = 0; i < ARRAY_LEN(both) && both[i].name && !is; i++) {
+        _cleanup_(buf_done) struct buf own = BUF_INIT;
+        spell(&both[i], &own);
+        is = strcmp(buf_cstr(&own), text) == 0;
+    }
+    return is;
+}
+
+bool setting_is_env(const struct setting *s, const char *variable)
+{
+    return spelled(setting_env, s, variable);
+}
+
+bool setting_is_file_key(const struct setting *s, const char *key)
+{
+    return spelled(setting_file_key, s, key);
+}
+
 /* ---- one value */
 
 void setting_number(const struct setting *s, uint64_t n, struct buf *out)
@@ -189,12 +212,9 @@ static bool of_others(const char *name)
 static enum err_code own_variable(struct config *c, const char *name, const char *value, struct buf *warnings,
                                   struct err *err)
 {
-    for (size_t i = 0; i < SETTINGS_COUNT; i++) {
-        _cleanup_(buf_done) struct buf own = BUF_INIT;
-        setting_env(&settings[i], &own);
-        if (strcmp(buf_cstr(&own), name) == 0)
+    for (size_t i = 0; i < SETTINGS_COUNT; i++)
+        if (setting_is_env(&settings[i], name))
             return config_set(c, (enum setting_id)i, value, SOURCE_ENV, name, err);
-    }
     if (!of_others(name))
         unknown_variable(name, warnings);
     return ERR_OK;

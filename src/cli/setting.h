@@ -3,6 +3,7 @@
  *
  * A setting has one name, "query-memory", from which its other spellings follow:
  *   flag --query-memory, environment SLUICE_QUERY_MEMORY, in the file query_memory: (or nested, query: {memory: ...}).
+ * A name that it had before is taken in the same places and shown in none but its help.
  * Strength, weakest first: default, file, the contract's P_ variable, SLUICE_ variable, flag. A stronger source replaces a weaker one
  * as a whole; a value is checked wherever it comes from, even where a stronger one hides it.
  * THREADS one. TESTS setting_test.c */
@@ -17,13 +18,13 @@ enum setting_id {
     SET_DATA,
     SET_WAL,
     SET_STORE,
+    SET_STORE_CA_CERT,
     SET_S3_BUCKET,
     SET_S3_ENDPOINT,
     SET_S3_REGION,
     SET_S3_ACCESS_KEY,
     SET_S3_SECRET_KEY,
     SET_S3_PATH_STYLE,
-    SET_S3_CA_CERT,
     SET_S3_RETRY,
     SET_AWS_METADATA_ENDPOINT,
     SET_AZURE_CONTAINER,
@@ -104,6 +105,7 @@ struct setting {
     const char *auto_text; /* how the default comes about when it depends on the machine */
     const char *help;      /* a sentence */
     bool secret;           /* never printed */
+    const char *before;    /* a name that it had; NULL */
 };
 extern const struct setting settings[SETTINGS_COUNT];
 /* Variables of the contract that we know and that do nothing here; `why` says what to do instead. */
@@ -116,6 +118,8 @@ extern const size_t settings_ignored_count;
 void setting_number(const struct setting *s, uint64_t n, struct buf *out); /* as one writes it */
 void setting_env(const struct setting *s, struct buf *out);                /* "SLUICE_QUERY_MEMORY" */
 void setting_file_key(const struct setting *s, struct buf *out);           /* "query_memory" */
+bool setting_is_env(const struct setting *s, const char *variable);        /* by either name, as the next */
+bool setting_is_file_key(const struct setting *s, const char *key);
 
 /* ---- values */
 struct value {

@@ -146,6 +146,8 @@ static void test_table(void **state)
         assert_true(number == (s->max != 0));
         for (size_t k = 0; k < i; k++) {
             assert_string_not_equal(s->name, settings[k].name);
+            assert_true(!s->before || strcmp(s->before, settings[k].name) != 0);
+            assert_true(!settings[k].before || strcmp(settings[k].before, s->name) != 0);
             if (s->alias && settings[k].alias)
                 assert_string_not_equal(s->alias, settings[k].alias);
         }
@@ -215,6 +217,35 @@ static void test_sources(void **state)
     assert_string_equal(config_text(&c, SET_PASSWORD), "0123");
     assert_int_equal(warnings.len, 0);
     config_done(&c);
+}
+
+/* Goal: a setting that was renamed is found by its old name in every place, and a later one wins, whichever name it has. */
+static void test_renamed(void **state)
+{
+    char *old[] = {"SLUICE_S3_CA_CERT=/old", NULL},
+         *both[] = {"SLUICE_S3_CA_CERT=/old", "SLUICE_STORE_CA_CERT=/new", NULL};
+    char *none[] = {NULL};
+    const struct {
+        char **env;
+        const char *file, *want, *where;
+    } cases[] = {{old, "", "/old", "SLUICE_S3_CA_CERT"},
+                 {both, "", "/new", "SLUICE_STORE_CA_CERT"},
+                 {none, "s3_ca_cert: /file\n", "/file", "t.yaml:1: s3_ca_cert"},
+                 {none, "s3:\n  ca_cert: /file\n", "/file", "t.yaml:2: s3_ca_cert"},
+                 {old, "store_ca_cert: /file\n", "/old", "SLUICE_S3_CA_CERT"}};
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct config c;
+        struct err err = {0};
+        _cleanup_(buf_done) struct buf warnings = BUF_INIT;
+        if (load(&c, cases[i].env, cases[i].file, &warnings, &err) != ERR_OK)
+            fail_msg("%s", err.msg);
+        assert_string_equal(config_text(&c, SET_STORE_CA_CERT), cases[i].want);
+        assert_string_equal(c.values[SET_STORE_CA_CERT].where, cases[i].where);
+        assert_int_equal(warnings.len, 0);
+        config_done(&c);
+    }
 }
 
 /* Goal: what is wrong is refused, and the message says where and what to do. */
@@ -398,7 +429,7 @@ int main(void)
         cmocka_unit_test(test_nearest), cmocka_unit_test(test_table),     cmocka_unit_test(test_precedence),
         cmocka_unit_test(test_sources), cmocka_unit_test(test_mistakes),  cmocka_unit_test(test_warnings),
         cmocka_unit_test(test_bucket),  cmocka_unit_test(test_hot_tier),  cmocka_unit_test(test_password_file),
-        cmocka_unit_test(test_machine),
+        cmocka_unit_test(test_machine), cmocka_unit_test(test_renamed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

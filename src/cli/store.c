@@ -23,7 +23,6 @@ static enum err_code open_s3(const struct config *c, const struct remote_options
 
     if (!access != !secret)
         return err_set(err, ERR_INVALID, "s3-access-key and s3-secret-key belong together: set both, or none");
-    opt.remote.ca_file = config_text(c, SET_S3_CA_CERT);
     const struct aws_key_options keys = {.access_key = access,
                                          .secret_key = secret,
                                          .region = opt.region,
@@ -46,6 +45,7 @@ static enum err_code open_azure(const struct config *c, const struct remote_opti
                                       .endpoint = config_text(c, SET_AZURE_ENDPOINT),
                                       .access_key = text_or_env(c, SET_AZURE_ACCESS_KEY, "AZURE_STORAGE_KEY")};
     const struct token_options tokens = {.issuer = TOKEN_ENTRA,
+                                         .ca_file = remote->ca_file,
                                          .tenant = config_text(c, SET_AZURE_TENANT_ID),
                                          .client = config_text(c, SET_AZURE_CLIENT_ID),
                                          .client_secret = config_text(c, SET_AZURE_CLIENT_SECRET)};
@@ -61,7 +61,8 @@ static enum err_code open_gcs(const struct config *c, const struct remote_option
     bool emulated = !endpoint && emulator && *emulator;
     _cleanup_(freep) char *host = emulated ? mem_fmt("%s%s", strstr(emulator, "://") ? "" : "http://", emulator) : NULL;
     const struct gcs_options opt = {.remote = *remote, .endpoint = emulated ? host : endpoint};
-    const struct token_options tokens = {.issuer = TOKEN_GOOGLE, .key_file = config_text(c, SET_GCS_KEY_FILE)};
+    const struct token_options tokens = {
+        .issuer = TOKEN_GOOGLE, .ca_file = remote->ca_file, .key_file = config_text(c, SET_GCS_KEY_FILE)};
 
     return store_gcs_open(os_real(), &opt, emulated ? NULL : token_source_new(os_real(), &tokens), out, err);
 }
@@ -102,6 +103,7 @@ static enum err_code open_remote(const struct config *c, slice url, const char *
     _cleanup_(freep) char *prefix_text = mem_str(prefix);
     const struct remote_options opt = {.bucket = bucket_text,
                                        .prefix = prefix_text,
+                                       .ca_file = config_text(c, SET_STORE_CA_CERT),
                                        .temp_dir = temp_dir,
                                        .read_only = to_read,
                                        .retry_us_max = (int64_t)config_number(c, SET_S3_RETRY)};

@@ -58,9 +58,7 @@ static bool is_null(struct fy_node *value)
 static enum err_code set_scalar(struct yaml *y, const char *key, struct fy_node *value, int line)
 {
     for (size_t i = 0; i < SETTINGS_COUNT; i++) {
-        _cleanup_(buf_done) struct buf own = BUF_INIT;
-        setting_file_key(&settings[i], &own);
-        if (strcmp(buf_cstr(&own), key) != 0)
+        if (!setting_is_file_key(&settings[i], key))
             continue;
         if (i == SET_CONFIG)
             return err_set(y->err, ERR_INVALID, "%s:%d: a configuration file can not name another one", y->path, line);

@@ -2,7 +2,9 @@
  *
  * Requests are signed with the account's key (Shared Key) or bear a token of Entra. Objects are block blobs; the server checks the MD5 of
  * each body, and reads of whole objects are checked against the one it kept. A list can not begin behind a key: what comes before is
- * read and left out, so pages are as large as they may be. */
+ * read and left out, so pages are as large as they may be (5,000; a sequence of the catalog that is collected has some hundred slots, so one page). Markers are
+ * opaque by their documents, so none is made up here. Service version 2026-02-06 has a parameter for it; whether its path begins at the container or at the
+ * prefix is not written down, and Azurite does not know it: a wrong guess would hide the newest slots. */
 #pragma once
 #include "store/remote.h"
 #include "store/token.h"

@@ -52,7 +52,7 @@ struct token_source *token_source_new(struct os *os, const struct token_options 
     s->client = copy(opt->client, "AZURE_CLIENT_ID");
     s->client_secret = copy(opt->client_secret, "AZURE_CLIENT_SECRET");
     s->metadata_endpoint = copy(opt->metadata_endpoint, NULL);
-    s->pool = credential_pool(NULL);
+    s->pool = credential_pool(opt->ca_file);
     s->mu = os->ops->mutex_new(os);
     return s;
 }

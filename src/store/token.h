@@ -15,6 +15,7 @@
 enum token_issuer { TOKEN_GOOGLE, TOKEN_ENTRA };
 struct token_options {
     enum token_issuer issuer;
+    const char *ca_file;                         /* PEM, for who gives them; NULL: the system's */
     const char *key_file;                        /* Google; NULL: look around */
     const char *tenant, *client, *client_secret; /* Entra; NULL: look around */
     const char *metadata_endpoint;               /* NULL: the issuer's of a machine in its cloud */
