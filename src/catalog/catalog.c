@@ -734,16 +734,23 @@ static enum err_code name_append(struct catalog *cat, slice seq, const struct na
     return seq_append(&cat->io, &a, err);
 }
 
-/* Of the body of a name slot that we committed: into the tables. */
+/* Of the body of a name slot that we committed: into the tables, BARE. Who was faster to use it is met as in any other head that we know. */
 static enum err_code adopt_created(struct catalog *cat, slice name, slice body, uint64_t seq, const struct nonce *nonce,
                                    const struct sid *sid, struct stream **out, struct err *err)
 {
     _cleanup_(slot_done) struct slot slot = {.type = SLOT_NAME, .seq = seq, .nonce = *nonce};
+    struct head *first;
 
     slot.body = json_loadb((const char *)body.ptr, body.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     if (!slot.body)
         return err_set(err, ERR_CORRUPT, "name slot");
-    return stream_load(cat, name, &slot, sid, out, err);
+    TRY(head_first(name, &slot, sid, &first, err));
+    struct stream *s = stream_new(name, sid);
+    s->name_slot = seq;
+    first->bare = true;
+    s->head = first;
+    *out = stream_intern(cat, s);
+    return ERR_OK;
 }
 
 /* Mutant 13: an object of an incarnation that no name slot names yet. */
