@@ -165,7 +165,7 @@ static enum err_code recover(struct lake *lake, struct err *err)
     lake->replay_at = (struct wal_pos){0};
     if (id.cloned)
         TRY(recover_clone(lake, err));
-    lake->flush_asked = lake->park.count > 0; /* until then they are nowhere but in the WAL */
+    lake->flush_asked |= lake->park.count > 0; /* until then they are nowhere but in the WAL */
     lake_unpark(lake);
     double rows = metric_value(lake->m_replayed);
     if (rows > 0 || cut)

@@ -80,6 +80,7 @@ struct parked { /* park.c: a file of rows of a stream out of service */
     uint64_t segment; /* whose records they were */
     uint32_t part;
     uint64_t into; /* segment with the record that brought them back */
+    bool stuck;    /* it could not go back in this round */
     bool whole; /* on its way out: the rows of this segment that no file has, all of them; a commit may count on it */
     struct buf body;
 };

@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -991,7 +992,8 @@ static void next_slot(const struct home *h, struct lake *lake, const char *prefi
     struct lake_snapshot snap;
     char seq[200];
 
-    assert_int_equal(lake_snapshot(lake, slice_lit("app"), &snap, NULL), ERR_OK);
+    slice name = below ? slice_head(slice_str(prefix), strlen(prefix) - 1) : slice_lit("app");
+    assert_int_equal(lake_snapshot(lake, name, &snap, NULL), ERR_OK);
     (void)snprintf(seq, sizeof(seq), "%s%s%s", prefix, below ? stream_version_sid(snap.version)->text : "",
                    below ? below : "");
     lake_snapshot_done(&snap);
@@ -1128,6 +1130,127 @@ static void test_object_ack_of_parked_rows(void **state)
     fold_and_unpark(lake);
     must_flush(lake);
     check_rows(lake, "app", 0, 2);
+    lake_close(lake);
+    home_done(&h);
+}
+
+static void put_large(struct lake *lake, size_t size)
+{
+    _cleanup_(buf_done) struct buf body = BUF_INIT;
+
+    buf_str(&body, "{\"b\":\"");
+    buf_reserve(&body, size);
+    memset(body.ptr + body.len, 'x', size);
+    body.len += size;
+    buf_str(&body, "\"}");
+    must_put(lake, "app", buf_cstr(&body));
+}
+
+/* A file has to fit into one WAL record on its way back, however large the requests in it are. */
+static void test_large_parked_requests(void **state)
+{
+    struct home h;
+    char head[700];
+    (void)state;
+
+    home_new(&h);
+    const struct lake_options opt = {.data_dir = h.dir,
+                                     .wal_dir = h.wal,
+                                     .store = open_store(os_real(), h.store),
+                                     .wal = {.segment_bytes = 256u << 20}};
+    struct lake *lake = NULL;
+    assert_int_equal(lake_open(os_real(), &opt, &lake, NULL), ERR_OK);
+    must_put(lake, "app", "{\"a\":1}");
+    must_flush(lake);
+    next_slot(&h, lake, "app/", "/_head/", head);
+    put_garbage(head);
+    put_large(lake, 31u << 20);
+    put_large(lake, 99u << 20);
+    must_flush(lake);
+    remove_file(head);
+    fold_and_unpark(lake);
+    must_flush(lake);
+    check_rows(lake, "app", 0, 3);
+    lake_close(lake);
+    home_done(&h);
+}
+
+/* Its path; of the oldest. */
+static bool older(const char *a, const char *b)
+{
+    return !*b || strcmp(strrchr(a, '/') + 27, strrchr(b, '/') + 27) < 0;
+}
+
+static void oldest_parked(const struct home *h, char out[700])
+{
+    _cleanup_(freep) char *dir = mem_fmt("%s/parked", h->wal);
+    DIR *d = opendir(dir);
+    char path[700];
+
+    out[0] = 0;
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        (void)snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+        if (e->d_name[0] != '.' && older(path, out))
+            memcpy(out, path, sizeof(path));
+    }
+    (void)closedir(d);
+}
+
+/* A file that the disk does not give any more holds up none of another stream. */
+static void test_unreadable_parked_file(void **state)
+{
+    static const char *const names[] = {"app", "other"};
+    struct home h;
+    char heads[2][700], path[700], aside[710];
+    (void)state;
+
+    home_new(&h);
+    struct lake *lake = open_lake(&h);
+    for (int i = 0; i < 2; i++) {
+        _cleanup_(freep) char *dir = mem_fmt("%s/", names[i]);
+        must_put(lake, names[i], "{\"a\":1}");
+        must_flush(lake);
+        next_slot(&h, lake, dir, "/_head/", heads[i]);
+        put_garbage(heads[i]);
+        must_put(lake, names[i], "{\"b\":2}");
+        must_flush(lake);
+    }
+    assert_int_equal(parked_files(&h), 2);
+    oldest_parked(&h, path);
+    (void)snprintf(aside, sizeof(aside), "%s.aside", path);
+    assert_int_equal(rename(path, aside), 0);
+    assert_int_equal(symlink(path, path), 0);
+    for (int i = 0; i < 2; i++)
+        remove_file(heads[i]);
+    fold_and_unpark(lake);
+    must_flush(lake);
+    check_rows(lake, "app", 0, 1);
+    check_rows(lake, "other", 0, 2);
+    assert_int_equal(rename(aside, path), 0);
+    fold_and_unpark(lake);
+    must_flush(lake);
+    check_rows(lake, "app", 0, 2);
+    lake_close(lake);
+    home_done(&h);
+}
+
+/* What a replay has put into memory is written at the size at which rows that come in are, and does not wait for its age. */
+static void test_flush_after_replay(void **state)
+{
+    struct home h;
+    struct lake *lake;
+    (void)state;
+
+    home_new(&h);
+    const struct lake_options opt = {
+        .data_dir = h.dir, .wal_dir = h.wal, .store = open_store(os_real(), h.store), .flush_bytes = 1u << 20};
+    lake = open_lake(&h);
+    put_large(lake, 2u << 20);
+    lake_close(lake);
+    assert_int_equal(lake_open(os_real(), &opt, &lake, NULL), ERR_OK);
+    check_rows(lake, "app", 1, 0);
+    assert_true(lake->flush_asked);
     lake_close(lake);
     home_done(&h);
 }
@@ -1300,6 +1423,9 @@ int main(void)
         cmocka_unit_test(test_cloned_disk),
         cmocka_unit_test(test_parked_for_a_failed_commit),
         cmocka_unit_test(test_object_ack_of_parked_rows),
+        cmocka_unit_test(test_large_parked_requests),
+        cmocka_unit_test(test_unreadable_parked_file),
+        cmocka_unit_test(test_flush_after_replay),
         cmocka_unit_test(test_failed_return_of_parked_rows),
         cmocka_unit_test(test_two_types_of_one_column),
     };

@@ -112,6 +112,9 @@ enum err_code park_add(struct lake *lake, uint64_t segment, const struct sid *si
     struct parked *p = park_find(k, segment, sid);
     uint8_t len[4];
 
+    if (p && p->body.len > FILE_HEAD &&
+        p->body.len + record.len > MEMORY_MAX) /* a file is one WAL record on its way back */
+        TRY(park_write(lake, err));
     if (!p) {
         p = ARRAY_PUSH(k->items, k->count, k->cap);
         *p = (struct parked){.sid = *sid, .segment = segment};
@@ -485,6 +488,26 @@ static enum err_code unpark_file(struct lake *lake, const struct parked *p, stru
     return ERR_OK;
 }
 
+/* A file that fails holds up the younger ones of its stream, whose rows come after, and no other stream's. false: the WAL takes none now. */
+static bool unpark_one(struct lake *lake, struct parked *p)
+{
+    struct err err = {0};
+    enum err_code rc = unpark_file(lake, p, &err);
+
+    p->stuck = rc != ERR_OK;
+    if (p->stuck)
+        log_warn("stage", "rows that wait for a stream out of service: %s", err.msg);
+    return rc != ERR_UNAVAILABLE && rc != ERR_UNKNOWN;
+}
+
+static bool waits_for_older(const struct parked_list *l, size_t i)
+{
+    for (size_t k = 0; k < i; k++)
+        if (l->items[k].stuck && memcmp(l->items[k].sid.text, l->items[i].sid.text, 26) == 0)
+            return true;
+    return false;
+}
+
 void lake_unpark(struct lake *lake)
 {
     os_lock(lake->os, lake->flush_mu);
@@ -500,12 +523,13 @@ void lake_unpark_locked(struct lake *lake)
     if (!lake->parked)
         return;
     enum err_code rc = parked_all(lake, &l, &err);
-    for (size_t i = 0; i < l.count && rc == ERR_OK; i++)
-        if (l.items[i].segment <= lake->committed && !park_is_done(lake, &l.items[i]))
-            rc = unpark_file(lake, &l.items[i], &err);
     lake->parked = rc != ERR_OK || l.count > 0;
     if (rc != ERR_OK)
         log_warn("stage", "rows that wait for a stream out of service: %s", err.msg);
+    for (size_t i = 0; i < l.count; i++)
+        if (l.items[i].segment <= lake->committed && !park_is_done(lake, &l.items[i]) && !waits_for_older(&l, i) &&
+            !unpark_one(lake, &l.items[i]))
+            break;
     metric_set(metric_get(METRIC_GAUGE, "sluice_parked_files",
                           "files beside the WAL with rows that wait for a stream out of service", NULL),
                (double)l.count);
