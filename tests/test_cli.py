@@ -63,6 +63,7 @@ def test_version():
     (["config", "check", "--store", "http://minio/logs"], "--store: 'http://minio/logs' is no address of a bucket"),
     (["config", "check", "--store", "s3:/logs"], "write s3://bucket/prefix"),
     (["config", "check", "--config", "/no/such/file"], "/no/such/file"),
+    (["config", "check", "--config", "/tmp"], "--config: /tmp: "),
     ([], "usage: sluice COMMAND"),
 ])
 def test_wrong_usage_exits_2_and_says_what_to_do(args, says):

@@ -229,7 +229,7 @@ static enum err_code read_config_file(struct config *c, struct err *err)
     if (!path)
         return ERR_OK;
     if (os_read_file(os_real(), path, CONFIG_BYTES_MAX, &bytes, &len, err) != ERR_OK)
-        return err_wrap(err, "%s", c->values[SET_CONFIG].where);
+        return err_wrap(err, "%s: %s", c->values[SET_CONFIG].where, path);
     return config_yaml(c, path, slice_of(bytes, len), err);
 }
 

@@ -155,7 +155,7 @@ static struct cell number(struct arena *a, uint64_t n)
     return (struct cell){CELL_NUMBER, copy};
 }
 
-static void print_table(const struct import_result *r)
+static void print_table(const struct import_result *r, bool dry)
 {
     static const slice names[] = {{(const uint8_t *)"stream", 6}, {(const uint8_t *)"files", 5},
                                   {(const uint8_t *)"rows", 4},   {(const uint8_t *)"bytes", 5},
@@ -170,11 +170,12 @@ static void print_table(const struct import_result *r)
                                       .linked = sum.linked,
                                       .present = sum.present,
                                       .skipped = sum.skipped};
+    const struct cell unread = {CELL_NUMBER, {(const uint8_t *)"?", 1}}; /* a dry run opens no file */
     struct arena a = ARENA_INIT;
 
     for (size_t i = 0; i <= r->streams_count; i++) {
         const struct import_stream *s = i < r->streams_count ? &r->streams[i] : &all;
-        const struct cell cells[] = {{CELL_TEXT, s->name},  number(&a, s->files),  number(&a, s->rows),
+        const struct cell cells[] = {{CELL_TEXT, s->name},  number(&a, s->files),  dry ? unread : number(&a, s->rows),
                                      number(&a, s->bytes),  number(&a, s->linked), number(&a, s->present),
                                      number(&a, s->skipped)};
         table_row(t, cells);
@@ -248,7 +249,7 @@ int run_import_parseable(struct cli *cli)
     enum err_code rc = run(cli, opt, &result, &err);
     progress_clear();
     if (text)
-        print_table(&result);
+        print_table(&result, opt.dry_run);
     else
         print_json(&result, opt.dry_run);
     print_skips(&result);

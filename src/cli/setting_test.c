@@ -276,6 +276,7 @@ static void test_mistakes(void **state)
         {"A=b", "password:\n", "t.yaml:1: password has no value"},
         {"A=b", "- addr\n", "one setting a line"},
         {"A=b", "addr: [\n", "no valid YAML"},
+        {"A=b", "addr: x:1\ndata: a: b\n", "t.yaml:2:"},
         {"A=b", "just words\n", "one setting a line"},
         {"A=b", "a: {b: {c: {d: {e: {f: {g: {h: {i: {j: {k: 1}}}}}}}}}}\n", "nested too deep"},
         {"A=b", "flush_size: 2GiB\nstage_max: 1GiB\n", "flush-size is larger"},

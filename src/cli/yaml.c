@@ -125,7 +125,11 @@ static struct fy_document *parse(const char *path, slice text, struct err *err)
         char *nl = said ? strchr(said, '\n') : NULL;
         if (nl)
             *nl = 0;
-        (void)err_set(err, ERR_INVALID, "%s is no valid YAML: %s", path, said && *said ? said : "it can not be read");
+        const char *what = said && *said == '<' ? strchr(said, '>') : NULL; /* it calls the text <memory-@0x...> */
+        (void)err_set(err, ERR_INVALID, "%s%s%s (no valid YAML)", path, what ? "" : ": ",
+                      what            ? what + 1
+                      : said && *said ? said
+                                      : "it can not be read");
     }
     fy_diag_destroy(diag);
     free(said);
