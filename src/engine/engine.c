@@ -275,6 +275,25 @@ static enum err_code extension_load(struct engine *e, const struct engine_option
     return httpfs_settings(e, opt->ca_file, err);
 }
 
+/* DuckDB looks at a pattern as if it were a path, before it looks at the path that matches: so each directory stands there as both. */
+static void directories_sql(const char *const *dirs, struct buf *sql)
+{
+    _cleanup_(buf_done) struct buf pattern = BUF_INIT;
+
+    buf_str(sql, "SET allowed_directories=[");
+    for (size_t i = 0; dirs && dirs[i]; i++) {
+        buf_str(sql, i ? "," : "");
+        sql_text(sql, slice_str(dirs[i]));
+        pattern.len = 0;
+        engine_path(&pattern, slice_str(dirs[i]));
+        if (!slice_eq(buf_view(&pattern), slice_str(dirs[i]))) {
+            buf_byte(sql, ',');
+            sql_text(sql, buf_view(&pattern));
+        }
+    }
+    buf_byte(sql, ']');
+}
+
 /* The order matters: extension, directories, then external access off, then settings, then the lock. */
 static enum err_code lock_down(struct engine *e, const struct engine_options *opt, struct err *err)
 {
@@ -290,13 +309,7 @@ static enum err_code lock_down(struct engine *e, const struct engine_options *op
 
     if (opt->extension)
         TRY(extension_load(e, opt, err));
-    buf_str(&b, "SET allowed_directories=[");
-    for (size_t i = 0; opt->allowed_dirs && opt->allowed_dirs[i]; i++) {
-        if (i)
-            buf_byte(&b, ',');
-        sql_text(&b, slice_str(opt->allowed_dirs[i]));
-    }
-    buf_str(&b, "]");
+    directories_sql(opt->allowed_dirs, &b);
     TRY(exec(e, buf_cstr(&b), err));
     if (!opt->unlocked)
         TRY(exec(e, "SET enable_external_access=false", err));
@@ -516,9 +529,11 @@ enum err_code engine_run(struct engine *e, const struct engine_query *q, struct 
     if (q->keep)
         plan = plan_for(e, q->sql);
     if (plan->stmt || duckdb_prepare(e->con, q->sql, &plan->stmt) == DuckDBSuccess)
-        rc = run_prepared(e, plan->stmt, q->materialize, r, err);
+        rc = engine_files_bind(plan->stmt, q, err);
     else
         rc = engine_error(e, duckdb_prepare_error(plan->stmt), err);
+    if (rc == ERR_OK)
+        rc = run_prepared(e, plan->stmt, q->materialize, r, err);
     if (rc != ERR_OK || !q->keep)
         plan_drop(plan);
     if (rc != ERR_OK) {

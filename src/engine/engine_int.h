@@ -53,6 +53,8 @@ struct engine_result {
 enum err_code engine_error(struct engine *e, const char *message, struct err *err); /* classifies by DuckDB's prefix */
 enum err_code engine_source_register(struct engine *e, struct err *err);
 const struct engine_source *engine_source_find(struct engine *e, uint64_t id);
+MUST_CHECK enum err_code engine_files_bind(duckdb_prepared_statement stmt, const struct engine_query *q,
+                                           struct err *err);
 void engine_fields_make(struct engine_result *r);
 void engine_fields_free(struct engine_field *fields, uint32_t count);
 void engine_chunk_wrap(struct engine_result *r);

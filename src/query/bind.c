@@ -3,7 +3,7 @@
  *   WITH s0 AS NOT MATERIALIZED (
  *     SELECT "level", "p_timestamp" FROM sluice_rows(7)                                    staged rows, newest first
  *     UNION ALL
- *     SELECT "level", "p_timestamp" FROM read_parquet([newest file, ...], schema = MAP{1: {name: 'p_timestamp', ...}, 4: ...})
+ *     SELECT "level", "p_timestamp" FROM read_parquet($1, schema = $2)                     $1: [newest file, ...], $2: {1: p_timestamp, 4: level}
  *      WHERE "p_timestamp" >= ... AND "p_timestamp" < ...                                  where a file reaches over the range
  *   ) SELECT ... FROM s0 AS r0
  *
@@ -20,32 +20,6 @@
 #define COVER_PENDING_MAX 4096 /* files that overlap the cut: beyond it no files are saved */
 
 /* ---- SQL text */
-
-static void text_literal(struct buf *b, slice s)
-{
-    buf_byte(b, '\'');
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] == '\'')
-            buf_byte(b, '\'');
-        buf_byte(b, s.ptr[i]);
-    }
-    buf_byte(b, '\'');
-}
-
-/* The engine takes a path for a pattern: what means something in one stands in brackets. */
-static void path_literal(struct buf *b, const char *path)
-{
-    buf_byte(b, '\'');
-    for (; *path; path++) {
-        if (*path == '*' || *path == '?' || *path == '[')
-            buf_fmt(b, "[%c]", *path);
-        else if (*path == '\'')
-            buf_str(b, "''");
-        else
-            buf_byte(b, (uint8_t)*path);
-    }
-    buf_byte(b, '\'');
-}
 
 static void time_literal(struct buf *b, int64_t us)
 {
@@ -72,7 +46,7 @@ struct relation {
     int64_t from_us, to_us; /* the request's range and the statement's bounds; [from, to) is what can matter */
     int64_t floor_us;       /* the request's start, or the window's: rows are filtered by it, and by opt's end */
     struct bind_column *columns;
-    size_t count, time, row; /* indexes of the two hidden ones */
+    size_t count, time, row; /* indexes of the hidden ones; row: where ids are filtered by */
     bool no_files;           /* a condition no row of a file can meet */
 };
 
@@ -118,7 +92,8 @@ static void columns_make(struct relation *r)
         }
     }
     r->time = column_hidden(r, "$time", 0, schema_field(schema, 0)->id, (struct type){TYPE_TIMESTAMP, TYPE_NULL});
-    r->row = column_hidden(r, "$row", FIELD_ROW_ID, ROW_ID_FIELD_ID, (struct type){TYPE_INT64, TYPE_NULL});
+    if (r->opt->row_before)
+        r->row = column_hidden(r, "$row", FIELD_ROW_ID, ROW_ID_FIELD_ID, (struct type){TYPE_INT64, TYPE_NULL});
 }
 
 enum shown_from { SHOWN_STAGED, SHOWN_BY_ID, SHOWN_BY_NAME };
@@ -444,34 +419,36 @@ static void file_path(const struct relation *r, size_t i, struct buf *path)
         store->ops->engine_path(store, s->plan.files[i].key, path);
 }
 
-static void files_list(struct relation *r, struct buf *sql)
+static void paths_list(struct relation *r, struct engine_files *out)
 {
+    struct arena *a = &r->b->arena;
     const struct plan *plan = &r->stream->plan;
+    const char **paths = arena_alloc(a, r->stream->files_count * sizeof(*paths));
     _cleanup_(buf_done) struct buf path = BUF_INIT;
-    bool first = true;
 
-    buf_str(sql, "read_parquet([");
+    out->paths = paths;
     for (size_t i = 0; i < r->stream->files_count; i++) {
         if (plan->files[i].by_name)
             continue;
         file_path(r, i, &path);
-        if (!first)
-            buf_byte(sql, ',');
-        first = false;
-        path_literal(sql, buf_cstr(&path));
+        paths[out->paths_count++] = arena_str(a, buf_view(&path));
     }
-    buf_str(sql, "], hive_partitioning=false, schema=MAP{");
-    bool any = false;
+}
+
+static void files_by_id(struct relation *r, struct buf *sql)
+{
+    struct binding *b = r->b;
+    struct engine_file_column *columns = arena_alloc(&b->arena, r->count * sizeof(*columns));
+    struct engine_files *files = &b->reads[b->reads_count];
+
+    paths_list(r, files);
+    files->columns = columns;
     for (size_t i = 0; i < r->count; i++) {
         const struct bind_column *c = &r->columns[i];
-        if (c->field == FIELD_NONE || c->id == 0)
-            continue;
-        buf_fmt(sql, "%s%u: {name: ", any ? ", " : "", c->id);
-        any = true;
-        text_literal(sql, c->bound);
-        buf_fmt(sql, ", type: '%s', default_value: NULL}", engine_type_name(c->type));
+        if (c->field != FIELD_NONE && c->id != 0)
+            columns[files->columns_count++] = (struct engine_file_column){c->id, c->bound, c->type};
     }
-    buf_str(sql, "})");
+    engine_files_sql(b->reads_count++, sql);
 }
 
 /* ---- arms */
@@ -548,7 +525,7 @@ static enum err_code arm_files(struct relation *r, bool by_name, struct buf *sql
     if (by_name)
         TRY(files_by_name(r, sql, err));
     else
-        files_list(r, sql);
+        files_by_id(r, sql);
     filters(r, from, to, sql);
     return ERR_OK;
 }
@@ -695,6 +672,7 @@ enum err_code bind_streams(struct query_pool *pool, struct engine *engine, const
     if (opt->bins)
         memset(opt->bins->counts, 0, (opt->bins->whole + 1) * sizeof(*opt->bins->counts));
     out->streams = arena_zalloc(&out->arena, (gate->streams_count + 1) * sizeof(*out->streams));
+    out->reads = arena_zalloc(&out->arena, (gate->streams_count + 1) * sizeof(*out->reads));
     enum err_code rc = print_statement(out, gate, opt, err);
     if (rc != ERR_OK)
         binding_done(out);

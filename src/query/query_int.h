@@ -97,6 +97,8 @@ struct binding {
     struct bound_stream *streams; /* as in the gate's output */
     size_t streams_count;
     struct buf sql;
+    struct engine_files *reads; /* [reads_count] what it reads of files */
+    size_t reads_count;
     uint64_t files, file_bytes;
     uint64_t counted;   /* count(*) without conditions: rows of files and stage that need not be read */
     struct buf skipped; /* keys of damaged files left out, one a line */

@@ -107,6 +107,8 @@ static enum err_code bound_run(struct attempt *a, bool *more, struct err *err)
     struct execution *x = a->x;
     struct engine_result *result = NULL;
     const struct engine_query q = {.sql = buf_cstr(&a->binding.sql),
+                                   .files = a->binding.reads,
+                                   .files_count = a->binding.reads_count,
                                    .timeout_us = pool_time_left(x->running),
                                    .materialize = a->binding.older,
                                    .stop = &x->running->stop};

@@ -63,15 +63,20 @@ static void home_open(struct home *h)
         fail_msg("open: %s", err.msg);
 }
 
-static void home_new(struct home *h)
+static void home_new_as(struct home *h, const char *template)
 {
-    (void)snprintf(h->dir, sizeof(h->dir), "/tmp/sluice-query-XXXXXX");
+    (void)snprintf(h->dir, sizeof(h->dir), "%s", template);
     assert_non_null(mkdtemp(h->dir));
     (void)snprintf(h->wal, sizeof(h->wal), "%s/wal", h->dir);
     (void)snprintf(h->store, sizeof(h->store), "%s/store", h->dir);
     (void)snprintf(h->temp, sizeof(h->temp), "%s/temp", h->dir);
     (void)snprintf(h->hot_dir, sizeof(h->hot_dir), "%s/hot", h->dir);
     home_open(h);
+}
+
+static void home_new(struct home *h)
+{
+    home_new_as(h, "/tmp/sluice-query-XXXXXX");
 }
 
 static void home_close(struct home *h)
@@ -83,7 +88,7 @@ static void home_close(struct home *h)
 static void home_done(struct home *h)
 {
     home_close(h);
-    _cleanup_(freep) char *cmd = mem_fmt("rm -rf %s", h->dir);
+    _cleanup_(freep) char *cmd = mem_fmt("rm -rf \"%s\"", h->dir);
     assert_int_equal(system(cmd), 0);
 }
 
@@ -220,6 +225,19 @@ static uint64_t sum_of_counts(struct home *h, const char *body)
 #define RANGE "\"stream\":\"app\",\"startTime\":\"1h\",\"endTime\":\"now\""
 #define OLD "\"stream\":\"app\",\"startTime\":\"2020-01-01T00:00:00Z\""
 #define NONE "{\"fields\":[\"start_time\",\"end_time\",\"count\"],\"records\":["
+
+/* The engine takes paths for patterns, and looks whether it may read what a pattern says. */
+static void test_any_directory(void **state)
+{
+    struct home h = {0};
+    (void)state;
+
+    home_new_as(&h, "/tmp/sluice-query-it's[1]*?-XXXXXX");
+    put(&h, "app", "{\"a\":1}");
+    flush(&h);
+    want(&h, "SELECT a FROM app", "[{\"a\":1.0}]");
+    home_done(&h);
+}
 
 static void test_counts(void **state)
 {
@@ -609,6 +627,11 @@ static void test_joins_and_explain(void **state)
     want(&h, "WITH x AS (SELECT host FROM app WHERE id = 2) SELECT owner FROM hosts WHERE host IN (SELECT host FROM x)",
          "[{\"owner\":\"bob\"}]");
     want(&h, "SELECT count(*) AS n FROM app x, app y", "[{\"n\":4}]");
+    flush(&h);
+    want(&h, "WITH x AS (SELECT * FROM app) SELECT owner FROM hosts ORDER BY owner LIMIT 1", "[{\"owner\":\"ann\"}]");
+    want(&h, "WITH x AS (SELECT * FROM app) SELECT 1 AS a", "[{\"a\":1}]"); /* files that nothing reads */
+    want(&h, "SELECT id, owner FROM app JOIN hosts USING (host) ORDER BY id DESC LIMIT 1",
+         "[{\"id\":2.0,\"owner\":\"bob\"}]");
     want(&h, "DESCRIBE hosts",
          "[{\"column_name\":\"host\",\"data_type\":\"Utf8\",\"is_nullable\":\"YES\"},{\"column_name\":\"owner\",\"data_"
          "type\":\"Utf8\","
@@ -1291,6 +1314,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stage_files_both),
+        cmocka_unit_test(test_any_directory),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_tail),
         cmocka_unit_test(test_tail_files),

@@ -23,15 +23,13 @@ void segment_text_sql(slice s, struct buf *sql)
 /* The engine takes a path for a pattern: what means something in one stands in brackets. */
 void segment_paths_sql(const char *const *paths, uint32_t count, struct buf *sql)
 {
+    _cleanup_(buf_done) struct buf path = BUF_INIT;
+
     for (uint32_t i = 0; i < count; i++) {
-        buf_str(sql, i ? ", '" : "['");
-        for (const char *p = paths[i]; *p; p++) {
-            if (*p == '*' || *p == '?' || *p == '[')
-                buf_fmt(sql, "[%c]", *p);
-            else
-                buf_str(sql, *p == '\'' ? "\'\'" : (const char[]){*p, 0});
-        }
-        buf_byte(sql, '\'');
+        path.len = 0;
+        engine_path(&path, slice_str(paths[i]));
+        buf_str(sql, i ? ", " : "[");
+        segment_text_sql(buf_view(&path), sql);
     }
     buf_byte(sql, ']');
 }
