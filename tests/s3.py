@@ -109,7 +109,7 @@ class Proxy(http.server.ThreadingHTTPServer):
 
     def __init__(self, to, fault):
         self.to, self.fault, self.done, self.number, self.lock = to, fault, collections.Counter(), 0, threading.Lock()
-        self.allow = None  # of bearer tokens: headers -> bool
+        self.allow, self.denial = None, (401, b"")  # of bearer tokens: headers -> bool; (status, body) for those that are not
         self.crc_of = None  # of the source of a copied part: its crc32c, which moto does not tell as Amazon does: path -> base64
         self.resign = None  # of signatures that would not bear what a fault changes: (method, path, headers, length) -> headers
         self.writing, self.retry_after, self.together = threading.Lock(), 0, threading.Barrier(2)
@@ -161,7 +161,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault == "together":  # goes on when another such request is here
             server.together.wait(conftest.HTTP_S)
         if server.allow and not server.allow(self.headers):
-            self.answer(401, [], b"")
+            self.answer(server.denial[0], [], server.denial[1])
             return
         if fault in ("reset", "refuse"):  # before it did anything
             self.close_connection = True
