@@ -309,6 +309,7 @@ static void print_wal(struct api *api, struct buf *out)
         {"sluice_wal_syncs_total", "counter", "group commits", s.syncs},
         {"sluice_wal_written_bytes_total", "counter", "bytes written", s.bytes_written},
         {"sluice_wal_poisoned", "gauge", "1 while the disk of the WAL fails", s.poisoned},
+        {"sluice_wal_disk_low", "gauge", "1 while the disk of the WAL is too full for ingest", s.disk_low},
     };
     family(out, "parseable_staging_files", "gauge",
            "segments of the WAL that the catalog does not have yet; each may hold rows of any stream");

@@ -273,7 +273,8 @@ void wal_stat(struct wal *w, struct wal_stat *out)
                              .records = w->records,
                              .syncs = w->syncs,
                              .bytes_written = w->bytes_written,
-                             .poisoned = w->poisoned};
+                             .poisoned = w->poisoned,
+                             .disk_low = w->disk_low};
     os_unlock(w->os, w->mu);
 }
 

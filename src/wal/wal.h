@@ -82,6 +82,7 @@ struct wal_stat {
     uint64_t segment, segment_bytes, live_segments, live_bytes, queued_bytes;
     uint64_t records, syncs, bytes_written;
     bool poisoned;
+    bool disk_low; /* less is free than disk_free_bytes_min */
 };
 void wal_stat(struct wal *wal, struct wal_stat *out);
 void wal_close(struct wal *wal); /* writes and syncs what is queued, then joins; NULL is fine */

@@ -353,6 +353,8 @@ static void test_disk_marks(void **state)
     w = must_start(os_real(), &opt);
     for (unsigned i = 0; put(w, 1000 + i, WAL_SYNC) == ACKED; i++)
         assert_true(i < 1000 && usleep(1000) == 0);
+    wal_stat(w, &stat);
+    assert_true(stat.disk_low);
     wal_close(w);
 }
 
