@@ -474,7 +474,8 @@ def test_servers_that_share_a_store(moto, start_server, tmp_path):
     _, err = sluice(*command, one.url + "," + two.url, env=env, code=1)
     assert two.url in err
     sluice("restore", tmp_path / "place", "--data", tmp_path / "data")
-    assert sorted(r["n"] for r in start_server(data=tmp_path / "data").api.sql("SELECT n FROM s")) == list(range(6))
+    restored = start_server("--store", str(tmp_path / "data/store"), data=tmp_path / "data")  # not where the other tests' servers have theirs
+    assert sorted(r["n"] for r in restored.api.sql("SELECT n FROM s")) == list(range(6))
 
 
 @pytest.mark.local_store
