@@ -115,6 +115,79 @@ static void test_rows_of_ours(void **state)
     engine_close(e);
 }
 
+#define PARTS 150u
+
+/* Rows of part `p`: how many, and the number of its row `i`, so that all of them come out as 0, 1, 2, ... */
+static struct batch *small_part(uint32_t p, uint32_t first, bool newest_first, uint32_t *texts, uint32_t *lists)
+{
+    uint32_t rows = p % 30 + 1;
+    struct batch *b = batch_new(rows);
+    struct column *l = p % 4 == 0 ? batch_add(b, 2, (struct type){TYPE_LIST, TYPE_INT64}) : NULL;
+    struct column *n = batch_add(b, 0, (struct type){TYPE_INT64, 0});
+    struct column *s = p % 3 ? batch_add(b, 1, (struct type){TYPE_UTF8, 0}) : NULL;
+
+    for (uint32_t i = 0; i < rows; i++) {
+        uint32_t number = first + (newest_first ? rows - 1 - i : i);
+        ((int64_t *)n->values)[i] = number;
+        n->valid[i] = 1;
+        if (s && number % 5) {
+            char text[40];
+            (void)snprintf(text, sizeof(text), "text of row %u", number);
+            ((struct text *)s->values)[i] = batch_text(b, slice_str(text));
+            s->valid[i] = 1;
+            *texts += 1;
+        }
+        if (l && number % 7) {
+            uint32_t at = batch_items(b, l, 2);
+            ((struct list_slot *)l->values)[i] = (struct list_slot){at, 2};
+            ((int64_t *)l->item->values)[at] = number;
+            l->item->valid[at] = l->valid[i] = 1;
+            *lists += 1;
+        }
+    }
+    if (s)
+        s->has_nulls = true;
+    if (l)
+        l->has_nulls = true;
+    b->rows = rows;
+    return b;
+}
+
+/* A vector takes rows of many parts, which may lack a column, and lists from several. */
+static void test_small_parts(void **state)
+{
+    struct engine *e = open_engine();
+    struct engine_column columns[] = {{0, slice_lit("n"), {TYPE_INT64, 0}},
+                                      {1, slice_lit("s"), {TYPE_UTF8, 0}},
+                                      {2, slice_lit("l"), {TYPE_LIST, TYPE_INT64}}};
+    (void)state;
+
+    for (int newest_first = 0; newest_first < 2; newest_first++) {
+        struct engine_part parts[PARTS] = {0};
+        uint32_t total = 0, texts = 0, lists = 0;
+        for (uint32_t p = 0; p < PARTS; p++) {
+            struct batch *b = small_part(p, total, newest_first, &texts, &lists);
+            total += b->rows;
+            batch_view_take(b, b->rows, &parts[p].view);
+            batch_unref(b);
+        }
+        const struct engine_source source = {columns, 3, parts, PARTS, newest_first};
+        unsigned long long id = engine_source_add(e, &source);
+        char sql[400], want[80];
+        (void)snprintf(want, sizeof(want), "true %u %u true true", texts, lists);
+        (void)snprintf(sql, sizeof(sql),
+                       "SELECT concat_ws(' ', list(n) = range(%u), count(s), count(l), bool_and(s IS NULL OR s = 'text "
+                       "of row ' || n), "
+                       "bool_and(l IS NULL OR (l[1] = n AND l[2] IS NULL AND len(l) = 2))) FROM sluice_rows(%llu)",
+                       total, id);
+        expect(e, sql, want);
+        engine_source_del(e, id);
+        for (uint32_t p = 0; p < PARTS; p++)
+            batch_view_done(&parts[p].view);
+    }
+    engine_close(e);
+}
+
 static struct batch *numbers(uint32_t count, int64_t first, uint8_t kind)
 {
     struct batch *b = batch_new(count);
@@ -346,12 +419,9 @@ static void test_ast(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows_of_ours),
-                                       cmocka_unit_test(test_kept_plans),
-                                       cmocka_unit_test(test_settings_and_sandbox),
-                                       cmocka_unit_test(test_limits),
-                                       cmocka_unit_test(test_spill),
-                                       cmocka_unit_test(test_files),
-                                       cmocka_unit_test(test_ast)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows_of_ours), cmocka_unit_test(test_small_parts),
+                                       cmocka_unit_test(test_kept_plans),   cmocka_unit_test(test_settings_and_sandbox),
+                                       cmocka_unit_test(test_limits),       cmocka_unit_test(test_spill),
+                                       cmocka_unit_test(test_files),        cmocka_unit_test(test_ast)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,12 @@
 /* source.c: the table function sluice_rows(id): rows of our batches as DuckDB vectors, without a copy of any text.
  *
- * A vector takes up to 2,048 rows of one part. Threads claim vectors from one counter, so a scan by one thread (which is what
- * DuckDB uses where order matters) yields them in the source's order. */
+ * A vector takes up to 2,048 rows, of several parts where they are small: what DuckDB does for each vector and column would cost more than the
+ * rows of a wide stream. Threads claim vectors from one counter, so a scan by one thread (which is what DuckDB uses where order matters)
+ * yields them in the source's order. */
 #include "engine/engine_int.h"
+
+#define VECTOR_ROWS_MAX 2048u
+#define VECTOR_SPANS_MAX 64u /* parts that a vector takes rows of */
 
 struct bound { /* what a plan was made for */
     struct engine *engine;
@@ -10,11 +14,15 @@ struct bound { /* what a plan was made for */
     uint32_t columns_count;
     struct type types[];
 };
+struct cut { /* where a vector begins */
+    uint32_t part, row;
+};
 struct scan { /* of one query */
     const struct engine_source *source;
     uint32_t *columns; /* projected: index into source->columns */
     uint32_t columns_count;
-    uint64_t *starts; /* [parts+1]: number of the first vector of each part */
+    struct cut *cuts; /* [vectors+1], the last is the end */
+    size_t vectors, cuts_cap;
     _Atomic uint64_t next;
 };
 
@@ -151,14 +159,33 @@ static void scan_free(void *arg)
 {
     struct scan *s = arg;
     free(s->columns);
-    free(s->starts);
+    free(s->cuts);
     free(s);
+}
+
+static void cuts_make(struct scan *s)
+{
+    const uint32_t most = (uint32_t)duckdb_vector_size(), parts = s->source->parts_count;
+    uint32_t rows = 0, spans = 0; /* of the last vector */
+
+    for (uint32_t i = 0; i < parts; i++) {
+        uint32_t total = part_rows(&s->source->parts[i]);
+        for (uint32_t row = 0, n; row < total; row += n) {
+            if (spans == 0)
+                *ARRAY_PUSH(s->cuts, s->vectors, s->cuts_cap) = (struct cut){i, row};
+            n = MIN(total - row, most - rows);
+            rows += n;
+            if (++spans == VECTOR_SPANS_MAX || rows == most)
+                rows = spans = 0;
+        }
+    }
+    *ARRAY_PUSH(s->cuts, s->vectors, s->cuts_cap) = (struct cut){parts, 0};
+    s->vectors--;
 }
 
 static void init(duckdb_init_info info)
 {
     const struct engine_source *source = source_of(duckdb_init_get_bind_data(info));
-    uint64_t vector = duckdb_vector_size();
 
     if (!source) {
         duckdb_init_set_error(info, "sluice_rows: no such source");
@@ -170,37 +197,40 @@ static void init(duckdb_init_info info)
     s->columns = mem_alloc(s->columns_count * sizeof(*s->columns));
     for (uint32_t i = 0; i < s->columns_count; i++)
         s->columns[i] = (uint32_t)duckdb_init_get_column_index(info, i);
-    s->starts = mem_alloc((s->source->parts_count + 1) * sizeof(*s->starts));
-    s->starts[0] = 0;
-    for (uint32_t i = 0; i < s->source->parts_count; i++)
-        s->starts[i + 1] = s->starts[i] + (part_rows(&s->source->parts[i]) + vector - 1) / vector;
-    uint64_t vectors = s->starts[s->source->parts_count];
-    duckdb_init_set_max_threads(info, vectors < 16 ? 1 : vectors / 8);
+    cuts_make(s);
+    duckdb_init_set_max_threads(info, s->vectors < 16 ? 1 : s->vectors / 8);
     duckdb_init_set_init_data(info, s, scan_free);
 }
 
 /* ---- vectors */
 
-struct window { /* the rows of one vector */
+struct span { /* rows of one part */
     const struct engine_part *part;
-    uint32_t count;
-    uint32_t rows[2048];
-    bool straight; /* rows[0], rows[0] + 1, ... */
+    uint32_t at, count; /* in the window */
+    uint32_t hint;      /* where the next column is looked for first: it mostly follows the last one */
+    bool straight;      /* rows follow one another */
+};
+struct window { /* the rows of one vector */
+    uint32_t count, spans_count;
+    uint32_t rows[VECTOR_ROWS_MAX]; /* in their parts */
+    struct span spans[VECTOR_SPANS_MAX];
+    const struct column
+        *columns[VECTOR_SPANS_MAX]; /* of the column that is written now, by span; NULL: the part lacks it */
 };
 
-#define GATHER(T)                                                \
-    do {                                                         \
-        const T *from = (const T *)values;                       \
-        T *to = (T *)out;                                        \
-        if (w->straight) {                                       \
-            memcpy(to, from + w->rows[0], w->count * sizeof(T)); \
-        } else {                                                 \
-            for (uint32_t i = 0; i < w->count; i++)              \
-                to[i] = from[w->rows[i]];                        \
-        }                                                        \
+#define GATHER(T)                                           \
+    do {                                                    \
+        const T *from = (const T *)values;                  \
+        T *to = (T *)out + s->at;                           \
+        if (s->straight) {                                  \
+            memcpy(to, from + *rows, s->count * sizeof(T)); \
+        } else {                                            \
+            for (uint32_t i = 0; i < s->count; i++)         \
+                to[i] = from[rows[i]];                      \
+        }                                                   \
     } while (0)
 
-static void gather(const struct window *w, size_t width, const void *values, void *out)
+static void gather(const struct span *s, const uint32_t *rows, size_t width, const void *values, void *out)
 {
     switch (width) {
     case 1: GATHER(uint8_t); break;
@@ -210,101 +240,140 @@ static void gather(const struct window *w, size_t width, const void *values, voi
     }
 }
 
-static void validity(const uint8_t *valid, const uint32_t *rows, uint64_t count, duckdb_vector v)
+/* valid[i]: 1 for a value, 0 for null. */
+static void validity(const uint8_t *valid, uint32_t count, duckdb_vector v)
 {
     duckdb_vector_ensure_validity_writable(v);
     uint64_t *mask = duckdb_vector_get_validity(v);
 
-    for (uint64_t i = 0; i < count; i += 64) {
-        uint64_t word = 0, n = MIN(count - i, 64);
-        for (uint64_t k = 0; k < n; k++)
-            word |= (uint64_t)(valid[rows ? rows[i + k] : i + k] != 0) << k;
+    for (uint32_t i = 0; i < count; i += 64) {
+        uint64_t word = 0;
+        uint32_t n = MIN(count - i, 64);
+        for (uint32_t k = 0; k < n; k++)
+            word |= (uint64_t)(valid[i + k] != 0) << k;
         mask[i / 64] = word;
     }
 }
 
-static void all_null(duckdb_vector v, uint64_t count)
+static const struct column *span_column(struct span *s, uint32_t field)
 {
-    duckdb_vector_ensure_validity_writable(v);
-    memset(duckdb_vector_get_validity(v), 0, (count + 63) / 64 * 8);
+    const struct batch_view *v = &s->part->view;
+
+    for (uint32_t k = 0; k < v->columns_count; k++) {
+        const struct column *c = v->columns[s->hint];
+        s->hint = s->hint + 1 == v->columns_count ? 0 : s->hint + 1;
+        if (c->field == field)
+            return c;
+    }
+    return NULL;
 }
 
-static void list_write(const struct window *w, const struct column *c, duckdb_vector v)
+/* Which rows have a value; false: all. */
+static bool valid_gather(const struct window *w, uint8_t *valid)
+{
+    bool nulls = false;
+
+    for (uint32_t k = 0; k < w->spans_count; k++) {
+        const struct span *s = &w->spans[k];
+        const struct column *c = w->columns[k];
+        if (c && !atomic_load_explicit(&c->has_nulls, memory_order_relaxed)) {
+            memset(valid + s->at, 1, s->count);
+            continue;
+        }
+        nulls = true;
+        if (c)
+            gather(s, w->rows + s->at, 1, c->valid, valid);
+        else
+            memset(valid + s->at, 0, s->count);
+    }
+    return nulls;
+}
+
+static struct list_slot list_at(const struct column *c, uint32_t row)
+{
+    return c && c->valid[row] ? ((const struct list_slot *)c->values)[row] : (struct list_slot){0, 0};
+}
+
+static void list_write(const struct window *w, size_t width, duckdb_vector v)
 {
     duckdb_list_entry *entries = duckdb_vector_get_data(v);
-    const struct list_slot *slots = c->values;
     uint64_t total = 0, at = 0;
-    struct type item = {c->type.item, TYPE_NULL};
-    size_t width = type_width(item);
 
-    for (uint32_t i = 0; i < w->count; i++)
-        total += c->valid[w->rows[i]] ? slots[w->rows[i]].len : 0;
+    for (uint32_t k = 0; k < w->spans_count; k++)
+        for (uint32_t i = w->spans[k].at, end = i + w->spans[k].count; i < end; i++)
+            total += list_at(w->columns[k], w->rows[i]).len;
     (void)duckdb_list_vector_reserve(v, total);
     (void)duckdb_list_vector_set_size(v, total);
     duckdb_vector child = duckdb_list_vector_get_child(v);
     uint8_t *to = duckdb_vector_get_data(child);
     duckdb_vector_ensure_validity_writable(child);
     uint64_t *mask = duckdb_vector_get_validity(child);
-    for (uint32_t i = 0; i < w->count; i++) {
-        struct list_slot s = c->valid[w->rows[i]] ? slots[w->rows[i]] : (struct list_slot){0, 0};
-        entries[i] = (duckdb_list_entry){at, s.len};
-        if (s.len && c->type.item != TYPE_NULL)
-            memcpy(to + at * width, (const uint8_t *)c->item->values + (size_t)s.offset * width, s.len * width);
-        for (uint32_t k = 0; k < s.len; k++, at++)
-            duckdb_validity_set_row_validity(mask, at, c->type.item != TYPE_NULL && c->item->valid[s.offset + k]);
+    for (uint32_t k = 0; k < w->spans_count; k++) {
+        const struct column *c = w->columns[k];
+        for (uint32_t i = w->spans[k].at, end = i + w->spans[k].count; i < end; i++) {
+            struct list_slot s = list_at(c, w->rows[i]);
+            entries[i] = (duckdb_list_entry){at, s.len};
+            bool typed = s.len && c->type.item != TYPE_NULL; /* else all its items are null */
+            if (typed)
+                memcpy(to + at * width, (const uint8_t *)c->item->values + (size_t)s.offset * width, s.len * width);
+            for (uint32_t n = 0; n < s.len; n++, at++)
+                duckdb_validity_set_row_validity(mask, at, typed && c->item->valid[s.offset + n]);
+        }
     }
 }
 
-static void column_write(const struct window *w, const struct engine_column *column, duckdb_vector v)
+static void column_write(struct window *w, const struct engine_column *column, duckdb_vector v)
 {
-    const struct column *c = batch_view_column(&w->part->view, column->field);
+    uint8_t valid[VECTOR_ROWS_MAX] = {0};
+    void *out = duckdb_vector_get_data(v);
 
-    if (!c) {
-        all_null(v, w->count);
-        return;
-    }
-    if (c->type.kind == TYPE_LIST)
-        list_write(w, c, v);
+    for (uint32_t k = 0; k < w->spans_count; k++)
+        w->columns[k] = span_column(&w->spans[k], column->field);
+    if (column->type.kind == TYPE_LIST)
+        list_write(w, type_width((struct type){column->type.item, TYPE_NULL}), v);
     else
-        gather(w, type_width(c->type), c->values, duckdb_vector_get_data(v));
-    if (atomic_load_explicit(&c->has_nulls, memory_order_relaxed))
-        validity(c->valid, w->rows, w->count, v);
+        for (uint32_t k = 0; k < w->spans_count; k++)
+            if (w->columns[k])
+                gather(&w->spans[k], w->rows + w->spans[k].at, type_width(column->type), w->columns[k]->values, out);
+    if (valid_gather(w, valid))
+        validity(valid, w->count, v);
 }
 
-static void window_fill(const struct engine_source *source, const struct engine_part *p, uint64_t from, uint64_t vector,
-                        struct window *w)
+/* Rows [from, end) of a part, in its order. */
+static void span_add(struct window *w, const struct engine_part *p, bool newest_first, uint32_t from, uint32_t end)
 {
-    uint32_t total = part_rows(p);
+    uint32_t last = part_rows(p) - 1;
 
-    w->part = p;
-    w->count = (uint32_t)MIN(vector, total - from);
-    w->straight = !p->sel && !source->newest_first;
-    for (uint32_t i = 0; i < w->count; i++) {
-        uint32_t n = (uint32_t)from + i;
-        w->rows[i] = p->sel ? p->sel[n] : source->newest_first ? total - 1 - n : n;
+    w->spans[w->spans_count++] =
+        (struct span){.part = p, .at = w->count, .count = end - from, .straight = !p->sel && !newest_first};
+    for (uint32_t n = from; n < end; n++)
+        w->rows[w->count++] = p->sel ? p->sel[n] : newest_first ? last - n : n;
+}
+
+static void window_fill(const struct scan *s, uint64_t number, struct window *w)
+{
+    struct cut from = s->cuts[number], end = s->cuts[number + 1];
+
+    for (uint32_t part = from.part; part < end.part || (part == end.part && end.row > 0); part++) {
+        const struct engine_part *p = &s->source->parts[part];
+        uint32_t first = part == from.part ? from.row : 0, rows = part == end.part ? end.row : part_rows(p);
+        if (first < rows)
+            span_add(w, p, s->source->newest_first, first, rows);
     }
 }
 
 static void scan(duckdb_function_info info, duckdb_data_chunk out)
 {
     struct scan *s = duckdb_function_get_init_data(info);
-    uint64_t number = atomic_fetch_add(&s->next, 1), vector = duckdb_vector_size();
-    uint32_t lo = 0, hi = s->source->parts_count;
-    struct window w;
+    uint64_t number = atomic_fetch_add(&s->next, 1);
+    struct window w = {0};
 
-    if (number >= s->starts[s->source->parts_count]) {
+    if (number >= s->vectors) {
         duckdb_data_chunk_set_size(out, 0);
         return;
     }
-    while (hi - lo > 1) { /* last part that starts at or before `number` */
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (s->starts[mid] <= number)
-            lo = mid;
-        else
-            hi = mid;
-    }
-    window_fill(s->source, &s->source->parts[lo], (number - s->starts[lo]) * vector, vector, &w);
-    ASSERT(w.count > 0); /* starts[] gives a part no window beyond its rows */
+    window_fill(s, number, &w);
+    ASSERT(w.count > 0); /* no cut without rows behind it */
     for (uint32_t i = 0; i < s->columns_count; i++)
         if (s->columns[i] < s->source->columns_count) /* beyond: a row number that nobody reads (count(*)) */
             column_write(&w, &s->source->columns[s->columns[i]], duckdb_data_chunk_get_vector(out, i));
@@ -316,7 +385,7 @@ enum err_code engine_source_register(struct engine *e, struct err *err)
     duckdb_table_function f = duckdb_create_table_function();
     duckdb_logical_type id = duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
 
-    ASSERT(duckdb_vector_size() <= ARRAY_LEN(((struct window *)0)->rows));
+    ASSERT(duckdb_vector_size() <= VECTOR_ROWS_MAX);
     duckdb_table_function_set_name(f, "sluice_rows");
     duckdb_table_function_add_parameter(f, id);
     duckdb_table_function_set_extra_info(f, e, NULL);
