@@ -177,15 +177,20 @@ struct text batch_text(struct batch *b, slice s)
     return text_of(s);
 }
 
-static void value_copy(struct batch *to, struct column *dst, uint32_t at, const struct column *src, uint32_t row)
+/* Rows of one column, after `at` rows of another. What is null is zeroed in both. */
+static void column_append(struct batch *to, struct column *dst, uint32_t at, const struct column *src, uint32_t first,
+                          uint32_t count)
 {
-    if (src->type.kind == TYPE_UTF8) {
-        ((struct text *)dst->values)[at] = batch_text(to, text_slice(&((const struct text *)src->values)[row]));
-    } else {
-        size_t width = type_width(src->type);
-        memcpy((uint8_t *)dst->values + at * width, (const uint8_t *)src->values + row * width, width);
-    }
-    dst->valid[at] = 1;
+    size_t width = type_width(src->type);
+
+    memcpy((uint8_t *)dst->values + at * width, (const uint8_t *)src->values + first * width, count * width);
+    memcpy(dst->valid + at, src->valid + first, count);
+    if (src->type.kind != TYPE_UTF8)
+        return;
+    struct text *texts = (struct text *)dst->values + at;
+    for (uint32_t i = 0; i < count; i++)
+        if (texts[i].len > 12)
+            texts[i] = src->valid[first + i] ? batch_text(to, text_slice(&texts[i])) : (struct text){0};
 }
 
 static void note_null(struct column *c)
@@ -194,34 +199,41 @@ static void note_null(struct column *c)
         atomic_store_explicit(&c->has_nulls, true, memory_order_relaxed);
 }
 
-/* Both batches usually have their columns in the same order, so the search goes on where the last one ended. */
-void batch_append_row(struct batch *to, const struct batch *from, uint32_t row)
+/* The search goes on where the last one ended, as both batches usually have their columns in the same order. */
+static struct column *column_find(const struct batch *b, uint32_t field, uint32_t *hint)
+{
+    for (uint32_t k = 0; k < b->columns_count; k++) {
+        struct column *c = b->columns[*hint];
+        *hint = *hint + 1 == b->columns_count ? 0 : *hint + 1;
+        if (c->field == field)
+            return c;
+    }
+    return NULL;
+}
+
+void batch_append(struct batch *to, const struct batch *from, uint32_t first, uint32_t count)
 {
     uint32_t at = to->rows, hint = 0;
+    bool fresh = to->columns_count == 0;
 
-    ASSERT(at < to->rows_cap && row < from->rows);
+    ASSERT(count <= to->rows_cap - at && first <= from->rows && count <= from->rows - first);
     for (uint32_t i = 0; i < from->columns_count; i++) {
         const struct column *src = from->columns[i];
-        struct column *dst = NULL;
         ASSERT(src->type.kind != TYPE_LIST);
-        if (!src->valid[row])
+        if (!memchr(src->valid + first, 1, count))
             continue;
-        for (uint32_t k = 0; k < to->columns_count && !dst; k++) {
-            if (to->columns[hint]->field == src->field)
-                dst = to->columns[hint];
-            hint = hint + 1 == to->columns_count ? 0 : hint + 1;
-        }
+        struct column *dst = fresh ? NULL : column_find(to, src->field, &hint);
         if (!dst) {
             dst = batch_add(to, src->field, src->type);
             hint = 0;
         }
         DCHECK(type_eq(dst->type, src->type));
-        value_copy(to, dst, at, src, row);
+        column_append(to, dst, at, src, first, count);
     }
     for (uint32_t i = 0; i < to->columns_count; i++)
-        if (!to->columns[i]->valid[at])
+        if (memchr(to->columns[i]->valid + at, 0, count))
             note_null(to->columns[i]);
-    to->rows++;
+    to->rows += count;
 }
 
 bool batch_has_lists(const struct batch *b)

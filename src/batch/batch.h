@@ -94,8 +94,9 @@ void batch_drop(struct batch *b, uint32_t index);
 uint32_t batch_items(struct batch *b, struct column *list, uint32_t n);
 /* Copies bytes beyond 12 into the batch's arena. */
 struct text batch_text(struct batch *b, slice s);
-/* Appends row `row` of `from` to `to` (same schema): columns that `to` lacks are added; texts are copied. Lists: ASSERT. */
-void batch_append_row(struct batch *to, const struct batch *from, uint32_t row);
+/* Appends rows [first, first + count) of `from` to `to`, which has room for them (same schema): columns that `to` lacks are added; texts are
+ * copied. Lists: ASSERT. */
+void batch_append(struct batch *to, const struct batch *from, uint32_t first, uint32_t count);
 bool batch_has_lists(const struct batch *b);
 
 /* What a reader holds: rows [0, rows) of the columns that existed then. The array is the view's own. */

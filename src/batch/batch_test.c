@@ -109,21 +109,28 @@ static void batch_grows_and_keeps_values(void **state)
 static void append_adds_columns_and_nulls(void **state)
 {
     (void)state;
-    _cleanup_(batch_unrefp) struct batch *to = batch_new(4), *from = batch_new(2);
+    _cleanup_(batch_unrefp) struct batch *to = batch_new(4), *from = batch_new(3);
     struct column *t = batch_add(from, 5, UTF8), *n = batch_add(from, 2, F64);
     put_text(from, t, 0, "a text that is far away");
+    put_text(from, t, 2, "near");
     ((double *)n->values)[1] = 4;
     n->valid[1] = 1;
-    from->rows = 2;
-    batch_append_row(to, from, 0);
-    batch_append_row(to, from, 1);
+    from->rows = 3;
+    batch_append(to, from, 2, 1);
+    assert_int_equal(to->columns_count, 1); /* none of a column without a value */
+    assert_false(batch_column(to, 5)->has_nulls);
+    batch_append(to, from, 0, 3);
     batch_unref(move_ptr(from));
+    assert_int_equal(to->rows, 4);
     assert_int_equal(to->columns_count, 2);
     struct column *tt = batch_column(to, 5), *tn = batch_column(to, 2);
-    assert_true(slice_eq(text_slice(tt->values), slice_lit("a text that is far away")));
-    assert_int_equal(tt->valid[1], 0);
-    assert_int_equal(tn->valid[0], 0);
-    assert_int_equal(tn->valid[1], 1);
+    static const char *const texts[] = {"near", "a text that is far away", "", "near"};
+    for (uint32_t row = 0; row < 4; row++) {
+        assert_true(slice_eq(text_slice((const struct text *)tt->values + row), slice_str(texts[row])));
+        assert_int_equal(tt->valid[row], row != 2);
+        assert_int_equal(tn->valid[row], row == 2);
+    }
+    assert_true(((const double *)tn->values)[2] == 4);
     assert_true(tt->has_nulls && tn->has_nulls);
 }
 
@@ -199,7 +206,7 @@ static void readers_beside_a_writer(void **state)
         put_text(one, batch_add(one, 100, UTF8), 0, text);
         one->rows = 1;
         pthread_mutex_lock(&s.mu);
-        batch_append_row(s.block, one, 0);
+        batch_append(s.block, one, 0, 1);
         s.published = s.block->rows;
         pthread_mutex_unlock(&s.mu);
         batch_unref(one);

@@ -16,8 +16,10 @@
 
 #define ROW_ID_SEGMENT_SHIFT 28 /* row id = WAL segment << 28 | ordinal of the row in (stream, segment) */
 #define SMALL_BATCH_ROWS 64     /* requests up to this size are copied into the stream's open block */
+#define OPEN_BLOCK_ROWS_MIN 16
 #define OPEN_BLOCK_ROWS_MAX 4096
-#define OPEN_BLOCK_TEXT_BYTES 128 /* a row: how much of its arena may be unused; thousands of streams have one */
+#define OPEN_BLOCK_BYTES_MAX (2u << 20) /* about; a row of a thousand columns has 17 KB */
+#define OPEN_BLOCK_TEXT_BYTES 128       /* a row: how much of its arena may be unused; thousands of streams have one */
 #define NAME_LOCKS 64
 /* Columns shrink about 4x as Parquet: files of less than a quarter of this are called small, and a flush of many of them may wait for more rows. */
 #define SMALL_KEY_BYTES (4u * 65536)

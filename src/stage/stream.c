@@ -242,21 +242,31 @@ static void group_push(struct stage_group *g, struct batch *b, bool open)
     g->bytes += b->bytes;
 }
 
+/* Twice the rows of the last one, but few where each is large: what a block has room for counts as staged. */
+static struct batch *open_block(struct stage_group *g)
+{
+    uint32_t cap = OPEN_BLOCK_ROWS_MIN;
+
+    if (g->open) {
+        uint32_t most = (uint32_t)(OPEN_BLOCK_BYTES_MAX / (g->open->bytes / g->open->rows_cap + 1));
+        cap = MIN(MIN(g->open->rows_cap * 2, OPEN_BLOCK_ROWS_MAX), MAX(most, OPEN_BLOCK_ROWS_MIN));
+    }
+    struct batch *b = batch_new(cap);
+    b->arena.block_max = OPEN_BLOCK_TEXT_BYTES * (size_t)cap;
+    group_push(g, b, true);
+    return b;
+}
+
 /* Copies a small batch into the open block, so that one-row requests do not cost a block each. */
 static void group_absorb(struct stage_group *g, struct batch *small)
 {
-    struct batch *open = g->open;
-
-    if (!open || open->rows + small->rows > open->rows_cap) {
-        uint32_t cap = open ? MIN(open->rows_cap * 2, OPEN_BLOCK_ROWS_MAX) : 16;
-        open = batch_new(MAX(cap, small->rows));
-        open->arena.block_max = OPEN_BLOCK_TEXT_BYTES * (size_t)open->rows_cap;
-        group_push(g, open, true);
+    for (uint32_t row = 0, n; row < small->rows; row += n) {
+        struct batch *open = g->open && g->open->rows < g->open->rows_cap ? g->open : open_block(g);
+        size_t before = open->bytes;
+        n = MIN(small->rows - row, open->rows_cap - open->rows);
+        batch_append(open, small, row, n);
+        g->bytes += open->bytes - before;
     }
-    size_t before = open->bytes;
-    for (uint32_t row = 0; row < small->rows; row++)
-        batch_append_row(open, small, row);
-    g->bytes += open->bytes - before;
     batch_unref(small);
 }
 
