@@ -367,6 +367,7 @@ def test_keys_are_nowhere(on_bucket):
     assert secret not in server.log() + server.api.get("/api/v1/metrics").text + server.api.get("/api/v1/about").text
 
 
+@pytest.mark.skipif(conftest.S3 == "minio", reason="MinIO refuses what the proxy changes; moto looks at no signature")
 def test_a_store_that_overwrites_is_refused(on_bucket, between):
     between.switch.fault = lambda *_: "overwrite"
     server = on_bucket(start=False)
@@ -440,6 +441,7 @@ def test_gc_tells_before_it_deletes(on_bucket, bucket, between):
     assert run_gc(server, on_bucket, "--dry-run") == {}
 
 
+@pytest.mark.skipif(conftest.S3 == "minio", reason="uploads that are old at once: moto says of each that it began in 2010")
 def test_unfinished_uploads_are_aborted(on_bucket, bucket, between):
     """Ours, when they are old: of a data file, in an incarnation that this store names."""
     server = on_bucket(*FAST)
