@@ -343,14 +343,24 @@ def files_on_s3():
         s3_env.clear()
 
 
-@pytest.fixture(scope="module")
-def moto():
-    """An S3 server with the empty bucket `logs`; MinIO where SLUICE_TEST_S3 asks for it."""
+def _s3_server(kind):
     import s3
-    server = s3.Minio() if S3 == "minio" else s3.Moto()
+    server = s3.Minio() if kind == "minio" else s3.Moto()
     s3.bucket(server)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    """An S3 server with the empty bucket `logs`: moto, or MinIO where SLUICE_TEST_S3 asks for it."""
+    yield from _s3_server(S3)
+
+
+@pytest.fixture(scope="module")
+def moto():
+    """For what MinIO does not let pass: clocks, keys and headers that are wrong."""
+    yield from _s3_server("moto")
 
 
 @pytest.fixture

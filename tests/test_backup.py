@@ -391,13 +391,13 @@ def test_a_removal_beside_a_backup(start_server, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def bucket(moto):
-    return s3.bucket(moto)
+def bucket(s3_server):
+    return s3.bucket(s3_server)
 
 
-def test_from_and_to_buckets(moto, bucket, start_server, tmp_path):
+def test_from_and_to_buckets(s3_server, bucket, start_server, tmp_path):
     """folder -> bucket -> folder, and bucket -> bucket -> bucket, rows coming all the while; a backup that is killed goes on."""
-    env = {**s3.KEYS, "SLUICE_S3_ENDPOINT": moto.url}
+    env = {**s3.KEYS, "SLUICE_S3_ENDPOINT": s3_server.url}
     for kind, store in (("folder", str(tmp_path / "store")), ("bucket", "s3://logs/from")):
         server = start_server("--store", store, *TIDY, env=env)
         load = Load(server, 1)
@@ -437,12 +437,12 @@ def test_from_and_to_buckets(moto, bucket, start_server, tmp_path):
     assert not [o.key for o in bucket.objects.filter(Prefix="from/.sluice/backup")]
 
 
-def test_a_place_on_another_server(moto, start_server, tmp_path):
+def test_a_place_on_another_server(s3_server, start_server, tmp_path):
     """Other keys, another endpoint: the file of --place-config."""
     other = s3.Moto()
     try:
         bucket = s3.bucket(other)
-        env = {**s3.KEYS, "SLUICE_S3_ENDPOINT": moto.url}
+        env = {**s3.KEYS, "SLUICE_S3_ENDPOINT": s3_server.url}
         config = tmp_path / "place.yaml"
         config.write_text("s3_endpoint: %s\ns3_access_key: test-key\ns3_secret_key: test-secret\n" % other.url)
         server = start_server("--store", "s3://logs/one", *FAST, env=env)
@@ -455,9 +455,9 @@ def test_a_place_on_another_server(moto, start_server, tmp_path):
         other.close()
 
 
-def test_servers_that_share_a_store(moto, start_server, tmp_path):
+def test_servers_that_share_a_store(s3_server, start_server, tmp_path):
     """All that are named are asked; who was not is told."""
-    env = {**s3.KEYS, "SLUICE_S3_ENDPOINT": moto.url}
+    env = {**s3.KEYS, "SLUICE_S3_ENDPOINT": s3_server.url}
     one, two = (start_server("--store", "s3://logs/shared", *SLOW, env=env) for _ in range(2))
     command = ("backup", tmp_path / "place", "--store", "s3://logs/shared", "--server")
     for n in range(3):  # each round one row on each server, none of which reaches the store by itself

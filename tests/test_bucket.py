@@ -19,8 +19,8 @@ TIDY = FAST + ("--gc-interval", "300ms", "--compact-interval", "300ms")
 
 
 @pytest.fixture(scope="module")
-def bucket(moto):
-    return s3.bucket(moto)
+def bucket(s3_server):
+    return s3.bucket(s3_server)
 
 
 class Switch:
@@ -34,9 +34,9 @@ class Switch:
 
 
 @pytest.fixture(scope="module")
-def between(moto, bucket):
+def between(s3_server, bucket):
     switch = Switch()
-    with s3.proxy(moto.port, switch) as p:
+    with s3.proxy(s3_server.port, switch) as p:
         p.switch = switch
         yield p
 

@@ -58,12 +58,12 @@ class Watch:
 
 
 @pytest.fixture(scope="module")
-def bucket(moto):
-    return s3.bucket(moto)
+def bucket(s3_server):
+    return s3.bucket(s3_server)
 
 
 @pytest.fixture
-def between(moto, bucket):
+def between(s3_server, bucket):
     """proxy(fault) -> the proxy, with .watch; the environment of what goes through it."""
     opened = []
 
@@ -74,7 +74,7 @@ def between(moto, bucket):
 
     def make(fault=None):
         watch = Watch(fault)
-        p = s3.Proxy(moto.port, watch)
+        p = s3.Proxy(s3_server.port, watch)
         p.watch, p.crc_of = watch, crc_of
         opened.append(p)
         return p, {**s3.KEYS, "SLUICE_S3_ENDPOINT": p.url}
@@ -108,10 +108,10 @@ def unfinished(bucket, prefix):
 
 
 @pytest.fixture
-def filled(request, moto, bucket, start_server):
+def filled(request, s3_server, bucket, start_server):
     """A store in the bucket with a large and a small file; its server has ended. (prefix, answer to SUM)"""
     prefix = "st ore+%s" % request.node.name.replace("[", "-").replace("]", "")
-    env = {**s3.KEYS, "SLUICE_S3_ENDPOINT": moto.url}
+    env = {**s3.KEYS, "SLUICE_S3_ENDPOINT": s3_server.url}
     server = start_server("--store", "s3://logs/" + prefix, *FAST, env=env)
     server.api.put("large", [{"n": n, "noise": noise(30000)} for n in range(60)])
     server.api.put("small", [{"n": 1}])
@@ -122,8 +122,8 @@ def filled(request, moto, bucket, start_server):
     return prefix
 
 
-def restored(start_server, moto, place):
-    server = start_server("--store", "s3://logs/" + place, *FAST, env={**s3.KEYS, "SLUICE_S3_ENDPOINT": moto.url})
+def restored(start_server, s3_server, place):
+    server = start_server("--store", "s3://logs/" + place, *FAST, env={**s3.KEYS, "SLUICE_S3_ENDPOINT": s3_server.url})
     assert server.api.sql('SELECT count(*) AS n, sum(n) AS s, sum(length(noise)) AS l FROM "large"') == [
         {"n": 60, "s": 60 * 59 // 2, "l": 60 * 40000}]
     assert server.api.sql("SELECT n FROM small") == [{"n": 1}]
@@ -135,7 +135,7 @@ def same(bucket, one, other):
     assert a.keys() == b.keys() and all(a[k].get()["Body"].read() == b[k].get()["Body"].read() for k in a)
 
 
-def test_backup_and_restore(moto, bucket, between, filled, start_server):
+def test_backup_and_restore(s3_server, bucket, between, filled, start_server):
     p, env = between()
     for what, of, to in (("backup", filled, filled + ".place"), ("restore", filled + ".place", filled + ".again")):
         p.watch.asked.clear()
@@ -152,10 +152,10 @@ def test_backup_and_restore(moto, bucket, between, filled, start_server):
         assert not unfinished(bucket, to)
     assert p.watch.conditions == ["*", "*"] * (not MINIO), "an object is never made without the condition"
     assert sluice("backup", "verify", "s3://logs/" + filled + ".place", env=env)["damaged"] == []
-    restored(start_server, moto, filled + ".again")
+    restored(start_server, s3_server, filled + ".again")
 
 
-def test_a_server_that_tells_no_checksum(moto, bucket, between, filled, start_server):
+def test_a_server_that_tells_no_checksum(s3_server, bucket, between, filled, start_server):
     p, env = between(lambda method, path, headers, number: "plain" if "x-amz-copy-source" in headers else None)
     sluice("backup", "s3://logs/" + filled + ".place", "--store", "s3://logs/" + filled, env=env)
     assert p.watch.asked["copy"] == 1 and p.watch.asked["sent"] > LARGE, p.watch.asked
@@ -164,7 +164,7 @@ def test_a_server_that_tells_no_checksum(moto, bucket, between, filled, start_se
 
 
 @pytest.mark.parametrize("answer", ("501", "400", "403"))
-def test_a_server_that_cannot_copy(moto, bucket, between, filled, answer):
+def test_a_server_that_cannot_copy(s3_server, bucket, between, filled, answer):
     p, env = between(lambda method, path, headers, number: answer if "x-amz-copy-source" in headers else None)
     sluice("backup", "s3://logs/" + filled + ".place", "--store", "s3://logs/" + filled, env={**env, "SLUICE_S3_RETRY": "2s"})
     assert p.watch.asked["sent"] > LARGE, p.watch.asked
@@ -172,7 +172,7 @@ def test_a_server_that_cannot_copy(moto, bucket, between, filled, answer):
     assert not unfinished(bucket, filled + ".place")
 
 
-def test_lost_replies(moto, bucket, between, filled):
+def test_lost_replies(s3_server, bucket, between, filled):
     """Each request of a copy is done, and its first reply lost."""
     seen = set()
 
@@ -188,7 +188,7 @@ def test_lost_replies(moto, bucket, between, filled):
     same(bucket, filled, filled + ".place")
 
 
-def test_damage_is_not_copied(moto, bucket, between, filled):
+def test_damage_is_not_copied(s3_server, bucket, between, filled):
     p, env = between()
     key, damaged = max(objects(bucket, filled + "/").items(), key=lambda o: o[1].size)
     body = damaged.get()["Body"].read()
@@ -201,7 +201,7 @@ def test_damage_is_not_copied(moto, bucket, between, filled):
 
 
 @pytest.fixture
-def parseable(moto, bucket, tmp_path):
+def parseable(s3_server, bucket, tmp_path):
     """Three large files of one stream, in the bucket."""
     stream = tmp_path / "large"
     (stream / ".stream").mkdir(parents=True)
@@ -224,13 +224,13 @@ def adopt(bucket, source, to, env):
     assert sums[0] == sums[1] and not unfinished(bucket, to)
 
 
-def test_import(moto, bucket, between, parseable, start_server):
+def test_import(s3_server, bucket, between, parseable, start_server):
     """Each file is read and looked at, and none is sent back."""
     p, env = between()
     adopt(bucket, parseable, "adopted", env)
     assert p.watch.asked["sent"] == 0 and p.watch.asked["copy"] == 3 + MINIO, p.watch.asked
     assert p.watch.asked["copy of a part"] == (1 if MINIO else 3) and p.watch.conditions == ["*"] * 3 * (not MINIO)
-    server = start_server("--store", "s3://logs/adopted", *FAST, env={**s3.KEYS, "SLUICE_S3_ENDPOINT": moto.url})
+    server = start_server("--store", "s3://logs/adopted", *FAST, env={**s3.KEYS, "SLUICE_S3_ENDPOINT": s3_server.url})
     assert server.api.sql("SELECT count(noise) AS n FROM large", START, END) == [{"n": 150}]
 
 
@@ -238,7 +238,7 @@ def plain(method, path, headers, number):
     return "plain" if "x-amz-copy-source" in headers else None
 
 
-def test_import_where_whole_objects_have_a_checksum(moto, bucket, between, parseable):
+def test_import_where_whole_objects_have_a_checksum(s3_server, bucket, between, parseable):
     """As MinIO is. moto tells the source's for a copy's, of another kind: each file is uploaded, and nothing else is left."""
     p, env = between(plain)
     adopt(bucket, parseable, "adopted whole", env)
@@ -246,7 +246,7 @@ def test_import_where_whole_objects_have_a_checksum(moto, bucket, between, parse
     assert (p.watch.asked["sent"] == 0) == MINIO, p.watch.asked
 
 
-def test_import_with_lost_replies(moto, bucket, between, parseable):
+def test_import_with_lost_replies(s3_server, bucket, between, parseable):
     """The first of each kind: a part's, an object's."""
     lost = set()
 

@@ -25,9 +25,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lake(request, moto, folder):
+def lake(request, s3_server, folder):
     """A server whose files lie in a bucket, FILES of them, of stream app; both tests leave it without a hot tier."""
-    args = ["--store", "s3://logs/prefix", "--s3-endpoint", moto.url, "--flush-age", "50ms", "--flush-idle", "50ms", "--hot-tier-dir", str(folder)]
+    args = ["--store", "s3://logs/prefix", "--s3-endpoint", s3_server.url, "--flush-age", "50ms", "--flush-idle", "50ms", "--hot-tier-dir", str(folder)]
     with conftest._made(request.module) as make:
         server = make(*args, env={**KEYS, "AWS_EC2_METADATA_DISABLED": "true"})
         for i in range(FILES):

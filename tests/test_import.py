@@ -465,10 +465,10 @@ def test_names_that_differ_only_in_case(local, tmp_path):
     check()
 
 
-def test_buckets(moto, source, answers, start_server):
+def test_buckets(s3_server, source, answers, start_server):
     """From a folder into a bucket, then from that prefix of Parseable into another of ours, beside its server, killed once."""
-    bucket = s3.bucket(moto)
-    env = {**s3.KEYS, "SLUICE_S3_ENDPOINT": moto.url}
+    bucket = s3.bucket(s3_server)
+    env = {**s3.KEYS, "SLUICE_S3_ENDPOINT": s3_server.url}
     for path in source.rglob("*"):
         if path.is_file():
             bucket.upload_file(str(path), "parseable/" + str(path.relative_to(source)))
