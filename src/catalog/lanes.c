@@ -82,7 +82,7 @@ struct lane_reading {
     struct buf seq;
     uint64_t slot; /* the next one to read */
     uint64_t
-        upto; /* to read, each of them decided: whoever wrote it, it counts. SLOT_NONE: until one is missing, or is ours in flight */
+        upto; /* each slot up to it is decided and counts, whoever wrote it. SLOT_NONE: until one is missing or ours in flight */
     unsigned ahead;
     bool end;
 };

@@ -254,6 +254,7 @@ static enum err_code crowd_one(void *arg, size_t index, struct err *err)
     c->seen[index]++;
     os->ops->sleep_us(os, 2000);
     c->running--;
+    assert_non_null(err);
     return index == c->fails_at ? err_set(err, ERR_LIMIT, "item %zu", index) : ERR_OK;
 }
 
@@ -276,6 +277,7 @@ static void test_parallel(void **state)
         assert_string_equal(err.msg, "item 10");
         assert_int_equal(failing.seen[10], 1);
         assert_int_equal(failing.seen[99], 0);
+        assert_int_equal(parallel_each(os, widths[w], 11, crowd_one, &failing, NULL), ERR_LIMIT);
     }
     assert_int_equal(parallel_each(os, 4, 0, crowd_one, NULL, &err), ERR_OK);
 }

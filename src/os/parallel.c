@@ -52,8 +52,10 @@ enum err_code parallel_each(struct os *os, unsigned width, size_t count, paralle
 {
     struct parallel p = {.os = os, .fn = fn, .arg = arg, .count = count};
     struct os_thread *threads[PARALLEL_MAX - 1] = {0};
+    struct err unwanted;
     size_t helpers = MIN(MIN((size_t)width, (size_t)PARALLEL_MAX), count);
 
+    err = err ? err : &unwanted;
     if (helpers <= 1)
         return one_by_one(count, fn, arg, err);
     p.mu = os->ops->mutex_new(os);
@@ -63,7 +65,7 @@ enum err_code parallel_each(struct os *os, unsigned width, size_t count, paralle
     for (size_t i = 0; i + 1 < helpers; i++)
         os->ops->thread_join(os, threads[i]);
     os->ops->mutex_free(os, p.mu);
-    if (p.rc != ERR_OK && err)
+    if (p.rc != ERR_OK)
         *err = p.err;
     return p.rc;
 }

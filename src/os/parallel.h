@@ -1,7 +1,7 @@
 /* parallel.h: one call for each of `count` items, several at a time: what waits for a store's replies waits for many of them at once.
  *
  * The caller's thread takes part; others are made for the call and joined before it returns. Items are begun in order and end in any. After
- * the first error no other item is begun, and that error is the answer. `width` 1: a loop.
+ * the first error no other item is begun, and that error is the answer. `width` 1: a loop. `fn` is always given an err.
  * THREADS  any; `fn` is called in several. TESTS os_test.c, and the simulator through catalog/ and stage/. */
 #pragma once
 #include "os/os.h"

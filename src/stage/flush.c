@@ -232,8 +232,8 @@ struct round { /* one DATA record; its streams are written several at a time */
     struct stage_stream **streams;
     size_t streams_count, streams_cap;
     struct batch_list dropped;
-    struct os_mutex
-        *mu; /* while streams are written it guards what follows, file_number of the lake and its park_returns */
+    /* While streams are written mu guards what follows, and of the lake file_number and park_returns. */
+    struct os_mutex *mu;
     struct arena arena;
     struct catalog_file *files;
     size_t count, cap;
