@@ -52,7 +52,7 @@ enum err_code parallel_each(struct os *os, unsigned width, size_t count, paralle
 {
     struct parallel p = {.os = os, .fn = fn, .arg = arg, .count = count};
     struct os_thread *threads[PARALLEL_MAX - 1] = {0};
-    struct err unwanted;
+    struct err unwanted = {0};
     size_t helpers = MIN(MIN((size_t)width, (size_t)PARALLEL_MAX), count);
 
     err = err ? err : &unwanted;
