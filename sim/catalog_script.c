@@ -1,5 +1,7 @@
 /* catalog_script.c: races of catalog.md section 13 that need several rare events in one order, hours apart: chance meets them once in thousands
  * of worlds, so they are played. The seed still decides when exactly who runs. Each ends like a world of catalog_sim.c, with every invariant. */
+#include <inttypes.h>
+
 #include "sim/catalog_sim.h"
 #include "sim/sim_disk.h"
 
@@ -226,10 +228,58 @@ static void slow_compactor(struct cw *cw)
     run_duty(b, DUTY_FOLD);
     commit_rows(b, 0);
     run_duty(b, DUTY_FOLD);
-    run_duty(b, DUTY_COMPACT);
+    if (rng_chance(world_rng(cw->world), 500)) {
+        run_duty(b, DUTY_COMPACT);
+    } else { /* dies between the end of that claim and one of its own: all inputs are listed still */
+        b->node->crash_in = 1 + rng_below(world_rng(cw->world), 15);
+        (void)begin(b, (struct act){.fn = do_duty, .duty = DUTY_COMPACT});
+        world_sleep(cw->world, SIM_MINUTE);
+        restart(b);
+    }
     run_duty(b, DUTY_GC);
     await(cw, f);
     play(a, (struct act){.fn = do_query, .name = 0});
+}
+
+static void do_limbo(struct act *a)
+{
+    struct storage_report r;
+    struct err err;
+
+    check_rc(a->p, "report", catalog_report(a->p->cat, &r, NULL, &err), &err);
+    WORLD_CHECK(a->p->cw->world, r.limbo.objects == 0, "liveness",
+                "%" PRIu64 " objects in limbo long after a compactor died", r.limbo.objects);
+}
+
+/* ---- a compactor that dies: its claim goes as soon as it starts again, or the others count it out */
+static void dying_compactor(struct cw *cw)
+{
+    struct cnode *a = cw_add_node(cw), *b = cw_add_node(cw);
+    bool back = rng_chance(world_rng(cw->world), 500);
+
+    start(a);
+    start(b);
+    for (unsigned i = 0; i < 3; i++)
+        commit_rows(a, 0);
+    run_duty(a, DUTY_FOLD);
+    world_sleep(cw->world, hours(cw, 3, 4));
+    run_duty(b, DUTY_FOLD);
+    a->node->crash_in = 1 + rng_below(world_rng(cw->world), 40);
+    (void)begin(a, (struct act){.fn = do_duty, .duty = DUTY_COMPACT});
+    world_sleep(cw->world, SIM_MINUTE);
+    node_crash(a->node, true);
+    if (back)
+        start(a);
+    struct cnode *left = back ? a : b;
+    for (unsigned i = 0; i < 6; i++) {
+        run_duty(left, DUTY_FOLD);
+        run_duty(left, DUTY_COMPACT);
+        run_duty(left, DUTY_COMPACT);
+        if (!back)
+            world_sleep(cw->world, SIM_MINUTE);
+    }
+    play(left, (struct act){.fn = do_limbo});
+    play(left, (struct act){.fn = do_query, .name = 0});
 }
 
 /* ---- a writer that sleeps until its own request became a ghost (R2) */
@@ -328,7 +378,7 @@ static void creator_who_was_away(struct cw *cw)
 
 static void (*const scripts[])(struct cw *cw) = {ghost_for_a_stale_folder, slow_collector, slow_compactor,
                                                  writer_of_a_ghost,        slow_deleter,   deleter_who_left,
-                                                 creator_who_was_away};
+                                                 creator_who_was_away,     dying_compactor};
 
 static void supervise(void *arg)
 {

@@ -1075,6 +1075,9 @@ enum err_code catalog_open(struct os *os, struct store *store, const struct cata
     cat->fence_us = opt->fence_us;
     (void)snprintf(cat->node_id, sizeof(cat->node_id), "%s", opt->node_id ? opt->node_id : "");
     cat->endpoint = mem_str(slice_str(opt->endpoint));
+    struct nonce boot;
+    seq_nonce(&cat->io, &boot);
+    nonce_hex(&boot, cat->boot);
     cat->temp_dir = opt->temp_dir ? mem_str(slice_str(opt->temp_dir)) : NULL;
     cat->on_damage = opt->on_damage;
     cat->damage_arg = opt->damage_arg;

@@ -119,7 +119,9 @@ struct catalog {
     struct shard *shards; /* inside the gate "fold" */
     bool
         heads_stale; /* the same gate: a checkpoint of another folder was read, the heads before it were not read yet */
-    size_t compact_at; /* one task at a time calls catalog_compact(), catalog_scrub(), catalog_gc() */
+    size_t compact_at;        /* one task at a time calls catalog_compact(), catalog_scrub(), catalog_gc() */
+    char boot[33];            /* names this start of the node in its claims */
+    int64_t compact_since_us; /* the same task: its first round, by the store's clock; 0: none yet */
     size_t scrub_stream, scrub_file;
     struct sid gc_after;
     int64_t uploads_us; /* the same task: when unfinished uploads were looked for; monotonic, 0 never */
@@ -176,6 +178,9 @@ void nodes_seen_done(struct node_seen *items, size_t count);
 MUST_CHECK enum err_code node_beat(struct catalog *cat, struct err *err);
 MUST_CHECK enum err_code nodes_others(struct catalog *cat, size_t *out,
                                       struct err *err); /* registered nodes that are alive, but for us */
+/* The same, to be asked about; nodes_seen_done() when done. */
+MUST_CHECK enum err_code nodes_living(struct catalog *cat, struct node_seen **out, size_t *count, struct err *err);
+bool node_lives(const struct node_seen *living, size_t count, slice node_id);
 struct name_tail {
     char *enc;
     uint64_t tail; /* slot */

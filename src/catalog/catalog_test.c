@@ -39,8 +39,8 @@ static void count_visible(void *arg)
     ((struct node *)arg)->visible++;
 }
 
-/* The machine, with a clock that a test can set forward: what was superseded an hour ago may be collected. */
-static int64_t skew_us;
+/* The machine, with clocks that a test can set forward: what was superseded an hour ago may be collected. */
+static int64_t skew_us, mono_skew_us;
 static struct os_ops skewed_ops;
 static struct os skewed = {&skewed_ops};
 
@@ -50,17 +50,23 @@ static int64_t skewed_wall_us(struct os *os)
     return os_wall_us(os_real()) + skew_us;
 }
 
+static int64_t skewed_mono_us(struct os *os)
+{
+    (void)os;
+    return os_mono_us(os_real()) + mono_skew_us;
+}
+
 static struct os *os_skewed(void)
 {
     skewed_ops = *os_real()->ops;
     skewed_ops.wall_us = skewed_wall_us;
+    skewed_ops.mono_us = skewed_mono_us;
     return &skewed;
 }
 
-static void node_start(struct node *n, bool session)
+static void node_start_as(struct node *n, const char *node_id, bool session)
 {
-    const struct catalog_options opt = {
-        .shards = 4, .snapshot_retention_us = 0, .node_id = "01kjvktcgre5t2x7w4c6h0ryaq", .endpoint = ""};
+    const struct catalog_options opt = {.shards = 4, .snapshot_retention_us = 0, .node_id = node_id, .endpoint = ""};
     struct err err = {0};
 
     n->os = os_skewed();
@@ -70,6 +76,11 @@ static void node_start(struct node *n, bool session)
         struct lane_identity id = n->id;
         assert_int_equal(catalog_session_open(n->cat, &id, save_header, n, &n->committed, &err), ERR_OK);
     }
+}
+
+static void node_start(struct node *n, bool session)
+{
+    node_start_as(n, "01kjvktcgre5t2x7w4c6h0ryaq", session);
 }
 
 static void node_stop(struct node *n)
@@ -85,7 +96,7 @@ static int node_setup(void **state)
     (void)snprintf(n->dir, sizeof(n->dir), "/tmp/sluice_catalog_XXXXXX");
     assert_non_null(mkdtemp(n->dir));
     memset(n->id.wal_id, 'a', 32);
-    skew_us = 0;
+    skew_us = mono_skew_us = 0;
     node_start(n, true);
     *state = n;
     return 0;
@@ -471,6 +482,171 @@ static void test_compact(void **state)
     node_stop(n);
     node_start(n, true);
     assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, &s), 2);
+}
+
+/* A compactor that dies after its output was published: neither its commit nor the end of its claim reaches the store. */
+static bool no_heads;
+static enum err_code (*real_create)(struct store *s, slice key, slice body, struct err *err);
+
+static enum err_code create_but_heads(struct store *s, slice key, slice body, struct err *err)
+{
+    if (no_heads && memmem(key.ptr, key.len, "/_head/", 7))
+        return err_set(err, ERR_IO, "gone");
+    return real_create(s, key, body, err);
+}
+
+static enum err_code last_merge(void *arg, const struct schema *schema, const struct merge_input *inputs, size_t count,
+                                struct os_file *out, struct segment_stats *stats, struct err *err)
+{
+    no_heads = true;
+    return fake_merge(arg, schema, inputs, count, out, stats, err);
+}
+
+static void die_compacting(struct node *n)
+{
+    const struct store_ops *ops = n->store->ops;
+    struct store_ops dying = *ops;
+    struct catalog_work w = {0};
+    struct err err = {0};
+
+    real_create = ops->create;
+    dying.create = create_but_heads;
+    n->store->ops = &dying;
+    assert_int_equal(catalog_compact(n->cat, last_merge, n, &w, &err), ERR_IO);
+    no_heads = false;
+    n->store->ops = ops;
+    assert_int_equal(w.outputs_compacted, 0);
+}
+
+static uint64_t compacted(struct node *n)
+{
+    struct catalog_work w = {0};
+    struct err err = {0};
+
+    assert_int_equal(catalog_compact(n->cat, fake_merge, n, &w, &err), ERR_OK);
+    return w.inputs_compacted;
+}
+
+static uint64_t in_limbo(struct node *n)
+{
+    struct storage_report r;
+    struct err err = {0};
+
+    assert_int_equal(catalog_report(n->cat, &r, NULL, &err), ERR_OK);
+    return r.limbo.objects;
+}
+
+static void ten_files(struct node *n, const struct sid *sid, const char *name, int hour)
+{
+    struct catalog_work w = {0};
+    struct err err = {0};
+
+    assert_int_equal(commit(n, sid, name, hour, 10), ERR_OK);
+    assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+}
+
+/* A claim that its node did not end is cancelled by that node's next round, or its next start. */
+static void test_claim_of_an_earlier_start(void **state)
+{
+    struct node *n = *state;
+    struct sid sid = create(n, "killed");
+
+    ten_files(n, &sid, "killed", 1);
+    die_compacting(n);
+    assert_int_equal(in_limbo(n), 1);
+    assert_int_equal(compacted(n), 10); /* the store was away, the node lived on */
+    assert_int_equal(in_limbo(n), 0);
+    ten_files(n, &sid, "killed", 2);
+    die_compacting(n);
+    node_stop(n);
+    node_start(n, true);
+    assert_int_equal(in_limbo(n), 1);
+    assert_int_equal(compacted(n), 10);
+    assert_int_equal(in_limbo(n), 0);
+    assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, NULL), 2);
+}
+
+/* Who has our node id and made its claim after we started is no earlier start of ours: a copy of our disk is in use. */
+static void test_claim_of_a_copy(void **state)
+{
+    struct node *n = *state, copy = *n;
+    struct sid sid = create(n, "copied");
+
+    assert_int_equal(compacted(n), 0);
+    ten_files(n, &sid, "copied", 1);
+    skew_us += HOUR / 60;
+    node_start(&copy, false);
+    die_compacting(&copy);
+    assert_int_equal(compacted(n), 0);
+    assert_int_equal(compacted(n), 0);
+    assert_int_equal(compacted(&copy), 10);
+    node_stop(&copy);
+}
+
+/* A node that does not come back holds its claim until others count it out, by its registration. */
+static void test_claim_of_the_dead(void **state)
+{
+    struct node *n = *state, other = *n;
+    struct sid sid = create(n, "left");
+    struct catalog_work w = {0};
+    struct err err = {0};
+
+    ten_files(n, &sid, "left", 1);
+    node_start_as(&other, "01kjvktcgre5t2x7w4c6h0ryzz", false);
+    die_compacting(n);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(compacted(&other), 0);
+    assert_int_equal(in_limbo(&other), 1);
+    mono_skew_us += 179 * INT64_C(1000000);
+    assert_int_equal(compacted(&other), 0);
+    mono_skew_us += 2 * INT64_C(1000000);
+    assert_int_equal(compacted(&other), 10);
+    assert_int_equal(in_limbo(&other), 0);
+    assert_int_equal(planned(&other, &sid, INT64_MIN, INT64_MAX, NULL), 1);
+    ten_files(n, &sid, "left", 2); /* nobody waits for who says that it leaves */
+    die_compacting(n);
+    assert_int_equal(catalog_fold(other.cat, &w, &err), ERR_OK);
+    assert_int_equal(compacted(&other), 0);
+    assert_int_equal(catalog_unregister(n->cat, &err), ERR_OK);
+    assert_int_equal(compacted(&other), 10);
+    node_stop(&other);
+}
+
+static enum err_code edit_nameless(void *arg, struct stream *s, struct head *h, bool *changed, struct err *err)
+{
+    const struct entry_list *files = &h->files;
+    struct head_claim *c = ARRAY_PUSH(h->claims, h->claims_count, h->claims_cap);
+
+    (void)s, (void)err;
+    *c = (struct head_claim){.job = slice_lit("0123"), .slot = h->slot, .deadline_us = *(int64_t *)arg};
+    c->inputs = arena_alloc(&h->arena, files->count * sizeof(slice));
+    for (; c->inputs_count < files->count; c->inputs_count++)
+        c->inputs[c->inputs_count] = arena_copy(&h->arena, files->items[c->inputs_count]->path);
+    *changed = true;
+    return ERR_OK;
+}
+
+/* A claim of a version that did not say whose it is ends at its deadline, and not before. */
+static void test_claim_of_nobody(void **state)
+{
+    struct node *n = *state;
+    struct sid sid = create(n, "older");
+    struct err err = {0};
+    int64_t deadline_us;
+
+    ten_files(n, &sid, "older", 1);
+    assert_int_equal(n->store->ops->now_us(n->store, &deadline_us, &err), ERR_OK);
+    deadline_us += HOUR;
+    struct stream *s = stream_get(n->cat, &sid);
+    assert_int_equal(head_update(n->cat, s, edit_nameless, &deadline_us, &err), ERR_OK);
+    stream_unref(n->cat, s);
+    node_stop(n);
+    node_start(n, true);
+    assert_int_equal(compacted(n), 0);
+    skew_us += HOUR - HOUR / 60;
+    assert_int_equal(compacted(n), 0);
+    skew_us += HOUR / 60;
+    assert_int_equal(compacted(n), 10);
 }
 
 static size_t heads_read;
@@ -1032,6 +1208,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_gc, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_reconcile, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_compact, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_claim_of_an_earlier_start, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_claim_of_a_copy, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_claim_of_the_dead, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_claim_of_nobody, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_gc_reads_few_heads, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_probe_noted, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_dry_run, node_setup, node_teardown),

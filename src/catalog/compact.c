@@ -2,8 +2,13 @@
  *
  *   pick --head append {claim}--> merge, publish "c<claim slot>-..." --head append: inputs out, output in--> done
  *                                    \--error--> head append without the claim
- * R8: the commit holds only if the claim is still in the head and every input is still listed; else the output is garbage. A
- * claim past its deadline (its compactor died) is cancelled by whoever sees it.
+ * R8: the commit holds only if the claim is still in the head and every input is still listed; else the output is garbage. So a claim may be
+ * cancelled at any time, at the price of its work, and must be when its compactor died: it keeps its inputs from all others and its output in
+ * limbo. It names its node and that node's start; before each round, each node cancels the claims
+ *   of its own start: no job of it runs between rounds; the store was away when it should have been taken back
+ *   of its own earlier starts, known by their time: a copy of our disk, which runs beside us under our name, makes younger ones
+ *   of nodes that are not alive by their registration (nodes.c): they were registered when they made it
+ *   past the deadline, whoever made it.
  * A damaged or missing input is told once and left alone, with its directory's other files merged without it, until it is another file:
  * one bad file must not cost a try each round, and all directories behind it their turn. */
 #include <inttypes.h>
@@ -233,24 +238,112 @@ static void claim_take_out(struct head *h, size_t i)
     h->claims_count--;
 }
 
-static bool cancel_old(struct head *h, int64_t now_us)
-{
-    bool any = false;
+/* ---- claims that nobody works for any more */
 
-    for (size_t i = h->claims_count; i-- > 0;)
-        if (h->claims[i].deadline_us < now_us) {
-            claim_take_out(h, i);
-            any = true;
-        }
-    return any;
+struct claims_seen { /* a head with claims */
+    struct stream *stream;
+    struct head *head;
+};
+struct review {
+    struct catalog *cat;
+    int64_t now_us;
+    struct claims_seen *seen;
+    size_t seen_count, seen_cap;
+    bool listed; /* nodes that live, listed after the heads were seen: who made a later claim may have come later too */
+    struct node_seen *living;
+    size_t living_count;
+    uint64_t seen_slot;
+};
+
+static bool is_abandoned(const struct review *r, const struct head_claim *c)
+{
+    const struct catalog *cat = r->cat;
+
+    if (c->deadline_us < r->now_us)
+        return true;
+    if (c->node.len == 0)
+        return false;
+    if (slice_eq(c->node, slice_str(cat->node_id)))
+        return slice_eq(c->boot, slice_str(cat->boot)) || c->deadline_us - CLAIM_US <= cat->compact_since_us;
+    return r->listed && c->slot <= r->seen_slot && !node_lives(r->living, r->living_count, c->node);
 }
 
-static enum err_code edit_cancel_old(void *arg, struct stream *s, struct head *h, bool *changed, struct err *err)
+static bool any_abandoned(const struct review *r, const struct head *h)
 {
+    for (size_t i = 0; i < h->claims_count; i++)
+        if (is_abandoned(r, &h->claims[i]))
+            return true;
+    return false;
+}
+
+static bool any_of_others(const struct review *r)
+{
+    for (size_t i = 0; i < r->seen_count; i++)
+        for (size_t k = 0; k < r->seen[i].head->claims_count; k++) {
+            slice node = r->seen[i].head->claims[k].node;
+            if (node.len && !slice_eq(node, slice_str(r->cat->node_id)))
+                return true;
+        }
+    return false;
+}
+
+static enum err_code edit_cancel(void *arg, struct stream *s, struct head *h, bool *changed, struct err *err)
+{
+    const struct review *r = arg;
+
     (void)s, (void)err;
-    *changed = cancel_old(h, *(int64_t *)arg);
+    *changed = false;
+    for (size_t i = h->claims_count; i-- > 0;)
+        if (is_abandoned(r, &h->claims[i])) {
+            claim_take_out(h, i);
+            *changed = true;
+        }
     return ERR_OK;
 }
+
+static void see_claims(struct review *r, struct stream **all, size_t n)
+{
+    os_lock(r->cat->os, r->cat->mu);
+    for (size_t i = 0; i < n; i++) {
+        struct head *h = all[i]->head;
+        if (h && !h->dead && h->claims_count)
+            *ARRAY_PUSH(r->seen, r->seen_count, r->seen_cap) = (struct claims_seen){all[i], head_ref(h)};
+    }
+    os_unlock(r->cat->os, r->cat->mu);
+}
+
+static enum err_code cancel_abandoned(struct review *r, struct err *err)
+{
+    if (any_of_others(r)) {
+        TRY(nodes_living(r->cat, &r->living, &r->living_count, err));
+        r->listed = true;
+    }
+    for (size_t i = 0; i < r->seen_count; i++) {
+        const struct claims_seen *c = &r->seen[i];
+        r->seen_slot = c->head->slot;
+        if (!any_abandoned(r, c->head))
+            continue;
+        enum err_code rc = head_update(r->cat, c->stream, edit_cancel, r, err);
+        if (rc != ERR_OK && rc != ERR_NOT_FOUND && !is_damage(rc)) /* deleted meanwhile, or told by the round itself */
+            return rc;
+    }
+    return ERR_OK;
+}
+
+static enum err_code claims_review(struct catalog *cat, struct stream **all, size_t n, int64_t now_us, struct err *err)
+{
+    struct review r = {.cat = cat, .now_us = now_us};
+
+    see_claims(&r, all, n);
+    enum err_code rc = cancel_abandoned(&r, err);
+    for (size_t i = 0; i < r.seen_count; i++)
+        head_unref(r.seen[i].head);
+    free(r.seen);
+    nodes_seen_done(r.living, r.living_count);
+    return rc;
+}
+
+/* ---- the job's own appends */
 
 static size_t find_claim(const struct head *h, const struct job *j)
 {
@@ -314,7 +407,6 @@ static enum err_code edit_claim(void *arg, struct stream *s, struct head *h, boo
 
     (void)s;
     *changed = false;
-    (void)cancel_old(h, j->now_us);
     TRY(head_each(j->cat, h, count_input, &c, err));
     j->claim_slot = SLOT_NONE;
     for (size_t i = 0; i < j->inputs.count; i++)
@@ -326,6 +418,8 @@ static enum err_code edit_claim(void *arg, struct stream *s, struct head *h, boo
     claim->job = arena_copy(&h->arena, slice_str(j->id));
     claim->slot = h->slot;
     claim->deadline_us = j->now_us + CLAIM_US;
+    claim->node = arena_copy(&h->arena, slice_str(j->cat->node_id));
+    claim->boot = arena_copy(&h->arena, slice_str(j->cat->boot));
     claim->inputs = arena_alloc(&h->arena, j->inputs.count * sizeof(slice));
     claim->inputs_count = j->inputs.count;
     for (size_t i = 0; i < j->inputs.count; i++)
@@ -458,6 +552,7 @@ static enum err_code job_run(struct job *j, merge_fn merge, void *arg, struct ca
 
     seq_nonce(&cat->io, &j->nonce);
     nonce_hex(&j->nonce, j->id);
+    TRY(node_beat(cat, err)); /* before the claim: who is not registered is taken for dead */
     TRY(head_update(cat, j->stream, edit_claim, j, err));
     if (j->claim_slot == SLOT_NONE)
         return ERR_OK; /* another claim was first */
@@ -467,7 +562,7 @@ static enum err_code job_run(struct job *j, merge_fn merge, void *arg, struct ca
     if (rc != ERR_OK || !j->done) {
         struct err ignored;
         enum err_code cancelled =
-            head_update(cat, j->stream, edit_uncommit, j, &ignored); /* else its deadline does it */
+            head_update(cat, j->stream, edit_uncommit, j, &ignored); /* else the next round does it */
         (void)cancelled;
         return rc;
     }
@@ -483,7 +578,6 @@ static enum err_code compact_stream(struct catalog *cat, struct stream *s, int64
 {
     struct job j = {.cat = cat, .stream = s, .now_us = now_us};
     _cleanup_(head_unrefp) struct head *h = NULL;
-    bool old = false;
 
     os_lock(cat->os, cat->mu);
     h = s->head && !s->head->dead && (s->compact_slot != s->head->slot || now_us >= s->compact_after_us)
@@ -492,10 +586,6 @@ static enum err_code compact_stream(struct catalog *cat, struct stream *s, int64
     os_unlock(cat->os, cat->mu);
     if (!h)
         return ERR_OK;
-    for (size_t i = 0; i < h->claims_count; i++)
-        old |= h->claims[i].deadline_us < now_us;
-    if (old)
-        TRY(head_update(cat, s, edit_cancel_old, &now_us, err));
     enum err_code rc = pick(cat, h, now_us, &j.inputs, err);
     *did = rc == ERR_OK && j.inputs.count > 0;
     if (*did) {
@@ -519,8 +609,10 @@ enum err_code catalog_compact(struct catalog *cat, merge_fn merge, void *arg, st
     bool did = false;
 
     TRY(cat->store->ops->now_us(cat->store, &now_us, err));
+    if (!cat->compact_since_us)
+        cat->compact_since_us = now_us;
     struct stream **all = streams_all(cat, &n);
-    enum err_code rc = ERR_OK;
+    enum err_code rc = claims_review(cat, all, n, now_us, err);
     size_t start = n ? cat->compact_at % n : 0; /* another stream first each time */
     for (size_t i = 0; i < n && rc == ERR_OK && !did; i++) {
         cat->compact_at = start + i + 1;

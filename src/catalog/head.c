@@ -69,6 +69,8 @@ struct head *head_copy(const struct head *h)
         struct head_claim *k = ARRAY_PUSH(c->claims, c->claims_count, c->claims_cap);
         *k = h->claims[i];
         k->job = arena_copy(&c->arena, k->job);
+        k->node = arena_copy(&c->arena, k->node);
+        k->boot = arena_copy(&c->arena, k->boot);
         k->inputs = copy_slices(&c->arena, k->inputs, k->inputs_count);
     }
     c->lifetime = h->lifetime;
@@ -322,7 +324,13 @@ static void claims_put(struct buf *out, const struct head *h)
     buf_byte(out, '[');
     for (size_t i = 0; i < h->claims_count; i++) {
         const struct head_claim *c = &h->claims[i];
-        buf_fmt(out, "%s{\"deadline\":%" PRId64 ",\"inputs\":[", i ? "," : "", c->deadline_us);
+        buf_str(out, i ? ",{" : "{");
+        if (c->node.len) {
+            buf_str(out, "\"boot\":");
+            buf_json_str(out, c->boot);
+            buf_byte(out, ',');
+        }
+        buf_fmt(out, "\"deadline\":%" PRId64 ",\"inputs\":[", c->deadline_us);
         for (size_t k = 0; k < c->inputs_count; k++) {
             if (k)
                 buf_byte(out, ',');
@@ -330,6 +338,10 @@ static void claims_put(struct buf *out, const struct head *h)
         }
         buf_str(out, "],\"job\":");
         buf_json_str(out, c->job);
+        if (c->node.len) {
+            buf_str(out, ",\"node\":");
+            buf_json_str(out, c->node);
+        }
         buf_fmt(out, ",\"slot\":%" PRIu64 "}", c->slot);
     }
     buf_byte(out, ']');
@@ -439,15 +451,19 @@ static enum err_code claims_get(struct head *h, const json_t *list, struct err *
 {
     json_t *o, *input;
     size_t i, k;
-    slice job;
 
     json_array_foreach (list, i, o) {
         struct head_claim c = {0};
+        slice job, node = {0}, boot = {0};
         const json_t *inputs = json_object_get(o, "inputs");
         if (!json_get_text(o, "job", &job) || !json_get_u64(o, "slot", &c.slot) ||
             !json_get_i64(o, "deadline", &c.deadline_us) || !json_is_array(inputs))
             return err_set(err, ERR_CORRUPT, "bad claim %zu", i);
+        (void)json_get_text(o, "node", &node);
+        (void)json_get_text(o, "boot", &boot);
         c.job = arena_copy(&h->arena, job);
+        c.node = arena_copy(&h->arena, node);
+        c.boot = arena_copy(&h->arena, boot);
         c.inputs = arena_zalloc(&h->arena, (json_array_size(inputs) + 1) * sizeof(slice));
         json_array_foreach (inputs, k, input) {
             if (!json_is_string(input))

@@ -19,6 +19,7 @@ struct head_claim { /* a compaction under way: section 8 */
     slice job;      /* nonce of the job, hex */
     uint64_t slot;  /* head slot of the claim: names its outputs */
     int64_t deadline_us;
+    slice node, boot; /* whose it is, and of which start of it; empty: made before claims said so */
     slice *inputs;
     size_t inputs_count;
 };

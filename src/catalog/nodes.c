@@ -47,11 +47,16 @@ static void node_body(struct catalog *cat, struct buf *out)
     jobject_end(&o, out);
 }
 
+static bool is_of(slice key, slice node_id)
+{
+    slice name = slice_from(key, sizeof(NODES_PREFIX) - 1);
+
+    return node_id.len && slice_starts(name, node_id) && name.len > node_id.len && name.ptr[node_id.len] == '.';
+}
+
 static bool is_own(const struct catalog *cat, slice key)
 {
-    slice name = slice_from(key, sizeof(NODES_PREFIX) - 1), own = slice_str(cat->node_id);
-
-    return own.len && slice_starts(name, own) && name.len > own.len && name.ptr[own.len] == '.';
+    return is_of(key, slice_str(cat->node_id));
 }
 
 struct own_keys {
@@ -218,6 +223,25 @@ static enum err_code living_list(struct catalog *cat, struct living *l, struct e
     }
     l->count = kept;
     return ERR_OK;
+}
+
+enum err_code nodes_living(struct catalog *cat, struct node_seen **out, size_t *count, struct err *err)
+{
+    _cleanup_(living_done) struct living l = {0};
+
+    TRY(living_list(cat, &l, err));
+    *out = move_ptr(l.items);
+    *count = l.count;
+    l.count = 0;
+    return ERR_OK;
+}
+
+bool node_lives(const struct node_seen *living, size_t count, slice node_id)
+{
+    for (size_t i = 0; i < count; i++)
+        if (is_of(slice_str(living[i].key), node_id))
+            return true;
+    return false;
 }
 
 enum err_code nodes_others(struct catalog *cat, size_t *out, struct err *err)
