@@ -47,36 +47,43 @@ static void insertion_sort(uint64_t *a, size_t n)
     }
 }
 
-/* By the byte at `shift`, then each part by the next one: in place, so that it takes no memory, and as hashes are spread evenly two or
- * three bytes leave parts for insertion. At most 8 deep. */
-static void radix_sort(uint64_t *a, size_t n, unsigned shift)
+/* The lowest `left` bits: by the highest of those, as many as leave parts of some 8 hashes (they are spread evenly), but no more than 8 at a
+ * time for the caches; then each part by the next ones. In place, so that it takes no memory. 32 deep at most, where hashes were made to be
+ * nearly the same. */
+static void radix_sort(uint64_t *a, size_t n, unsigned left)
 {
-    size_t end[256] = {0}, at[256], sum = 0;
+    size_t end[256], at[256], sum = 0;
+    unsigned bits = 0;
 
     if (n <= INSERTED_MAX) {
         insertion_sort(a, n);
         return;
     }
+    while (bits < 8 && bits < left && n >> (bits + 4))
+        bits++;
+    unsigned shift = left - bits, parts = 1u << bits;
+    uint64_t mask = parts - 1;
+    memset(end, 0, parts * sizeof(*end));
     for (size_t i = 0; i < n; i++)
-        end[a[i] >> shift & 255]++;
-    for (unsigned b = 0; b < 256; b++) {
+        end[a[i] >> shift & mask]++;
+    for (unsigned b = 0; b < parts; b++) {
         at[b] = sum;
         sum += end[b];
         end[b] = sum;
     }
-    for (unsigned b = 0; b < 256; b++)
+    for (unsigned b = 0; b < parts; b++)
         while (at[b] < end[b]) {
             uint64_t v = a[at[b]];
-            for (unsigned to = v >> shift & 255; to != b; to = v >> shift & 255) {
+            for (uint64_t to = v >> shift & mask; to != b; to = v >> shift & mask) {
                 uint64_t moved = a[at[to]];
                 a[at[to]++] = v;
                 v = moved;
             }
             a[at[b]++] = v;
         }
-    for (unsigned b = 0; shift && b < 256; b++) {
+    for (unsigned b = 0; shift && b < parts; b++) {
         size_t from = b ? end[b - 1] : 0;
-        radix_sort(a + from, end[b] - from, shift - 8);
+        radix_sort(a + from, end[b] - from, shift);
     }
 }
 
@@ -86,7 +93,7 @@ static void make_distinct(struct gather *g)
 
     if (!g->count)
         return;
-    radix_sort(g->hashes, g->count, 56);
+    radix_sort(g->hashes, g->count, 64);
     for (size_t i = 0; i < g->count; i++)
         if (n == 0 || g->hashes[n - 1] != g->hashes[i])
             g->hashes[n++] = g->hashes[i];
