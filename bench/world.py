@@ -96,7 +96,7 @@ class Server:
 
     def start(self):
         self.process = subprocess.Popen([self.binary, "serve", "--data", os.path.join(self.dir, "data"), "--addr", f"127.0.0.1:{self.port}", *self.args],
-                                        stdout=self.log, stderr=self.log, env={**os.environ, "SLUICE_COMPACT_INTERVAL": "1d"})
+                                        stdout=self.log, stderr=self.log, env={**os.environ, "SLUICE_COMPACT_INTERVAL": "1d", "SLUICE_INDEX_INTERVAL": "1d"})
         self.clock = (~self.process.pid << 3) | 2  # the kernel's per-process CPU clock (clock_getcpuclockid(3))
         until = time.monotonic() + 30
         while True:

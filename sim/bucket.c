@@ -15,7 +15,7 @@ struct chain {     /* a sequence: its tail, as the protocol counts it; what appe
     struct nonce nonce;
 };
 struct inc;
-struct file { /* data file or manifest, also after it is gone */
+struct file { /* data file, manifest or pack of filters, also after it is gone */
     slice key, path;
     struct inc *inc;
     struct sim_row *rows; /* a data file's */
@@ -410,22 +410,30 @@ static void fields_check(struct bucket *b, struct inc *i, const struct head *h, 
 }
 
 struct head_files {
-    struct head_model named; /* retained by this head: data files and manifests */
+    struct head_model named; /* retained by this head: data files, manifests, filters */
     struct file **data;
     size_t count, cap;
     uint64_t rows;
 };
 
-static void head_file(struct bucket *b, struct inc *i, slice path, bool direct, struct head_files *out, slice key)
+static struct file *head_named(struct bucket *b, struct inc *i, slice path, struct head_files *out, slice key)
 {
     struct file *f = file_in(b, i, path);
     bool there = f && present(b, f);
 
     CHECK(b, there || i->fate == FATE_IS_DEAD, "I6", SLICE_FMT " names " SLICE_FMT ", which is not there",
           SLICE_ARG(key), SLICE_ARG(path));
+    if (f)
+        *ARRAY_PUSH(out->named.files, out->named.count, out->named.cap) = f;
+    return f;
+}
+
+static void head_file(struct bucket *b, struct inc *i, slice path, bool direct, struct head_files *out, slice key)
+{
+    struct file *f = head_named(b, i, path, out, key);
+
     if (!f)
         return;
-    *ARRAY_PUSH(out->named.files, out->named.count, out->named.cap) = f;
     if (f->names_count && direct) {
         for (size_t k = 0; k < f->names_count; k++)
             head_file(b, i, f->names[k], false, out, key);
@@ -560,6 +568,8 @@ static void on_head(struct bucket *b, struct inc *i, const struct slot *s, slice
             head_file(b, i, h->files.items[k]->path, true, &files, key);
         for (size_t k = 0; k < h->manifests_count; k++)
             head_file(b, i, h->manifests[k]->path, true, &files, key);
+        for (size_t k = 0; k < h->filters_count; k++)
+            (void)head_named(b, i, h->filters[k]->path, &files, key);
         fields_check(b, i, h, key);
         wm_check(b, i, h, &files, key);
         head_diff(b, i, h, &files, key);
@@ -606,6 +616,32 @@ static void manifest_decode(struct bucket *b, struct file *f, slice bytes)
     }
 }
 
+/* F1 of filter.h. */
+static void filters_check(struct bucket *b, struct inc *i, slice key, slice bytes)
+{
+    uint8_t *aligned = arena_alloc(&b->arena, bytes.len);
+    struct slf s;
+    struct err err;
+
+    memcpy(aligned, bytes.ptr, bytes.len);
+    slice pack = slice_of(aligned, bytes.len);
+    enum err_code rc = slf_check(pack, &err);
+    if (rc == ERR_OK)
+        rc = slf_decode(slice_head(pack, le32_get(aligned + 8)), &b->arena, &s, &err);
+    CHECK(b, rc == ERR_OK, "F1", SLICE_FMT ": %s", SLICE_ARG(key), err.msg);
+    for (uint32_t g = 0; rc == ERR_OK && g < s.groups_count; g++)
+        for (uint32_t m = 0; m < s.groups[g].members; m++) {
+            const struct file *f = file_in(b, i, slf_path(&s, s.groups[g].files[m]));
+            for (size_t n = 0; f && n < f->rows_count; n++) {
+                uint64_t hash = rows_hash(&f->rows[n]), offset, len;
+                slf_row_at(&s.groups[g], hash, &offset, &len);
+                CHECK(b, slf_row_has(slice_of(aligned + offset, len), m, hash), "F1",
+                      SLICE_FMT " says that row %" PRIu64 " is not in " SLICE_FMT, SLICE_ARG(key), f->rows[n].id,
+                      SLICE_ARG(f->path));
+            }
+        }
+}
+
 static void on_file(struct bucket *b, struct inc *i, slice path, const struct sim_object *o)
 {
     struct file *f = map_get(&b->files, o->key);
@@ -621,7 +657,10 @@ static void on_file(struct bucket *b, struct inc *i, slice path, const struct si
     f->inc = i;
     (void)map_put(&b->files, f->key, f);
     if (slice_starts(path, slice_lit("_meta/"))) {
-        manifest_decode(b, f, o->bytes);
+        if (slice_ends(path, slice_lit(".slf")))
+            filters_check(b, i, f->key, o->bytes);
+        else
+            manifest_decode(b, f, o->bytes);
         return;
     }
     CHECK(b, rows_decode(o->bytes, &f->rows, &f->rows_count), "I9", SLICE_FMT " is no file of rows", SLICE_ARG(o->key));

@@ -499,6 +499,19 @@ static enum err_code merge(void *arg, const struct schema *schema, const struct 
     return rc;
 }
 
+static enum err_code keys(void *arg, const struct schema *schema, const struct merge_input *input,
+                          struct segment_keys *out, struct err *err)
+{
+    struct seen rows = {0};
+
+    (void)schema;
+    enum err_code rc = read_rows(arg, input->key, &rows, err);
+    if (rc == ERR_OK)
+        rows_keys(rows.rows, rows.count, out);
+    free(rows.rows);
+    return rc;
+}
+
 static void bad_file(void *arg, slice key, const char *why)
 {
     struct proc *p = arg;
@@ -514,7 +527,7 @@ enum err_code duty(struct proc *p, enum duty what, struct catalog_work *w, struc
     case DUTY_FOLD: return catalog_fold(p->cat, w, err);
     case DUTY_GC: return catalog_gc(p->cat, w, err);
     case DUTY_RECONCILE: return catalog_reconcile(p->cat, w, err);
-    case DUTY_COMPACT: return catalog_compact(p->cat, merge, p, w, err);
+    case DUTY_COMPACT: TRY(catalog_compact(p->cat, merge, p, w, err)); return catalog_index(p->cat, keys, p, w, err);
     case DUTY_EXPIRE: return catalog_expire(p->cat, w, err);
     case DUTY_REPORT: return catalog_report(p->cat, &report, NULL, err);
     case DUTY_SCRUB: return catalog_scrub(p->cat, 1 << 20, bad_file, p, err);
@@ -560,7 +573,8 @@ bool proc_open(struct proc *p, struct err *err)
                                         .snapshot_retention_us = HOUR_US,
                                         .fence_us = cw->fence_us,
                                         .node_id = id,
-                                        .endpoint = ""};
+                                        .endpoint = "",
+                                        .filters_min = 2};
 
     (void)snprintf(id, sizeof(id), "node%u", p->n->node->id);
     p->os = sim_os_new(p->n->node);
@@ -790,8 +804,8 @@ static void compact_all(struct proc *p)
 
     do {
         w = (struct catalog_work){0};
-        check_rc(p, "compact", catalog_compact(p->cat, merge, p, &w, &err), &err);
-    } while (w.inputs_compacted);
+        check_rc(p, "compact", duty(p, DUTY_COMPACT, &w, &err), &err);
+    } while (w.inputs_compacted || w.files_indexed);
 }
 
 static void check_report(struct proc *p)

@@ -1,10 +1,11 @@
 /* lake_codec.c: rows of the lake as files of row ids (rows.h), in the place of segment/parquet.c (design.md section 4, rule 9): the same
- * four calls, so of the archive's encoder nothing is linked. */
+ * calls, so of the archive's encoder nothing is linked. */
 #include "segment/segment.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/hash.h"
 #include "sim/lake_sim.h"
 #include "sim/sim_disk.h"
 
@@ -146,4 +147,36 @@ enum err_code segment_merge(struct segment_writer *w, const struct schema *schem
         rc = rows_write(p->os, f, s.rows, s.count, out, err);
     free(s.rows);
     return rc;
+}
+
+/* ---- filters */
+
+uint64_t segment_key_hash(slice value)
+{
+    return hash64(value, 0);
+}
+
+void segment_keys_done(struct segment_keys *k)
+{
+    for (size_t i = 0; i < k->count; i++)
+        free(k->columns[i].hashes);
+    free(k->columns);
+    *k = (struct segment_keys){0};
+}
+
+enum err_code segment_keys(struct segment_writer *w, const struct schema *schema, const struct segment_input *input,
+                           struct segment_keys *out, struct err *err)
+{
+    struct lake_proc *p = lake_proc_here(world_current());
+    _cleanup_(buf_done) struct buf bytes = BUF_INIT;
+    struct sim_row *rows;
+    size_t n;
+
+    (void)w, (void)schema;
+    TRY(read_path(p, input->path, &bytes, err));
+    if (!rows_decode(buf_view(&bytes), &rows, &n))
+        return err_set(err, ERR_CORRUPT, "%s is no file of rows", input->path);
+    rows_keys(rows, n, out);
+    free(rows);
+    return ERR_OK;
 }

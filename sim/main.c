@@ -20,7 +20,7 @@
 
 #include "base/banned.h"
 
-#define MUTANTS 35
+#define MUTANTS 37
 
 struct options {
     const char *workload; /* NULL: all */

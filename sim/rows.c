@@ -35,6 +35,30 @@ bool rows_decode(slice bytes, struct sim_row **rows, size_t *count)
     return true;
 }
 
+uint64_t rows_hash(const struct sim_row *row)
+{
+    uint8_t word[8];
+
+    le64_put(word, row->id);
+    return segment_key_hash(slice_of(word, sizeof(word)));
+}
+
+static int by_hash(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+void rows_keys(const struct sim_row *rows, size_t count, struct segment_keys *out)
+{
+    struct segment_keys_column *c = ARRAY_PUSH(out->columns, out->count, out->cap);
+
+    *c = (struct segment_keys_column){7, mem_alloc((count + 1) * sizeof(*c->hashes)), count};
+    for (size_t i = 0; i < count; i++)
+        c->hashes[i] = rows_hash(&rows[i]);
+    qsort(c->hashes, count, sizeof(*c->hashes), by_hash);
+}
+
 static int newest_first(const void *a, const void *b)
 {
     const struct sim_row *x = a, *y = b;

@@ -12,6 +12,9 @@ struct sim_row {
 void rows_encode(const struct sim_row *rows, size_t count, struct buf *out);
 /* false: not such a file. *rows is an allocation of the caller's. */
 bool rows_decode(slice bytes, struct sim_row **rows, size_t *count);
+/* What filters know of a row: its id, in one column. */
+uint64_t rows_hash(const struct sim_row *row);
+void rows_keys(const struct sim_row *rows, size_t count, struct segment_keys *out);
 /* Sorts `rows` newest first, writes them into the empty file and says what the catalog wants to know of it. */
 MUST_CHECK enum err_code rows_write(struct os *os, struct os_file *f, struct sim_row *rows, size_t count,
                                     struct segment_stats *stats, struct err *err);

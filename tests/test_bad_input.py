@@ -474,7 +474,7 @@ def test_garbage_on_the_wire(server, bytes_):
 # ---- a damaged disk
 
 # Nothing moves by itself meanwhile.
-QUIET = {"SLUICE_FLUSH_IDLE": "1h", "SLUICE_FLUSH_AGE": "1h", "SLUICE_COMPACT_INTERVAL": "1h", "SLUICE_WAL_SEGMENT": "1MiB"}
+QUIET = {"SLUICE_FLUSH_IDLE": "1h", "SLUICE_FLUSH_AGE": "1h", "SLUICE_COMPACT_INTERVAL": "1h", "SLUICE_INDEX_INTERVAL": "1h", "SLUICE_WAL_SEGMENT": "1MiB"}
 
 
 def copy(source, target):

@@ -38,6 +38,7 @@ struct catalog_options {
     const struct store_facts *facts; /* what a probe of the store found; NULL: none was made */
     catalog_damage_fn on_damage;     /* may be NULL; called without a lock, also from catalog_open() */
     void *damage_arg;
+    uint32_t filters_min; /* so many files of a stream get filters together; 0: 4 */
 };
 MUST_CHECK enum err_code catalog_open(struct os *os, struct store *store, const struct catalog_options *opt,
                                       struct catalog **out, struct err *err);
@@ -212,11 +213,19 @@ MUST_CHECK enum err_code stream_version_plan(struct stream_version *v, int64_t t
                                              const struct plan_range *ranges, size_t ranges_count, struct plan *out,
                                              struct err *err); /* [tmin, tmax) */
 void plan_done(struct plan *p);
+struct plan_value { /* rows that matter have it */
+    uint32_t field_id;
+    uint64_t hash; /* segment_key_hash() */
+};
+/* Takes out of the plan what cannot have all of these values, by filters outside the files (filter.h), as far as there are any. What cannot be read
+ * of them prunes nothing. How many files went. */
+size_t stream_version_prune(struct stream_version *v, const struct plan_value *values, size_t count,
+                            struct plan *plan);
 
 /* ---- maintenance: each call is one round, safe on any node at any time, and says what it did */
 struct catalog_work {
     uint64_t folded_records, heads_written, files_deleted, slots_deleted, bytes_deleted, files_expired, rows_expired;
-    uint64_t inputs_compacted, outputs_compacted, bytes_compacted, streams_swept;
+    uint64_t inputs_compacted, outputs_compacted, bytes_compacted, streams_swept, files_indexed;
 };
 MUST_CHECK enum err_code catalog_fold(struct catalog *cat, struct catalog_work *out, struct err *err);
 MUST_CHECK enum err_code catalog_gc(struct catalog *cat, struct catalog_work *out,
@@ -228,6 +237,7 @@ enum gc_reason {
     GC_FOLDED_RECORD,     /* of a lane: every shard has it */
     GC_UNLISTED_FILE,     /* no version that is kept, and no record, names it */
     GC_UNLISTED_MANIFEST, /* the same */
+    GC_UNLISTED_FILTER,
     GC_DEAD_INCARNATION,
     GC_UNFINISHED_UPLOAD, /* in parts, of a data file of ours, begun a day ago: in no listing; its bytes are not known */
 };
@@ -260,6 +270,12 @@ typedef enum err_code (*merge_fn)(void *arg, const struct schema *schema, const 
 /* One claim, merge, commit, if any directory is worth it. */
 MUST_CHECK enum err_code catalog_compact(struct catalog *cat, merge_fn merge, void *arg, struct catalog_work *out,
                                          struct err *err);
+/* Makes filters (filter.h) of files that have none, if there are enough of them in one stream: one pack a call. `keys` gives the hashes of
+ * one file's columns (segment_keys); the file was checked. ERR_CORRUPT: it has none, and is left alone. */
+typedef enum err_code (*keys_fn)(void *arg, const struct schema *schema, const struct merge_input *input,
+                                 struct segment_keys *out, struct err *err);
+MUST_CHECK enum err_code catalog_index(struct catalog *cat, keys_fn keys, void *arg, struct catalog_work *out,
+                                       struct err *err);
 /* Verifies crc32c of some files (a scrub step), calling bad() for each damaged one. */
 MUST_CHECK enum err_code catalog_scrub(struct catalog *cat, uint64_t bytes_max,
                                        void (*bad)(void *arg, slice key, const char *why), void *arg, struct err *err);

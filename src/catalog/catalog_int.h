@@ -2,10 +2,10 @@
  *
  *   cluster.c  the store as a whole
  *   catalog.c  open, close, the tables of streams; create, drop, configure, evolve
- *   view.c     stream_version: what a snapshot sees; plan.c: which files of it
+ *   view.c     stream_version: what a snapshot sees; plan.c, prune.c: which files of it
  *   session.c  our lane: OPEN, DATA, SEAL          lanes.c  reading lanes of everybody, checkpoints
  *   damage.c   streams out of service           nodes.c   who else is there, and what they deleted
- *   fold.c     lane records into heads              gc.c, reconcile.c, compact.c, expire.c, report.c, inspect.c  maintenance
+ *   fold.c     lane records into heads              gc.c, reconcile.c, compact.c, index.c, expire.c, report.c  maintenance
  *
  * IN MEMORY  A stream has its newest known head and the entries of lane records that this head does not cover (`unfolded`); a version
  * is the two together, made anew under `mu` whenever one changes. A lane has `pos`: every record up to it stands in the streams' lists
@@ -49,6 +49,8 @@ struct stream {
     char *damage;          /* why it is out of service (no version then), or NULL; head may be NULL */
     uint64_t compact_slot; /* compaction found nothing to gain in this head */
     int64_t compact_after_us;
+    uint64_t index_slot; /* the same of filters */
+    int64_t index_after_us;
 };
 struct carried {
     char wal_id[33];
@@ -119,7 +121,8 @@ struct catalog {
     struct shard *shards; /* inside the gate "fold" */
     bool
         heads_stale; /* the same gate: a checkpoint of another folder was read, the heads before it were not read yet */
-    size_t compact_at;        /* one task at a time calls catalog_compact(), catalog_scrub(), catalog_gc() */
+    uint32_t filters_min;
+    size_t compact_at, index_at; /* one task at a time calls catalog_compact(), catalog_index(), catalog_scrub(), catalog_gc() */
     char boot[33];            /* names this start of the node in its claims */
     int64_t compact_since_us; /* the same task: its first round, by the store's clock; 0: none yet */
     size_t scrub_stream, scrub_file;
@@ -226,6 +229,10 @@ MUST_CHECK enum err_code manifest_try(struct catalog *cat, const struct head *h,
                                       const struct slm **out, bool *whole, struct err *err);
 /* compact.c */
 void bad_inputs_done(struct catalog *cat);
+/* Checks the file of an entry, whose key in->key is, and where the store is remote takes a copy of it: in->copy, to be closed also after an error.
+ * ERR_CORRUPT: it is damaged or missing, and noted as such. */
+MUST_CHECK enum err_code input_take(struct catalog *cat, const struct entry *e, struct merge_input *in,
+                                    struct err *err);
 /* Looks again at all that is out of service. */
 void damage_retry(struct catalog *cat);
 void quarantine_done(struct catalog *cat);

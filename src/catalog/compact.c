@@ -485,9 +485,8 @@ static enum err_code publish(struct job *j, struct os_file *f, const struct segm
 }
 
 /* A damaged input must not come out with a checksum that is right again. */
-static enum err_code take_input(struct job *j, const struct entry *e, struct merge_input *in, struct err *err)
+enum err_code input_take(struct catalog *cat, const struct entry *e, struct merge_input *in, struct err *err)
 {
-    struct catalog *cat = j->cat;
     slice key = in->key;
     uint32_t crc;
     uint64_t size;
@@ -496,13 +495,13 @@ static enum err_code take_input(struct job *j, const struct entry *e, struct mer
         TRY(cat->os->ops->open(cat->os, cat->temp_dir, OS_READ | OS_WRITE | OS_UNNAMED, &in->copy, err));
     enum err_code rc = store_fetch(cat->os, cat->store, key, in->copy, &size, &crc, err);
     if (rc == ERR_NOT_FOUND)
-        rc = err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is missing: the others are merged without it",
+        rc = err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is missing: it is left out",
                      SLICE_ARG(key));
     else if (rc == ERR_OK && (size != e->bytes || crc != e->crc32c))
         rc =
-            err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is damaged: it is left as it is, not merged", SLICE_ARG(key));
+            err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is damaged: it is left as it is", SLICE_ARG(key));
     if (rc == ERR_CORRUPT)
-        bad_input_add(j->cat, key);
+        bad_input_add(cat, key);
     return rc;
 }
 
@@ -524,7 +523,7 @@ static enum err_code merge_inputs(struct job *j, merge_fn merge, void *arg, stru
         inputs[i].by_name = j->inputs.items[i]->schema & FILE_COLUMNS_BY_NAME;
         rows += j->inputs.items[i]->rows;
         raw += j->inputs.items[i]->raw_bytes;
-        rc = take_input(j, j->inputs.items[i], &inputs[i], err);
+        rc = input_take(j->cat, j->inputs.items[i], &inputs[i], err);
     }
     if (rc == ERR_OK)
         rc = store->ops->upload_begin(store, &f, err);

@@ -190,6 +190,8 @@ enum err_code cut_objects(struct stream_version *v, cut_object_fn fn, void *arg,
             give_object(&g, buf_view(&path), m->file_bytes[r], m->rows_of[r], m->crc32c[r]);
         }
     }
+    for (size_t i = 0; i < v->head->filters_count && rc == ERR_OK; i++)
+        give_object(&g, v->head->filters[i]->path, v->head->filters[i]->bytes_len, 0, v->head->filters[i]->crc32c);
     give_entries(&g, &v->head->files);
     give_entries(&g, &v->tail);
     buf_done(&g.key);

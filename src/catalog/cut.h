@@ -6,7 +6,7 @@
  * and a record is in it whole. Lanes of different nodes are read one after the other: between nodes the point promises nothing.
  *
  * The objects are the tail of each name, a head, the tail checkpoint of each shard and the records above the checkpoints; beside these, the
- * manifests and data files that cut_objects() names. A store that holds the same bytes under the same keys, and nothing later, is the point.
+ * manifests, filters and data files that cut_objects() names. A store that holds the same bytes under the same keys, and nothing later, is the point.
  * Data files may be collected a while after another head took their place (catalog.md section 9): who reads one that is gone takes a new cut.
  * THREADS  one at a time. TESTS tests/test_backup.py. */
 #pragma once
@@ -42,9 +42,9 @@ void cut_done(struct cut *c);
 typedef bool (*cut_slot_fn)(void *arg, int type, slice key, uint64_t slot);
 bool cut_slots(const struct cut *c, cut_slot_fn fn, void *arg);
 
-struct cut_object { /* a manifest or a data file */
+struct cut_object { /* a manifest, a pack of filters or a data file */
     slice key;
-    uint64_t bytes, rows; /* rows 0: a manifest */
+    uint64_t bytes, rows; /* rows 0: no data file */
     uint32_t crc32c;
 };
 typedef void (*cut_object_fn)(void *arg, const struct cut_object *o);

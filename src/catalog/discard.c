@@ -7,7 +7,7 @@ static const char *const reasons[] = {
     [GC_SUPERSEDED_HEAD] = "superseded head",     [GC_SUPERSEDED_CHECKPOINT] = "superseded checkpoint",
     [GC_FOLDED_RECORD] = "folded lane record",    [GC_UNLISTED_FILE] = "unlisted data file",
     [GC_UNFINISHED_UPLOAD] = "unfinished upload", [GC_UNLISTED_MANIFEST] = "unlisted manifest",
-    [GC_DEAD_INCARNATION] = "dead incarnation",
+    [GC_UNLISTED_FILTER] = "unlisted filters",    [GC_DEAD_INCARNATION] = "dead incarnation",
 };
 
 const char *gc_reason_text(enum gc_reason why)

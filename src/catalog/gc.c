@@ -216,6 +216,8 @@ static void skip_version(struct catalog *cat, struct stream *s, struct skipping 
         (void)skip_entry(out, v->head->files.items[i], &err);
     for (size_t i = 0; i < v->tail.count; i++)
         (void)skip_entry(out, v->tail.items[i], &err);
+    for (size_t i = 0; i < v->head->filters_count; i++)
+        skip_put(&out->map, &out->arena, v->head->filters[i]->path);
     for (size_t i = 0; i < v->head->manifests_count; i++) {
         _cleanup_(buf_done) struct buf dir = BUF_INIT;
         const struct slm *m;
@@ -239,12 +241,15 @@ static enum err_code objects_delete(struct discard *d, slice dir, const struct o
 
     for (size_t i = 0; i < all->count; i++) {
         const struct object *o = &all->items[i];
-        bool manifest = slice_starts(o->path, slice_lit("_meta/"));
+        bool meta = slice_starts(o->path, slice_lit("_meta/"));
         if (o->class != OBJECT_GARBAGE)
             continue;
         slice key = slice_str(arena_fmt(&arena, SLICE_FMT SLICE_FMT, SLICE_ARG(dir), SLICE_ARG(o->path)));
         *ARRAY_PUSH(items, count, cap) =
-            (struct garbage){key, o->size, manifest ? GC_UNLISTED_MANIFEST : GC_UNLISTED_FILE};
+            (struct garbage){key, o->size,
+                             !meta                                    ? GC_UNLISTED_FILE
+                             : slice_ends(o->path, slice_lit(".slf")) ? GC_UNLISTED_FILTER
+                                                                      : GC_UNLISTED_MANIFEST};
     }
     enum err_code rc = discard_many(d, dir, items, count, err);
     free(items);

@@ -30,6 +30,9 @@ void head_unref(struct head *h)
     for (size_t i = 0; i < h->manifests_count; i++)
         manifest_unref(h->manifests[i]);
     free(h->manifests);
+    for (size_t i = 0; i < h->filters_count; i++)
+        filter_unref(h->filters[i]);
+    free(h->filters);
     entry_list_done(&h->files);
     schema_unref(h->schema);
     json_decref(h->extra);
@@ -63,6 +66,8 @@ struct head *head_copy(const struct head *h)
         head_wm_set(c, h->wm[i].lane, h->wm[i].slot);
     for (size_t i = 0; i < h->manifests_count; i++)
         *ARRAY_PUSH(c->manifests, c->manifests_count, c->manifests_cap) = manifest_ref(h->manifests[i]);
+    for (size_t i = 0; i < h->filters_count; i++)
+        *ARRAY_PUSH(c->filters, c->filters_count, c->filters_cap) = filter_ref(h->filters[i]);
     for (size_t i = 0; i < h->files.count; i++)
         entry_list_add(&c->files, entry_ref(h->files.items[i]));
     for (size_t i = 0; i < h->claims_count; i++) {
@@ -362,6 +367,21 @@ static void manifests_put(struct buf *out, const struct head *h)
     buf_byte(out, ']');
 }
 
+static void filters_put(struct buf *out, const struct head *h)
+{
+    buf_byte(out, '[');
+    for (size_t i = 0; i < h->filters_count; i++) {
+        const struct filter *f = h->filters[i];
+        buf_fmt(out, "%s{\"count\":%" PRIu64 ",\"crc32c\":%" PRIu32 ",\"fields\":[", i ? "," : "", f->count, f->crc32c);
+        for (uint32_t k = 0; k < f->fields_count; k++)
+            buf_fmt(out, "%s%" PRIu32, k ? "," : "", f->fields[k]);
+        buf_fmt(out, "],\"header\":%" PRIu32 ",\"len\":%" PRIu64 ",\"path\":", f->header_len, f->bytes_len);
+        buf_json_str(out, f->path);
+        buf_fmt(out, ",\"tmax\":%" PRId64 ",\"tmin\":%" PRId64 "}", f->tmax_us, f->tmin_us);
+    }
+    buf_byte(out, ']');
+}
+
 static void wm_put(struct buf *out, const struct head *h)
 {
     struct jobject o = {0};
@@ -374,8 +394,8 @@ static void wm_put(struct buf *out, const struct head *h)
     jobject_end(&o, out);
 }
 
-static const char *const known[] = {"claims", "config", "deleted", "files", "lifetime", "manifests",
-                                    "name",   "schema", "sid",     "state", "wm"};
+static const char *const known[] = {"claims",    "config", "deleted", "files", "filters", "lifetime",
+                                    "manifests", "name",   "schema",  "sid",   "state",   "wm"};
 
 void head_encode(const struct head *h, struct buf *out)
 {
@@ -394,6 +414,8 @@ void head_encode(const struct head *h, struct buf *out)
     sums_put(jobject_put(&o, "deleted"), &h->deleted);
     wm_put(jobject_put(&o, "wm"), h);
     manifests_put(jobject_put(&o, "manifests"), h);
+    if (h->filters_count)
+        filters_put(jobject_put(&o, "filters"), h);
     claims_put(jobject_put(&o, "claims"), h);
     struct buf *files = jobject_put(&o, "files");
     buf_byte(files, '[');
@@ -443,6 +465,65 @@ static enum err_code manifests_get(struct head *h, const json_t *list, const str
         struct manifest *m = manifest_known(old, path, (uint32_t)crc);
         *ARRAY_PUSH(h->manifests, h->manifests_count, h->manifests_cap) =
             m ? m : manifest_new(path, (uint32_t)crc, len, rows, bytes, raw, count, tmin, tmax);
+    }
+    return ERR_OK;
+}
+
+static struct filter *filter_known(const struct head *old, slice path, uint32_t crc)
+{
+    for (size_t i = 0; old && i < old->filters_count; i++)
+        if (slice_eq(old->filters[i]->path, path) && old->filters[i]->crc32c == crc)
+            return filter_ref(old->filters[i]);
+    return NULL;
+}
+
+static bool filter_fields_get(const json_t *list, struct filter *f)
+{
+    json_t *id;
+    size_t i;
+
+    if (!json_is_array(list) || json_array_size(list) > FILTER_FIELDS_MAX)
+        return false;
+    f->fields_count = 0;
+    json_array_foreach (list, i, id) {
+        if (!json_is_integer(id) || json_integer_value(id) <= 0 || json_integer_value(id) > INT32_MAX)
+            return false;
+        f->fields[f->fields_count++] = (uint32_t)json_integer_value(id);
+    }
+    return true;
+}
+
+static bool named_before(const struct head *h, const struct filter *f)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < h->filters_count; i++)
+        n += slice_eq(h->filters[i]->path, f->path);
+    return n > 1;
+}
+
+static enum err_code filters_get(struct head *h, const json_t *list, const struct head *old, struct err *err)
+{
+    uint64_t count, crc, header, len, slot;
+    int64_t tmax, tmin;
+    slice path;
+    json_t *o;
+    size_t i;
+
+    json_array_foreach (list, i, o) {
+        if (!json_get_text(o, "path", &path) || !slice_starts(path, slice_lit("_meta/")) ||
+            !filter_name_parse(slice_from(path, 6), &slot) || !json_get_u64(o, "count", &count) ||
+            !json_get_u64(o, "crc32c", &crc) || crc > UINT32_MAX || !json_get_u64(o, "header", &header) ||
+            !json_get_u64(o, "len", &len) || header > MIN(len, UINT32_MAX) || !json_get_i64(o, "tmax", &tmax) ||
+            !json_get_i64(o, "tmin", &tmin) || count == 0 || count > FILTER_FILES_MAX)
+            return err_set(err, ERR_CORRUPT, "bad reference %zu to filters", i);
+        struct filter *f = filter_known(old, path, (uint32_t)crc);
+        bool fresh = !f;
+        if (fresh)
+            f = filter_new(path, (uint32_t)crc, len, (uint32_t)header, count, tmin, tmax);
+        *ARRAY_PUSH(h->filters, h->filters_count, h->filters_cap) = f;
+        if ((fresh && !filter_fields_get(json_object_get(o, "fields"), f)) || named_before(h, f))
+            return err_set(err, ERR_CORRUPT, "bad columns of filters %zu, or twice", i);
     }
     return ERR_OK;
 }
@@ -537,6 +618,7 @@ enum err_code head_decode(const struct slot *s, const struct head *old, struct h
     sums_get(json_object_get(s->body, "deleted"), &h->deleted);
     TRY(wm_get(h, json_object_get(s->body, "wm"), err));
     TRY(manifests_get(h, json_object_get(s->body, "manifests"), old, err));
+    TRY(filters_get(h, json_object_get(s->body, "filters"), old, err));
     TRY(claims_get(h, json_object_get(s->body, "claims"), err));
     TRY(files_get(h, json_object_get(s->body, "files"), err));
     extra_get(h, s->body);

@@ -1,11 +1,12 @@
 /* head.h: one version of one stream incarnation (catalog.md section 6), decoded. Immutable once made; a change is a copy that is edited
- * (head_copy), encoded and appended. Files, manifests and the schema are shared by reference.
+ * (head_copy), encoded and appended. Files, manifests, filters and the schema are shared by reference.
  *
  *   {"claims","config","deleted","fields"...}: see head_encode(). Unknown members of the object survive a rewrite.
  * THREADS  any (immutable; atomic counts). TESTS catalog_test.c, head_fuzz.c. */
 #pragma once
 #include "base/arena.h"
 #include "catalog/entry.h"
+#include "catalog/filter.h"
 #include "catalog/manifest.h"
 
 #define HEAD_INLINE_MAX 256u
@@ -43,6 +44,8 @@ struct head {
     size_t wm_count, wm_cap;
     struct manifest **manifests; /* references */
     size_t manifests_count, manifests_cap;
+    struct filter **filters; /* references */
+    size_t filters_count, filters_cap;
     struct entry_list files; /* inline */
     struct head_claim *claims;
     size_t claims_count, claims_cap;
@@ -62,7 +65,7 @@ static inline bool head_covers(const struct head *h, slice lane, uint64_t slot)
     return wm != SLOT_NONE && slot <= wm;
 }
 void head_encode(const struct head *h, struct buf *out);
-/* Manifests that `old` (may be NULL) names too are shared with it, so that nothing is loaded twice. */
+/* Manifests and filters that `old` (may be NULL) names too are shared with it, so that nothing is loaded twice. */
 MUST_CHECK enum err_code head_decode(const struct slot *s, const struct head *old, struct head **out, struct err *err);
 
 /* Parts that name slots hold too. */

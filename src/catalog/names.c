@@ -292,16 +292,26 @@ void file_name_put(struct buf *out, const struct file_name *f)
     buf_fmt(out, "%020" PRIu64 "-%s-%" PRIu32 ".parquet", f->slot, session, f->n);
 }
 
-bool manifest_name_parse(slice name, uint64_t *head_slot)
+static bool meta_name_parse(slice name, const char *ending, uint64_t *head_slot)
 {
-    slice part;
+    slice part, end = slice_str(ending);
     uint64_t session, n;
 
-    if (!slice_ends(name, slice_lit(".slm")))
+    if (!slice_ends(name, end))
         return false;
-    name.len -= 4;
+    name.len -= end.len;
     return take_until(&name, '-', &part) && slot_number(part, head_slot) && take_until(&name, '-', &part) &&
            session8_parse(part, &session) && slice_u64(name, &n);
+}
+
+bool manifest_name_parse(slice name, uint64_t *head_slot)
+{
+    return meta_name_parse(name, ".slm", head_slot);
+}
+
+bool filter_name_parse(slice name, uint64_t *head_slot)
+{
+    return meta_name_parse(name, ".slf", head_slot);
 }
 
 /* A long one is told from others by its hash: file systems take 255 bytes in a path element. */

@@ -38,5 +38,6 @@ void file_name_put(struct buf *out, const struct file_name *f);
 /* The name or the value of a custom partition in a path: escaped, and a long one cut. */
 #define FILE_VALUE_MAX 100 /* bytes, escaped */
 void file_value_put(struct buf *out, slice s);
-/* "<head-slot>-<session8>-<n>.slm" */
+/* "<head-slot>-<session8>-<n>.slm", and ".slf" */
 bool manifest_name_parse(slice name, uint64_t *head_slot);
+bool filter_name_parse(slice name, uint64_t *head_slot);

@@ -1,5 +1,6 @@
 /* report.c: what the bucket holds (catalog_report) and whether its data files are what the catalog says (catalog_scrub). Deletes nothing. */
 #include <inttypes.h>
+#include <stdatomic.h>
 
 #include "base/hash.h"
 #include "catalog/catalog_int.h"
@@ -241,6 +242,33 @@ static enum err_code scrub_file(void *arg, struct entry *e, struct err *err)
     return rc;
 }
 
+/* A damaged pack costs no answer (filter.h, F3), and the next round of catalog_index() makes another. */
+static enum err_code scrub_filters(struct scrubbing *s, const struct head *h, struct err *err)
+{
+    struct store *store = s->cat->store;
+
+    for (size_t i = 0; i < h->filters_count; i++) {
+        struct filter *f = h->filters[i];
+        _cleanup_(buf_done) struct buf key = BUF_INIT, bytes = BUF_INIT;
+        if (s->at++ < s->cat->scrub_file || s->bytes_left == 0 || atomic_load(&f->broken))
+            continue;
+        stream_dir_put(&key, slice_str(s->stream->name), &s->stream->sid);
+        buf_slice(&key, f->path);
+        enum err_code rc = store->ops->read(store, buf_view(&key), 0, UINT64_MAX, &bytes, NULL, err);
+        if (rc == ERR_OK)
+            rc = slf_check(buf_view(&bytes), err);
+        if (is_damage(rc))
+            s->bad(s->arg, buf_view(&key), err->msg);
+        if (is_damage(rc) || rc == ERR_NOT_FOUND) /* of an older head, perhaps */
+            atomic_store(&f->broken, true);
+        else
+            TRY(rc);
+        s->bytes_left -= MIN(s->bytes_left, f->bytes_len);
+        s->cat->scrub_file = s->at;
+    }
+    return ERR_OK;
+}
+
 enum err_code catalog_scrub(struct catalog *cat, uint64_t bytes_max, void (*bad)(void *arg, slice key, const char *why),
                             void *arg, struct err *err)
 {
@@ -259,6 +287,8 @@ enum err_code catalog_scrub(struct catalog *cat, uint64_t bytes_max, void (*bad)
         os_unlock(cat->os, cat->mu);
         if (h)
             rc = head_each(cat, h, scrub_file, &s, err);
+        if (h && rc == ERR_OK)
+            rc = scrub_filters(&s, h, err);
         head_unref(h);
         if (rc == ERR_OK && s.bytes_left) { /* the next call goes on in this stream otherwise */
             cat->scrub_stream++;

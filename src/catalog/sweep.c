@@ -31,9 +31,11 @@ static bool is_data(slice path)
     return slice_starts(path, slice_lit("date=")) && file_name_parse(path, &f);
 }
 
-static bool is_manifest(slice path, uint64_t *head_slot)
+/* A manifest or a pack of filters: heads alone name them. */
+static bool is_meta(slice path, uint64_t *head_slot)
 {
-    return slice_starts(path, slice_lit("_meta/")) && manifest_name_parse(slice_from(path, 6), head_slot);
+    return slice_starts(path, slice_lit("_meta/")) &&
+           (manifest_name_parse(slice_from(path, 6), head_slot) || filter_name_parse(slice_from(path, 6), head_slot));
 }
 
 /* ---- 1 candidates */
@@ -48,7 +50,7 @@ static bool note(void *arg, const struct store_list_item *item)
         return true;
     struct object *o = ARRAY_PUSH(w->out->items, w->out->count, w->out->cap);
     *o = (struct object){arena_copy(&w->out->arena, path), item->meta.size, OBJECT_UNKNOWN};
-    if (is_data(path) || is_manifest(path, &slot))
+    if (is_data(path) || is_meta(path, &slot))
         o->class = OBJECT_GARBAGE; /* until something names it */
     else if (slice_starts(path, slice_lit("_import/")) && slot_number(slice_from(path, 8), &slot))
         o->class = OBJECT_LIVE; /* what was imported: it goes with the stream */
@@ -213,6 +215,8 @@ static enum err_code head_names(struct sweep *w, uint64_t slot, bool tail, struc
         named(w, h->files.items[i]->path, tail);
     for (size_t i = 0; i < h->manifests_count; i++)
         TRY(manifest_names(w, h->manifests[i], tail, err));
+    for (size_t i = 0; i < h->filters_count && !MUTANT(36); i++)
+        named(w, h->filters[i]->path, tail);
     *out = move_ptr(h);
     return ERR_OK;
 }
@@ -234,7 +238,7 @@ static bool came_before(const struct object *o, const struct head *h)
 
     if (MUTANT(34))
         return true;
-    if (is_manifest(o->path, &slot))
+    if (is_meta(o->path, &slot))
         return slot <= h->slot;
     if (!file_name_parse(o->path, &f))
         return true;
@@ -301,7 +305,7 @@ static void spare_undecided(struct sweep *w, const struct head *head)
             o->class = slot == tail ? OBJECT_LIVE : OBJECT_RETAINED;
         if (o->class != OBJECT_GARBAGE)
             continue;
-        if (is_manifest(o->path, &slot)) {
+        if (is_meta(o->path, &slot)) {
             if (tail == SLOT_NONE || slot > tail)
                 o->class = OBJECT_LIMBO;
             continue;

@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "base/hash.h"
+#include "catalog/filter.h"
 #include "catalog/head.h"
 #include "catalog/manifest.h"
 #include "catalog/names.h"
@@ -86,7 +87,7 @@ enum err_code cli_catalog_open(const struct cli *cli, bool to_write, struct stor
 
 /* ---- what a key names */
 
-enum object_kind { KIND_SLOT, KIND_MANIFEST, KIND_DATA, KIND_OTHER };
+enum object_kind { KIND_SLOT, KIND_MANIFEST, KIND_FILTERS, KIND_DATA, KIND_OTHER };
 struct object_name {
     enum object_kind kind;
     enum slot_type type;
@@ -117,6 +118,8 @@ static struct object_name object_of(slice key)
 
     if (slice_ends(key, slice_lit(".slm")))
         o.kind = KIND_MANIFEST;
+    else if (slice_ends(key, slice_lit(".slf")))
+        o.kind = KIND_FILTERS;
     else if (slice_ends(key, slice_lit(".parquet")))
         o.kind = KIND_DATA;
     if (!slot_number(last_element(key), &o.seq))
@@ -141,6 +144,7 @@ static const char *kind_text(const struct object_name *o)
     switch (o->kind) {
     case KIND_SLOT: return slots[o->type];
     case KIND_MANIFEST: return "manifest";
+    case KIND_FILTERS: return "filters";
     case KIND_DATA: return "data file";
     default: return "other";
     }
@@ -238,6 +242,27 @@ static enum err_code put_manifest(slice bytes, struct buf *out, struct err *err)
     return ERR_OK;
 }
 
+static enum err_code put_filters(slice bytes, struct buf *out, struct err *err)
+{
+    _cleanup_(arena_done) struct arena arena = ARENA_INIT;
+    struct slf s;
+
+    TRY(slf_check(bytes, err));
+    TRY(slf_decode(slice_head(bytes, le32_get(bytes.ptr + 8)), &arena, &s, err));
+    buf_fmt(out, "{\"what\":\"filters\",\"head_slot\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"groups\":[", s.head_slot,
+            s.file_len);
+    for (uint32_t i = 0; i < s.groups_count; i++)
+        buf_fmt(out, "%s{\"field\":%" PRIu32 ",\"filter_bytes\":%" PRIu64 ",\"files\":%" PRIu32 "}", i ? "," : "",
+                s.groups[i].field_id, (uint64_t)s.groups[i].blocks * 32, s.groups[i].members);
+    buf_str(out, "],\"files\":[");
+    for (uint32_t i = 0; i < s.files; i++) {
+        buf_str(out, i ? "," : "");
+        buf_json_str(out, slf_path(&s, i));
+    }
+    buf_str(out, "]}");
+    return ERR_OK;
+}
+
 static int print_pretty(const struct buf *json)
 {
     json_error_t fault;
@@ -265,6 +290,8 @@ static enum err_code print_object(struct store *store, slice key, struct err *er
         TRY(put_slot(buf_view(&bytes), &o, &out, err));
     } else if (o.kind == KIND_MANIFEST) {
         TRY(put_manifest(buf_view(&bytes), &out, err));
+    } else if (o.kind == KIND_FILTERS) {
+        TRY(put_filters(buf_view(&bytes), &out, err));
     } else if (o.kind == KIND_DATA) {
         return err_set(err, ERR_INVALID,
                        SLICE_FMT " is a Parquet file: read it with sluice query, or with any Parquet reader",
@@ -302,7 +329,7 @@ struct verifying {
     struct arena arena;
     struct damage *bad;
     size_t bad_count, bad_cap;
-    uint64_t slots, manifests, files, bytes, bytes_total;
+    uint64_t slots, manifests, filters, files, bytes, bytes_total;
     int64_t start_us, shown_us;
 };
 
@@ -325,7 +352,7 @@ static void show_verify(struct verifying *v, const char *what)
     if (v->bytes_total)
         progress_show("%s: %s of %s", what, buf_cstr(&done), buf_cstr(&total));
     else
-        progress_show("%s: %" PRIu64, what, v->slots + v->manifests);
+        progress_show("%s: %" PRIu64, what, v->slots + v->manifests + v->filters);
 }
 
 /* Objects of the catalog check themselves; one that is gone by now was collected by a server. */
@@ -335,18 +362,20 @@ static enum err_code verify_object(struct verifying *v, slice key, struct err *e
     struct object_name o = object_of(key);
     struct err why = {0};
 
-    if (o.kind != KIND_SLOT && o.kind != KIND_MANIFEST)
+    if (o.kind != KIND_SLOT && o.kind != KIND_MANIFEST && o.kind != KIND_FILTERS)
         return ERR_OK;
     enum err_code rc = v->store->ops->read(v->store, key, 0, UINT64_MAX, &bytes, NULL, err);
     if (rc == ERR_NOT_FOUND)
         return ERR_OK;
     if (rc != ERR_OK)
         return rc;
-    if ((o.kind == KIND_SLOT ? put_slot(buf_view(&bytes), &o, &out, &why)
-                             : put_manifest(buf_view(&bytes), &out, &why)) != ERR_OK)
+    if ((o.kind == KIND_SLOT      ? put_slot(buf_view(&bytes), &o, &out, &why)
+         : o.kind == KIND_FILTERS ? put_filters(buf_view(&bytes), &out, &why)
+                                  : put_manifest(buf_view(&bytes), &out, &why)) != ERR_OK)
         found_bad(v, key, why.msg);
     v->slots += o.kind == KIND_SLOT;
     v->manifests += o.kind == KIND_MANIFEST;
+    v->filters += o.kind == KIND_FILTERS;
     show_verify(v, "objects");
     return interrupted() ? err_set(err, ERR_CANCELLED, "interrupted") : ERR_OK;
 }
@@ -458,14 +487,15 @@ static void print_verify(const struct verifying *v, bool table)
             printf("damaged  %s\n", buf_cstr(&b));
         }
         print_amount(&size, (double)v->bytes, "B");
-        printf("%" PRIu64 " slots, %" PRIu64 " manifests, %" PRIu64 " data files (%s): %zu damaged\n", v->slots,
-               v->manifests, v->files, buf_cstr(&size), v->bad_count);
+        printf("%" PRIu64 " slots, %" PRIu64 " manifests, %" PRIu64 " packs of filters, %" PRIu64
+               " data files (%s): %zu damaged\n",
+               v->slots, v->manifests, v->filters, v->files, buf_cstr(&size), v->bad_count);
         return;
     }
     buf_fmt(&b,
-            "{\"slots\":%" PRIu64 ",\"manifests\":%" PRIu64 ",\"files\":%" PRIu64 ",\"bytes\":%" PRIu64
-            ",\"damaged\":[",
-            v->slots, v->manifests, v->files, v->bytes);
+            "{\"slots\":%" PRIu64 ",\"manifests\":%" PRIu64 ",\"filters\":%" PRIu64 ",\"files\":%" PRIu64
+            ",\"bytes\":%" PRIu64 ",\"damaged\":[",
+            v->slots, v->manifests, v->filters, v->files, v->bytes);
     for (size_t i = 0; i < v->bad_count; i++) {
         buf_str(&b, i ? ",{\"key\":" : "{\"key\":");
         buf_json_str(&b, v->bad[i].key);

@@ -150,15 +150,15 @@ const struct command commands[] = {
      "Shows the columns of a stream and their types.",
      "sluice stream schema web\nsluice stream schema web --output json", ls_options, run_stream_schema},
     {"catalog cat", NULL, "[KEY]", 0, 1, SCOPE_STORE, "print objects of a store folder",
-     "Prints an object of the catalog as JSON: a slot or a manifest. Without KEY it lists the\n"
-     "keys. Reads the folder itself and needs no server; it writes nothing.",
+     "Prints an object of the catalog as JSON: a slot, a manifest or a pack of filters. Without\n"
+     "KEY it lists the keys. Reads the folder itself and needs no server; it writes nothing.",
      "sluice catalog cat --data ./data\n"
      "sluice catalog cat --data ./data .sluice/cluster/00000000000000000000\n"
      "sluice catalog cat --store /backup/store --output table",
      cat_options, run_catalog_cat},
     {"catalog verify", NULL, "", 0, 0, SCOPE_STORE, "check every checksum of a store folder",
-     "Reads every slot, manifest and data file and checks its checksum. Exit code 1 and a line\n"
-     "for each damaged object if there is one. Safe beside a running server; writes nothing.",
+     "Reads every slot, manifest, pack of filters and data file and checks its checksum. Exit\n"
+     "code 1 and a line for each damaged object if there is one. Safe beside a running server; writes nothing.",
      "sluice catalog verify --data ./data\nsluice catalog verify --store /backup/store --output json", verify_options,
      run_catalog_verify},
     {"catalog fsck", NULL, "", 0, 0, SCOPE_STORE, "say what a store folder holds, and tidy it",
@@ -169,7 +169,7 @@ const struct command commands[] = {
      "sluice catalog fsck --data ./data\nsluice catalog fsck --data ./data --repair", fsck_options, run_catalog_fsck},
     {"catalog gc", NULL, "", 0, 0, SCOPE_STORE, "remove the garbage of a store, or list it",
      "Removes now what a server removes in time: superseded versions that no query may read any\n"
-     "more, files and manifests that none names, records of lanes that are folded, and what is\n"
+     "more, files, manifests and filters that none names, records of lanes that are folded, and what is\n"
      "left of deleted streams. With --dry-run it lists them, by folder and reason, and changes\n"
      "nothing; that works beside a running server. Stop the server of this folder otherwise.",
      "sluice catalog gc --data ./data --dry-run\nsluice catalog gc --store s3://logs --dry-run --output json",

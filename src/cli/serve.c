@@ -48,6 +48,7 @@ static struct lake_options lake_settings(const struct config *c)
         .flush_idle_us = (int64_t)config_number(c, SET_FLUSH_IDLE),
         .fold_interval_us = (int64_t)config_number(c, SET_FOLD_INTERVAL),
         .compact_interval_us = (int64_t)config_number(c, SET_COMPACT_INTERVAL),
+        .index_interval_us = (int64_t)config_number(c, SET_INDEX_INTERVAL),
         .gc_interval_us = (int64_t)config_number(c, SET_GC_INTERVAL),
         .retention_interval_us = (int64_t)config_number(c, SET_RETENTION_INTERVAL),
         .scrub_interval_us = (int64_t)config_number(c, SET_SCRUB_INTERVAL),

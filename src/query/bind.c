@@ -189,6 +189,23 @@ static size_t ranges_make(struct relation *r, struct plan_range **out)
     return n;
 }
 
+/* Columns that must have one value: what filters outside the files know of. */
+static size_t values_make(const struct relation *r, struct plan_value **out)
+{
+    const struct schema *schema = r->stream->snap.schema;
+    size_t n = 0;
+
+    *out = arena_alloc(&r->b->arena, (r->gate->ranges_count + 1) * sizeof(**out));
+    for (size_t i = 0; i < r->gate->ranges_count; i++) {
+        const struct gate_range *g = &r->gate->ranges[i];
+        uint32_t at = schema_find(schema, g->column);
+        if (at != FIELD_NONE && g->type.kind == TYPE_UTF8 && type_eq(schema_field(schema, at)->type, g->type) &&
+            schema_field(schema, at)->id && g->has_min && g->has_max && slice_eq(g->smin, g->smax))
+            (*out)[n++] = (struct plan_value){schema_field(schema, at)->id, segment_key_hash(g->smin)};
+    }
+    return n;
+}
+
 /* ---- files */
 
 static bool counts_whole(const struct gate_output *gate)
@@ -373,12 +390,15 @@ static enum err_code files_choose(struct relation *r, const struct gate_output *
 {
     struct bound_stream *s = r->stream;
     struct plan_range *ranges;
+    struct plan_value *values;
 
-    size_t n = ranges_make(r, &ranges);
+    size_t n = ranges_make(r, &ranges), values_count = values_make(r, &values);
     if (!r->no_files && r->from_us < r->to_us)
         TRY(stream_version_plan(s->snap.version, r->from_us, r->to_us, ranges, n, &s->plan, err));
     TRY(drop_lost(r, err));
     drop_damaged(r);
+    metric_add(r->b->pool->m_files_pruned,
+               (double)stream_version_prune(s->snap.version, values, values_count, &s->plan));
     if (counts_whole(gate))
         count_whole(r);
     if (r->opt->bins)

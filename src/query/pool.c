@@ -68,6 +68,9 @@ static void metrics_init(struct query_pool *pool)
         metric_get(METRIC_COUNTER, "sluice_query_files_total", "Files that queries were given to read.", NULL);
     pool->m_files_skipped =
         metric_get(METRIC_COUNTER, "sluice_query_files_skipped_total", "Damaged files left out of queries.", NULL);
+    pool->m_files_pruned =
+        metric_get(METRIC_COUNTER, "sluice_query_files_pruned_total",
+                   "Files that queries did not look into, as their filters had none of the values.", NULL);
 }
 
 static enum err_code open_engines(struct query_pool *pool, struct err *err)

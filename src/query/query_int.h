@@ -56,7 +56,7 @@ struct query_pool {
     struct map damaged, verified; /* damage.c */
 
     struct metric *m_queries[3], *m_seconds, *m_rows, *m_bytes, *m_active, *m_waiting, *m_refused, *m_replaced,
-        *m_damaged, *m_files, *m_files_skipped;
+        *m_damaged, *m_files, *m_files_skipped, *m_files_pruned;
 };
 /* Adds a query to the list; the id is taken or made. */
 struct running *running_add(struct query_pool *pool, slice id, slice user, slice sql);

@@ -47,6 +47,7 @@ static void home_open(struct home *h)
                                      .background = h->background,
                                      .fold_interval_us = MAINTENANCE_US,
                                      .compact_interval_us = MAINTENANCE_US,
+                                     .index_interval_us = MAINTENANCE_US,
                                      .gc_interval_us = MAINTENANCE_US,
                                      .retention_interval_us = MAINTENANCE_US,
                                      .scrub_interval_us = MAINTENANCE_US};

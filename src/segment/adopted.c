@@ -39,15 +39,16 @@ void segment_paths_sql(const char *const *paths, uint32_t count, struct buf *sql
 struct group { /* files with the same columns in the same order */
     const char **paths;
     size_t paths_count, paths_cap;
-    slice *names;  /* exact */
+    const struct segment_file_column *columns;
     char **engine; /* the same columns as the engine calls them */
-    size_t names_count;
+    size_t columns_count;
 };
 struct footer { /* while its rows come */
     const char *path;
     int64_t left[DEPTH_MAX]; /* children that are still to come, by depth */
     unsigned depth;
-    slice *names;
+    uint32_t leaves;
+    struct segment_file_column *columns;
     size_t count, cap;
 };
 struct footers {
@@ -62,7 +63,7 @@ struct footers {
 static void footers_done(struct footers *f)
 {
     for (size_t i = 0; i < f->count; i++)
-        free(f->files[i].names);
+        free(f->files[i].columns);
     for (size_t i = 0; i < f->groups_count; i++)
         free(f->groups[i].paths);
     free(f->groups);
@@ -71,12 +72,16 @@ static void footers_done(struct footers *f)
 }
 
 /* One element of a schema, which come depth first: the root, its columns, and what is in those. */
-static enum err_code footer_row(struct footers *all, struct footer *f, slice name, int64_t children, struct err *err)
+static enum err_code footer_row(struct footers *all, struct footer *f, slice name, int64_t children, int64_t id,
+                                struct err *err)
 {
     if (f->depth && f->left[f->depth - 1]-- <= 0)
         return err_set(err, ERR_CORRUPT, "%s has a schema that contradicts itself", f->path);
     if (f->depth == 1)
-        *ARRAY_PUSH(f->names, f->count, f->cap) = arena_copy(&all->arena, name);
+        *ARRAY_PUSH(f->columns, f->count, f->cap) = (struct segment_file_column){
+            arena_copy(&all->arena, name), id > 0 && id <= UINT32_MAX ? (uint32_t)id : 0, f->leaves, children > 0};
+    if (f->depth && children <= 0)
+        f->leaves++;
     if (children > 0 || f->depth == 0) {
         if (f->depth == DEPTH_MAX)
             return err_set(err, ERR_CORRUPT, "%s has columns in columns, too deep", f->path);
@@ -97,7 +102,8 @@ static enum err_code footer_chunk(struct footers *all, const struct engine_chunk
         if (!f)
             return err_set(err, ERR_UNKNOWN, "engine: tells of " SLICE_FMT ", which nobody asked for", SLICE_ARG(path));
         TRY(footer_row(all, f, text_slice((const struct text *)c[1].data + i),
-                       engine_valid(&c[2], i) ? ((const int64_t *)c[2].data)[i] : 0, err));
+                       engine_valid(&c[2], i) ? ((const int64_t *)c[2].data)[i] : 0,
+                       engine_valid(&c[3], i) ? ((const int64_t *)c[3].data)[i] : 0, err));
     }
     return ERR_OK;
 }
@@ -115,7 +121,7 @@ static enum err_code footers_read(struct engine *e, const char *const *paths, ui
         out->files[i].path = paths[i];
         (void)map_put(&out->by_path, slice_str(paths[i]), &out->files[i]);
     }
-    buf_str(&sql, "SELECT file_name, name, num_children::BIGINT FROM parquet_schema(");
+    buf_str(&sql, "SELECT file_name, name, num_children::BIGINT, field_id::BIGINT FROM parquet_schema(");
     segment_paths_sql(paths, count, &sql);
     buf_byte(&sql, ')');
     TRY(engine_run(e, &(struct engine_query){.sql = buf_cstr(&sql), .materialize = true}, &r, err));
@@ -125,6 +131,23 @@ static enum err_code footers_read(struct engine *e, const char *const *paths, ui
             return ERR_OK;
         TRY(footer_chunk(out, chunk, err));
     }
+}
+
+enum err_code segment_file_columns(struct engine *e, const char *path, struct arena *arena,
+                                   struct segment_file_column **out, size_t *count, struct err *err)
+{
+    _cleanup_(footers_done) struct footers f = {0};
+
+    TRY(footers_read(e, &path, 1, &f, err));
+    const struct footer *file = &f.files[0];
+    struct segment_file_column *columns = arena_alloc(arena, (file->count + 1) * sizeof(*columns));
+    for (size_t i = 0; i < file->count; i++) {
+        columns[i] = file->columns[i];
+        columns[i].name = arena_copy(arena, file->columns[i].name);
+    }
+    *out = columns;
+    *count = file->count;
+    return ERR_OK;
 }
 
 /* What the engine calls the columns of a file, in their order. */
@@ -140,8 +163,9 @@ static enum err_code engine_names(struct engine *e, struct footers *all, struct 
     buf_str(&sql, ", hive_partitioning=false) LIMIT 0");
     TRY(engine_run(e, &(struct engine_query){.sql = buf_cstr(&sql), .materialize = true}, &r, err));
     uint32_t n = engine_result_fields(r, &fields);
-    if (n != g->names_count)
-        return err_set(err, ERR_CORRUPT, "%s has %zu columns, and the engine reads %u", g->paths[0], g->names_count, n);
+    if (n != g->columns_count)
+        return err_set(err, ERR_CORRUPT, "%s has %zu columns, and the engine reads %u", g->paths[0], g->columns_count,
+                       n);
     g->engine = arena_alloc(&all->arena, n * sizeof(*g->engine));
     for (uint32_t i = 0; i < n; i++)
         g->engine[i] = arena_str(&all->arena, slice_str(fields[i].name));
@@ -159,14 +183,14 @@ static enum err_code groups_make(struct engine *e, struct footers *f, struct err
         struct footer *file = &f->files[i];
         key.len = 0;
         for (size_t k = 0; k < file->count; k++) {
-            buf_fmt(&key, "%zu:", file->names[k].len);
-            buf_slice(&key, file->names[k]);
+            buf_fmt(&key, "%zu:", file->columns[k].name.len);
+            buf_slice(&key, file->columns[k].name);
         }
         uintptr_t at = (uintptr_t)map_get(&by_names, buf_view(&key));
         if (!at) {
             struct group *g = ARRAY_PUSH(f->groups, f->groups_count, f->groups_cap);
-            g->names = file->names;
-            g->names_count = file->count;
+            g->columns = file->columns;
+            g->columns_count = file->count;
             at = f->groups_count;
             (void)map_put(&by_names, arena_copy(&f->arena, buf_view(&key)), (void *)at);
         }
@@ -226,8 +250,8 @@ static void keys_of(const struct group *g, const struct segment_column *columns,
 {
     for (uint32_t i = 0; i < count; i++) {
         keys[i] = (slice){NULL, 0};
-        for (size_t k = 0; k < g->names_count; k++)
-            if (slice_eq(g->names[k], columns[i].name))
+        for (size_t k = 0; k < g->columns_count; k++)
+            if (slice_eq(g->columns[k].name, columns[i].name))
                 keys[i] = slice_str(g->engine[k]);
     }
 }
@@ -333,14 +357,15 @@ static enum err_code look(struct engine *e, const char *path, struct segment_loo
     const struct engine_field *fields;
 
     TRY(footers_read(e, &path, 1, &f, err));
-    struct group g = {.paths = &path, .paths_count = 1, .names = f.files[0].names, .names_count = f.files[0].count};
+    struct group g = {
+        .paths = &path, .paths_count = 1, .columns = f.files[0].columns, .columns_count = f.files[0].count};
     TRY(engine_names(e, &f, &g, &r, err));
     ASSERT(g.engine);
     out->count = engine_result_fields(r, &fields);
     out->columns = arena_zalloc(&out->arena, out->count * sizeof(*out->columns));
     for (uint32_t i = 0; i < out->count; i++) {
         struct segment_column *c = &out->columns[i];
-        c->name = arena_copy(&out->arena, g.names[i]);
+        c->name = arena_copy(&out->arena, g.columns[i].name);
         c->as = slice_str(arena_str(&out->arena, slice_str(g.engine[i])));
         if (!utf8_valid(c->name) || memchr(c->name.ptr, 0, c->name.len))
             return err_set(err, ERR_INVALID, "column %u has a name that is no text", i);

@@ -551,6 +551,15 @@ static enum err_code inputs_sql(struct engine *e, const struct schema *schema, c
     return ERR_OK;
 }
 
+enum err_code segment_input_sql(struct engine *e, const struct schema *schema, const struct segment_input *input,
+                                const bool *used, struct buf *sql, struct err *err)
+{
+    const char *path = input->path;
+    const struct inputs in = {&path, 1, input->by_name ? 0 : 1};
+
+    return inputs_sql(e, schema, &in, used, sql, err);
+}
+
 static enum err_code merge(struct engine *e, const struct schema *schema, const struct inputs *in, bool *used, int fd,
                            struct segment_stats *stats, struct err *err)
 {

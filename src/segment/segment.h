@@ -77,6 +77,32 @@ void segment_look_done(struct segment_look *l);
 MUST_CHECK enum err_code segment_survey(struct segment_writer *w, const struct schema *schema,
                                         const struct segment_look *look, const char *path, struct segment_stats *out,
                                         struct err *err);
+
+/* ---- keys.c: hashes of the values of a file's key-like text columns, for filters outside the files (catalog/filter.h) */
+#define SEGMENT_KEY_BYTES_MIN 1.5
+#define SEGMENT_KEY_BYTES_MAX 48.0
+#define SEGMENT_KEYS_COLUMNS_MAX 16
+struct segment_keys_column {
+    uint32_t field_id;
+    uint64_t *hashes; /* [count] distinct, ascending */
+    size_t count;
+};
+struct segment_keys {
+    struct segment_keys_column *columns; /* by field id, ascending */
+    size_t count, cap;
+};
+/* Hash of one value as in segment_keys: also what a query asks filters with. It is stored in the bucket: it must never change. */
+uint64_t segment_key_hash(slice value);
+/* The hashes of all that `column = 'text'` can find in one file (local path, or a descriptor at SEGMENT_FD_PATH), its columns by field id or
+ * by name. Columns: those of TYPE_UTF8 that are key-like, which is that by the file's own metadata their values (NULLs counted) take more
+ * than SEGMENT_KEY_BYTES_MIN and at most SEGMENT_KEY_BYTES_MAX bytes each on average, uncompressed: less is a dictionary of few values that
+ * nearly every file has all of, more is prose that nobody compares as a whole. At most SEGMENT_KEYS_COLUMNS_MAX, lowest field ids first. A column
+ * without an entry may hold anything; one with an entry holds nothing else. NULLs have no hash. Memory: up to 16 bytes a distinct value.
+ * ERR_CORRUPT, ERR_IO: cannot be read. */
+MUST_CHECK enum err_code segment_keys(struct segment_writer *w, const struct schema *schema,
+                                      const struct segment_input *input, struct segment_keys *out, struct err *err);
+void segment_keys_done(struct segment_keys *k);
+
 /* Values as unsigned numbers of the same order, for ranges in manifests (catalog.md section 10). */
 static inline uint64_t segment_order_i64(int64_t v)
 {

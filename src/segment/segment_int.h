@@ -22,7 +22,21 @@ void segment_lease_end(struct segment_lease *l);
 /* rows, tmin, tmax and cols of a relation with columns c<field> of the fields in use, and row_id. `all`: every column is read. */
 MUST_CHECK enum err_code segment_summarize(struct engine *e, const struct schema *schema, const bool *used,
                                            const char *from, bool all, struct segment_stats *out, struct err *err);
+/* A file as a relation with columns c<field> of the fields in use, and row_id. */
+MUST_CHECK enum err_code segment_input_sql(struct engine *e, const struct schema *schema,
+                                           const struct segment_input *input, const bool *used, struct buf *sql,
+                                           struct err *err);
 
 /* ---- adopted.c */
 void segment_text_sql(slice s, struct buf *sql);                                   /* 'text' */
 void segment_paths_sql(const char *const *paths, uint32_t count, struct buf *sql); /* ['path', ...] */
+/* What a footer says of the columns of a file, in the file's order. */
+struct segment_file_column {
+    slice name;
+    uint32_t field_id; /* 0: none */
+    uint32_t
+        leaf; /* its number among the columns of a row group (column_id of parquet_metadata()); nested: its first */
+    bool nested;
+};
+MUST_CHECK enum err_code segment_file_columns(struct engine *e, const char *path, struct arena *arena,
+                                              struct segment_file_column **out, size_t *count, struct err *err);

@@ -1,4 +1,4 @@
-/* segment_test.c: rows to Parquet and back through the real engine: order, types, names, statistics, field ids, merging, damage. */
+/* segment_test.c: rows to Parquet and back through the real engine: order, types, names, statistics, field ids, merging, keys, damage. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -143,6 +143,37 @@ static void expect(int fd, const char *sql, const char *want)
         fail_msg("%s gave " SLICE_FMT ", not %s", sql, SLICE_ARG(got), want);
     engine_result_free(r);
     engine_close(e);
+}
+
+/* Another's file: what the query gives. */
+static void copy_into(int fd, const char *query)
+{
+    static const char *const dirs[] = {"/proc/self/fd/", NULL};
+    const struct engine_options opt = {.memory_bytes = 256u << 20, .threads = 1, .allowed_dirs = dirs};
+    _cleanup_(buf_done) struct buf sql = BUF_INIT;
+    struct engine *e = NULL;
+    struct engine_result *r = NULL;
+    struct err err = {0};
+
+    buf_fmt(&sql, "COPY (%s) TO '/proc/self/fd/%d' (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)", query, fd);
+    const struct engine_query q = {.sql = buf_cstr(&sql), .materialize = true};
+    if (engine_open(&opt, &e, &err) != ERR_OK || engine_run(e, &q, &r, &err) != ERR_OK)
+        fail_msg("%s: %s", query, err.msg);
+    engine_result_free(r);
+    engine_close(e);
+}
+
+/* The engine writes no two columns that differ only in case; other writers do. */
+static void rename_in(int fd, const char *from, const char *to)
+{
+    size_t size = (size_t)lseek(fd, 0, SEEK_END), n = strlen(from);
+    _cleanup_(freep) uint8_t *bytes = mem_alloc(size);
+
+    assert_int_equal(pread(fd, bytes, size, 0), size);
+    for (size_t i = 0; i + n <= size; i++)
+        if (memcmp(bytes + i, from, n) == 0)
+            memcpy(bytes + i, to, n);
+    assert_int_equal(pwrite(fd, bytes, size, 0), size);
 }
 
 static void expect_stat(const struct segment_stats *s, uint32_t id, uint64_t min, uint64_t max, uint32_t nulls)
@@ -396,10 +427,375 @@ static void test_merge(void **state)
     schema_unref(schema);
 }
 
+/* ---- keys */
+
+struct hashes { /* the slow model: all of them, then sorted */
+    uint64_t *items;
+    size_t count, cap;
+};
+
+static void hashes_add(struct hashes *h, slice value)
+{
+    *ARRAY_PUSH(h->items, h->count, h->cap) = hash64(value, 0);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* The column has just these hashes. Frees `want`. */
+static void expect_keys(const struct segment_keys *k, uint32_t id, struct hashes *want)
+{
+    size_t n = 0, at = 0;
+
+    if (want->count)
+        qsort(want->items, want->count, sizeof(*want->items), by_value);
+    for (size_t i = 0; i < want->count; i++)
+        if (n == 0 || want->items[n - 1] != want->items[i])
+            want->items[n++] = want->items[i];
+    while (at < k->count && k->columns[at].field_id != id)
+        at++;
+    if (at == k->count)
+        fail_msg("no keys of field %u", id);
+    if (k->columns[at].count != n)
+        fail_msg("field %u has %zu keys, not %zu", id, k->columns[at].count, n);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(k->columns[at].hashes[i], want->items[i]);
+    free(want->items);
+    *want = (struct hashes){0};
+}
+
+static struct schema *schema_of(const struct field *more, uint32_t count, const uint32_t *ids, const uint32_t *items)
+{
+    struct schema *empty = schema_empty(), *grown = schema_grow(empty, more, count);
+    struct schema *s = schema_with_ids(grown, ids, items);
+
+    schema_unref(empty);
+    schema_unref(grown);
+    return s;
+}
+
+static void write_rows(struct segment_writer *w, const struct schema *schema, struct batch *b, int fd)
+{
+    struct segment_part part = {0};
+    struct segment_stats stats;
+    struct err err = {0};
+
+    (void)batch_add(b, FIELD_ROW_ID, (struct type)T(INT64));
+    batch_view_take(b, b->rows, &part.view);
+    if (segment_write(w, schema, &part, 1, fd, &stats, &err) != ERR_OK)
+        fail_msg("%s", err.msg);
+    batch_view_done(&part.view);
+    batch_unref(b);
+}
+
+static enum err_code keys_at(struct segment_writer *w, const struct schema *schema, int fd, bool by_name,
+                             struct segment_keys *out, struct err *err)
+{
+    char path[40];
+    const struct segment_input input = {path, by_name};
+
+    (void)snprintf(path, sizeof(path), SEGMENT_FD_PATH "%d", fd);
+    return segment_keys(w, schema, &input, out, err);
+}
+
+static void keys_of_file(struct segment_writer *w, const struct schema *schema, int fd, bool by_name,
+                         struct segment_keys *out)
+{
+    struct err err = {0};
+
+    if (keys_at(w, schema, fd, by_name, out, &err) != ERR_OK)
+        fail_msg("%s: %s", err_name(err.code), err.msg);
+    for (size_t i = 1; i < out->count; i++)
+        assert_true(out->columns[i - 1].field_id < out->columns[i].field_id);
+}
+
+static void set_text(struct batch *b, struct column *c, uint32_t row, slice value, struct hashes *want)
+{
+    c->valid[row] = 1;
+    ((struct text *)c->values)[row] = batch_text(b, value);
+    if (want)
+        hashes_add(want, value);
+}
+
+/* Hashes are kept in the bucket: these may never change. */
+static void test_key_hash(void **state)
+{
+    static const slice rows[] = {slice_lit(""), slice_lit("a"), slice_lit("a\0b"), slice_lit("0123456789abcdef"),
+                                 slice_lit("d290f1ee-6c54-4b01-90e6-d701748f0851")};
+    static const uint64_t want[] = {UINT64_C(0x2d06800538d394c2), UINT64_C(0xe6c632b61e964e1f),
+                                    UINT64_C(0xd5a06cd078125351), UINT64_C(0x64439946d8fa212d),
+                                    UINT64_C(0x76575289f2b2a7ff)};
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        if (segment_key_hash(rows[i]) != want[i])
+            fail_msg("hash of value %zu is %016llx", i, (unsigned long long)segment_key_hash(rows[i]));
+    assert_int_equal(segment_key_hash((slice){NULL, 0}), want[0]);
+}
+
+/* Every kind of value and of column, in a file of several row groups and of more values than are held unsorted at first. */
+static void test_keys(void **state)
+{
+    enum { ROWS = 100000, TAGS = 1, ID, HALF, CLIENT, FEW, PROSE, NUMBER, NEVER, LAST, COUNT };
+    static const struct field more[] = {
+        {slice_lit("tags.list.element"), {TYPE_LIST, TYPE_UTF8}, 0, 0}, /* its leaf comes before the others' */
+        {slice_lit("it's \"the\".id, or {'x'}"), T(UTF8), 0, 0},
+        {slice_lit("half"), T(UTF8), 0, 0},
+        {slice_lit("client.ip"), T(UTF8), 0, 0},
+        {slice_lit("few"), T(UTF8), 0, 0},
+        {slice_lit("prose"), T(UTF8), 0, 0},
+        {slice_lit("number"), T(INT64), 0, 0},
+        {slice_lit("never"), T(UTF8), 0, 0},
+        {slice_lit("a\0b"), T(UTF8), 0, 0},
+    };
+    static const uint32_t ids[COUNT] = {1, 90, 80, 70, 60, 50, 40, 30, 20, 10}, items[COUNT] = {0, 91};
+    static const slice odd[] = {slice_lit(""), slice_lit("\0"), slice_lit("a\0b"), slice_lit("a"),
+                                slice_lit("gr\303\274n \346\227\245\346\234\254 \360\237\246\200")};
+    struct schema *schema = schema_of(more, ARRAY_LEN(more), ids, items);
+    struct segment_writer *w = writer();
+    struct batch *b = batch_new(ROWS);
+    struct hashes id = {0}, half = {0}, client = {0}, last = {0};
+    struct segment_keys keys = {0};
+    struct column *c[COUNT];
+    size_t prose_size = 600000;
+    char *prose = mem_alloc(prose_size), text[80];
+    int fd = memory_file();
+    (void)state;
+
+    memset(prose, 'x', prose_size);
+    for (uint32_t f = 0; f < COUNT; f++) {
+        c[f] = batch_add(b, f, f ? more[f - 1].type : (struct type)T(TIMESTAMP));
+        c[f]->has_nulls = true;
+    }
+    memset(c[0]->valid, 1, ROWS);
+    memset(c[NUMBER]->valid, 1, ROWS);
+    for (uint32_t row = 0; row < ROWS; row++) {
+        ((int64_t *)c[0]->values)[row] = row;
+        ((int64_t *)c[NUMBER]->values)[row] = row * INT64_C(1234567891);
+        uint32_t at = batch_items(b, c[TAGS], 2);
+        ((struct list_slot *)c[TAGS]->values)[row] = (struct list_slot){at, 2};
+        c[TAGS]->valid[row] = 1;
+        int n = snprintf(text, sizeof(text), "request-%08x-%04u", row * 2654435761u, row % 7);
+        for (uint32_t k = 0; k < 2; k++)
+            set_text(b, c[TAGS]->item, at + k, slice_of(text, (size_t)n), NULL);
+        if (row % 20000 == 77)
+            set_text(b, c[ID], row, odd[row / 20000], &id);
+        else if (row == 50000)
+            set_text(b, c[ID], row, slice_of(prose, prose_size), &id);
+        else if (row % 11)
+            set_text(b, c[ID], row, slice_of(text, (size_t)n), &id);
+        if (row >= 30000) /* newest first: the last of three row groups has only NULLs */
+            set_text(b, c[HALF], row, slice_of(text, 16), &half);
+        n = snprintf(text, sizeof(text), "10.0.%u.%u", row % 9000 / 256, row % 9000 % 256);
+        set_text(b, c[CLIENT], row, slice_of(text, (size_t)n), &client);
+        set_text(b, c[LAST], row, slice_of(text, (size_t)n), &last);
+        set_text(b, c[FEW], row, slice_str(row % 3 ? "GET" : "a path that is longer than most"), NULL);
+        n = snprintf(text, sizeof(text), "%070u", row);
+        set_text(b, c[PROSE], row, slice_of(text, (size_t)n), NULL);
+    }
+    b->rows = ROWS;
+    write_rows(w, schema, b, fd);
+    expect(fd, "SELECT count(DISTINCT row_group_id) FROM parquet_metadata(@)", "3");
+    expect(fd,
+           "SELECT count(*) FROM parquet_metadata(@) WHERE path_in_schema = 'half' AND stats_null_count = num_values",
+           "1");
+    keys_of_file(w, schema, fd, false, &keys);
+    assert_int_equal(keys.count, 4);
+    expect_keys(&keys, ids[ID], &id);
+    expect_keys(&keys, ids[HALF], &half);
+    expect_keys(&keys, ids[CLIENT], &client);
+    expect_keys(&keys, ids[LAST], &last); /* called "column#10" in the file */
+    segment_keys_done(&keys);
+    keys_of_file(w, schema, fd, true, &keys); /* by name: as if another had written it */
+    assert_int_equal(keys.count, 3);
+    segment_keys_done(&keys);
+    (void)close(fd);
+    free(prose);
+    segment_writer_close(w);
+    schema_unref(schema);
+}
+
+/* Sets of every size around those at which arrays are sorted and grow, with and without repetition; 3000 are few enough for a dictionary. */
+static void test_keys_sizes(void **state)
+{
+    static const struct field more[] = {{slice_lit("k"), T(UTF8), 0, 0}, {slice_lit("same"), T(UTF8), 0, 0}};
+    static const uint32_t ids[] = {1, 2, 3}, items[] = {0, 0, 0};
+    static const struct {
+        uint32_t rows, distinct;
+    } cases[] = {{1, 1},         {2, 1},          {2, 2},         {33, 33},         {2049, 700},     {65536, 65536},
+                 {65537, 65537}, {140000, 40000}, {200000, 3000}, {200000, 132000}, {270000, 270000}};
+    struct schema *schema = schema_of(more, ARRAY_LEN(more), ids, items);
+    struct segment_writer *w = writer();
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct batch *b = batch_new(cases[i].rows);
+        struct hashes k = {0}, same = {0};
+        struct segment_keys keys = {0};
+        int fd = memory_file();
+        char text[20];
+        struct column *t = batch_add(b, 0, (struct type)T(TIMESTAMP)), *c = batch_add(b, 1, more[0].type),
+                      *s = batch_add(b, 2, more[1].type);
+        memset(t->valid, 1, cases[i].rows);
+        for (uint32_t row = 0; row < cases[i].rows; row++) {
+            int n = snprintf(text, sizeof(text), "%08x", row % cases[i].distinct * 2654435761u);
+            set_text(b, c, row, slice_of(text, (size_t)n), &k);
+            set_text(b, s, row, slice_lit("same"), cases[i].rows < 10 ? &same : NULL);
+        }
+        b->rows = cases[i].rows;
+        write_rows(w, schema, b, fd);
+        keys_of_file(w, schema, fd, false, &keys);
+        assert_int_equal(keys.count, cases[i].rows < 10 ? 2 : 1);
+        expect_keys(&keys, 2, &k);
+        if (cases[i].rows < 10)
+            expect_keys(&keys, 3, &same);
+        segment_keys_done(&keys);
+        (void)close(fd);
+    }
+    segment_writer_close(w);
+    schema_unref(schema);
+}
+
+/* The lowest ids of more columns than there may be. */
+static void test_keys_many(void **state)
+{
+    enum { MANY = 40, MANY_ROWS = 300 };
+    _cleanup_(arena_done) struct arena arena = ARENA_INIT;
+    struct field *more = arena_zalloc(&arena, MANY * sizeof(*more));
+    uint32_t ids[MANY + 1] = {1}, items[MANY + 1] = {0};
+    struct segment_writer *w = writer();
+    struct batch *b = batch_new(MANY_ROWS);
+    struct segment_keys keys = {0};
+    struct hashes want[MANY + 1] = {{0}};
+    int fd = memory_file();
+    (void)state;
+
+    struct column *t = batch_add(b, 0, (struct type)T(TIMESTAMP));
+    memset(t->valid, 1, MANY_ROWS);
+    for (uint32_t f = 1; f <= MANY; f++) {
+        more[f - 1] = (struct field){.name = slice_str(arena_fmt(&arena, "c%u", MANY - f)), .type = T(UTF8)};
+        ids[f] = 1000 - f * 7;
+        struct column *c = batch_add(b, f, more[f - 1].type);
+        for (uint32_t row = 0; row < MANY_ROWS; row++)
+            set_text(b, c, row, slice_str(arena_fmt(&arena, "%u of %u", row, f)), &want[f]);
+    }
+    b->rows = MANY_ROWS;
+    struct schema *schema = schema_of(more, MANY, ids, items);
+    write_rows(w, schema, b, fd);
+    keys_of_file(w, schema, fd, false, &keys);
+    assert_int_equal(keys.count, SEGMENT_KEYS_COLUMNS_MAX);
+    for (uint32_t f = 1; f <= MANY; f++)
+        if (f > MANY - SEGMENT_KEYS_COLUMNS_MAX)
+            expect_keys(&keys, ids[f], &want[f]);
+        else
+            free(want[f].items);
+    segment_keys_done(&keys);
+    (void)close(fd);
+    segment_writer_close(w);
+    schema_unref(schema);
+}
+
+/* Files of others: names with dots, in other cases and more than there are in the stream; columns in columns, by which the row groups have
+ * more of them than the file. Without the name, without ids, and of what is no text there is no entry. */
+static void test_keys_adopted(void **state)
+{
+    static const struct field plain[] = {{slice_lit("a.b"), T(UTF8), 0, 0},
+                                         {slice_lit("Id"), T(UTF8), 0, 0},
+                                         {slice_lit("absent"), T(UTF8), 0, 0},
+                                         {slice_lit("n"), T(INT64), 0, 0},
+                                         {slice_lit("l"), T(UTF8), 0, 0}},
+                              twins[] = {{slice_lit("trace_id"), T(UTF8), 0, 0},
+                                         {slice_lit("TRACE_ID"), T(UTF8), 0, 0},
+                                         {slice_lit("a.b"), T(UTF8), 0, 0}};
+    static const uint32_t ids[] = {1, 30, 20, 10, 40, 50}, items[] = {0, 0, 0, 0, 0, 0};
+    struct schema *one = schema_of(plain, ARRAY_LEN(plain), ids, items);
+    struct schema *two = schema_of(twins, ARRAY_LEN(twins), ids, items);
+    struct segment_writer *w = writer();
+    struct segment_keys keys = {0};
+    struct hashes want = {0};
+    int fd = memory_file(), twin_fd = memory_file();
+    char text[40];
+    (void)state;
+
+    copy_into(fd, "SELECT {'b': 'in a struct ' || i, 'c': i} AS a, [i, i] AS l, 7 AS n, CASE WHEN i % 3 > 0 THEN "
+                  "'dotted ' || i END AS "
+                  "\"a.b\", 'id ' || i AS \"Id\", 'more ' || i AS more FROM range(3000) r(i)");
+    copy_into(twin_fd, "SELECT 'upper ' || i AS \"TRACE_ID\", 'lower ' || i AS trace_Xd FROM range(3000) r(i)");
+    rename_in(twin_fd, "trace_Xd", "trace_id");
+    expect(twin_fd, "SELECT string_agg(name, ' ') FROM parquet_schema(@)", "duckdb_schema TRACE_ID trace_id");
+    keys_of_file(w, one, fd, true, &keys);
+    assert_int_equal(keys.count, 2);
+    for (unsigned i = 0; i < 3000; i++)
+        if (i % 3)
+            hashes_add(&want, slice_of(text, (size_t)snprintf(text, sizeof(text), "dotted %u", i)));
+    expect_keys(&keys, 30, &want);
+    for (unsigned i = 0; i < 3000; i++)
+        hashes_add(&want, slice_of(text, (size_t)snprintf(text, sizeof(text), "id %u", i)));
+    expect_keys(&keys, 20, &want);
+    segment_keys_done(&keys);
+    keys_of_file(w, two, twin_fd, true, &keys);
+    assert_int_equal(keys.count, 2);
+    for (unsigned i = 0; i < 3000; i++)
+        hashes_add(&want, slice_of(text, (size_t)snprintf(text, sizeof(text), "lower %u", i)));
+    expect_keys(&keys, 30, &want);
+    for (unsigned i = 0; i < 3000; i++)
+        hashes_add(&want, slice_of(text, (size_t)snprintf(text, sizeof(text), "upper %u", i)));
+    expect_keys(&keys, 20, &want);
+    segment_keys_done(&keys);
+    keys_of_file(w, one, fd, false, &keys);
+    assert_int_equal(keys.count, 0);
+    segment_keys_done(&keys);
+    (void)close(fd);
+    (void)close(twin_fd);
+    segment_writer_close(w);
+    schema_unref(one);
+    schema_unref(two);
+}
+
+/* Cut or overwritten anywhere where it is read, a file gives an error, and the writer goes on. */
+static void test_keys_damage(void **state)
+{
+    static const struct field more[] = {{slice_lit("id"), T(UTF8), 0, 0}};
+    static const uint32_t ids[] = {1, 2}, items[] = {0, 0};
+    struct schema *schema = schema_of(more, 1, ids, items);
+    struct segment_writer *w = writer();
+    struct segment_keys keys = {0};
+    struct err err = {0};
+    int fd = memory_file(), bad = memory_file();
+    uint8_t junk[3000];
+    (void)state;
+
+    copy_into(fd, "SELECT 'id ' || hash(i) AS id FROM range(20000) r(i)");
+    keys_of_file(w, schema, fd, true, &keys);
+    assert_int_equal(keys.columns[0].count, 20000);
+    segment_keys_done(&keys);
+    memset(junk, 0x5a, sizeof(junk));
+    assert_int_equal(pwrite(fd, junk, sizeof(junk), 4000), sizeof(junk)); /* a page; the footer is whole */
+    if (keys_at(w, schema, fd, true, &keys, &err) != ERR_CORRUPT)
+        fail_msg("%s: %s", err_name(err.code), err.msg);
+    assert_int_equal(ftruncate(fd, 5000), 0);
+    assert_int_equal(keys_at(w, schema, fd, true, &keys, &err), ERR_CORRUPT);
+    assert_int_equal(keys_at(w, schema, fd, false, &keys, &err), ERR_CORRUPT);
+    assert_int_equal(keys_at(w, schema, bad, false, &keys, &err), ERR_CORRUPT); /* empty */
+    (void)close(bad);
+    if (keys_at(w, schema, bad, false, &keys, &err) != ERR_IO) /* no such file */
+        fail_msg("%s: %s", err_name(err.code), err.msg);
+    assert_int_equal(keys.count, 0);
+    (void)close(fd);
+    segment_writer_close(w);
+    schema_unref(schema);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_order),     cmocka_unit_test(test_text_ranges),
-                                       cmocka_unit_test(test_wide),      cmocka_unit_test(test_write),
-                                       cmocka_unit_test(test_selection), cmocka_unit_test(test_merge)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_order),     cmocka_unit_test(test_text_ranges),  cmocka_unit_test(test_wide),
+        cmocka_unit_test(test_write),     cmocka_unit_test(test_selection),    cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_key_hash),  cmocka_unit_test(test_keys),         cmocka_unit_test(test_keys_sizes),
+        cmocka_unit_test(test_keys_many), cmocka_unit_test(test_keys_adopted), cmocka_unit_test(test_keys_damage)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

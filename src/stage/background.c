@@ -1,4 +1,4 @@
-/* background.c: what a lake does by itself besides flushing: events to pmeta, folding, retention, compaction, garbage
+/* background.c: what a lake does by itself besides flushing: events to pmeta, folding, retention, compaction, filters, garbage
  * collection, scrub. Each call is one round of the catalog's; a round that fails is logged and tried at its next time. */
 #include <stdarg.h>
 #include <stdio.h>
@@ -99,6 +99,15 @@ void lake_event_thread(void *arg)
 
 /* ---- maintenance */
 
+/* Where the engine reads it. */
+static void input_path(struct lake *lake, const struct merge_input *input, struct buf *out)
+{
+    if (input->copy)
+        buf_fmt(out, SEGMENT_FD_PATH "%d", lake->os->ops->fd(lake->os, input->copy));
+    else
+        lake->store->ops->engine_path(lake->store, input->key, out);
+}
+
 static enum err_code merge(void *arg, const struct schema *schema, const struct merge_input *inputs, size_t count,
                            struct os_file *out, struct segment_stats *stats, struct err *err)
 {
@@ -109,14 +118,22 @@ static enum err_code merge(void *arg, const struct schema *schema, const struct 
 
     for (size_t i = 0; i < count; i++) {
         b.len = 0;
-        if (inputs[i].copy)
-            buf_fmt(&b, SEGMENT_FD_PATH "%d", lake->os->ops->fd(lake->os, inputs[i].copy));
-        else
-            lake->store->ops->engine_path(lake->store, inputs[i].key, &b);
+        input_path(lake, &inputs[i], &b);
         files[i] = (struct segment_input){arena_str(&arena, slice_str(buf_cstr(&b))), inputs[i].by_name};
     }
     buf_done(&b);
     return segment_merge(lake->writer, schema, files, (uint32_t)count, lake->os->ops->fd(lake->os, out), stats, err);
+}
+
+static enum err_code keys(void *arg, const struct schema *schema, const struct merge_input *input,
+                          struct segment_keys *out, struct err *err)
+{
+    struct lake *lake = arg;
+    _cleanup_(buf_done) struct buf path = BUF_INIT;
+
+    input_path(lake, input, &path);
+    const struct segment_input file = {buf_cstr(&path), input->by_name};
+    return segment_keys(lake->writer, schema, &file, out, err);
 }
 
 static void bad_file(void *arg, slice key, const char *why)
@@ -138,6 +155,10 @@ static enum err_code round_expire(struct lake *lake, struct catalog_work *w, str
 static enum err_code round_compact(struct lake *lake, struct catalog_work *w, struct err *err)
 {
     return catalog_compact(lake->cat, merge, lake, w, err);
+}
+static enum err_code round_index(struct lake *lake, struct catalog_work *w, struct err *err)
+{
+    return catalog_index(lake->cat, keys, lake, w, err);
 }
 static enum err_code round_gc(struct lake *lake, struct catalog_work *w, struct err *err)
 {
@@ -186,6 +207,7 @@ static void run_duty(struct lake *lake, struct duty *d)
                   {"sluice_compaction_inputs_total", w.inputs_compacted},
                   {"sluice_compaction_outputs_total", w.outputs_compacted},
                   {"sluice_compaction_bytes_total", w.bytes_compacted},
+                  {"sluice_indexed_files_total", w.files_indexed},
                   {"sluice_swept_streams_total", w.streams_swept}};
     for (size_t i = 0; i < ARRAY_LEN(counts); i++)
         metric_add(metric_get(METRIC_COUNTER, counts[i].name, "work done by maintenance", NULL),
@@ -214,6 +236,7 @@ void lake_maintenance_thread(void *arg)
     struct duty duties[] = {{"fold", round_fold, o->fold_interval_us, 0},
                             {"expire", round_expire, o->retention_interval_us, 0},
                             {"compact", round_compact, o->compact_interval_us, 0},
+                            {"index", round_index, o->index_interval_us, 0},
                             {"gc", round_gc, o->gc_interval_us, 0},
                             {"scrub", round_scrub, o->scrub_interval_us, 0}};
 

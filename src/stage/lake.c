@@ -103,6 +103,7 @@ static void defaults(struct lake_options *o)
     o->retention_interval_us = o->retention_interval_us ? o->retention_interval_us : 3600000000;
     o->gc_interval_us = o->gc_interval_us ? o->gc_interval_us : 600000000;
     o->compact_interval_us = o->compact_interval_us ? o->compact_interval_us : 60000000;
+    o->index_interval_us = o->index_interval_us ? o->index_interval_us : 60000000;
     o->hot_files = o->hot_files ? o->hot_files : 4;
     o->hot_interval_us = o->hot_interval_us ? o->hot_interval_us : 1000000;
     o->fence_us = o->fence_us ? o->fence_us : 60000000;

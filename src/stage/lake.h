@@ -37,7 +37,8 @@ struct lake_options {
     unsigned hot_files;        /* fetched into it at one time; 4 */
     int64_t hot_interval_us;   /* how often it is looked at; 1 s */
     int64_t fence_us;          /* T_fence of catalog.md, 60 s: what a DELETE waits for other servers on the store */
-    int64_t retention_interval_us, gc_interval_us, fold_interval_us, compact_interval_us, scrub_interval_us;
+    int64_t retention_interval_us, gc_interval_us, fold_interval_us, compact_interval_us, index_interval_us,
+        scrub_interval_us;
     /* May be NULL. Called once the data directory is known to be ours, before the recovery, which may take minutes. */
     enum err_code (*on_locked)(void *arg, struct err *err);
     void *on_locked_arg;
