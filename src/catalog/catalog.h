@@ -219,8 +219,7 @@ struct plan_value { /* rows that matter have it */
 };
 /* Takes out of the plan what cannot have all of these values, by filters outside the files (filter.h), as far as there are any. What cannot be read
  * of them prunes nothing. How many files went. */
-size_t stream_version_prune(struct stream_version *v, const struct plan_value *values, size_t count,
-                            struct plan *plan);
+size_t stream_version_prune(struct stream_version *v, const struct plan_value *values, size_t count, struct plan *plan);
 
 /* ---- maintenance: each call is one round, safe on any node at any time, and says what it did */
 struct catalog_work {

@@ -122,8 +122,9 @@ struct catalog {
     bool
         heads_stale; /* the same gate: a checkpoint of another folder was read, the heads before it were not read yet */
     uint32_t filters_min;
-    size_t compact_at, index_at; /* one task at a time calls catalog_compact(), catalog_index(), catalog_scrub(), catalog_gc() */
-    char boot[33];            /* names this start of the node in its claims */
+    size_t compact_at,
+        index_at;  /* one task at a time calls catalog_compact(), catalog_index(), catalog_scrub(), catalog_gc() */
+    char boot[33]; /* names this start of the node in its claims */
     int64_t compact_since_us; /* the same task: its first round, by the store's clock; 0: none yet */
     size_t scrub_stream, scrub_file;
     struct sid gc_after;

@@ -495,11 +495,9 @@ enum err_code input_take(struct catalog *cat, const struct entry *e, struct merg
         TRY(cat->os->ops->open(cat->os, cat->temp_dir, OS_READ | OS_WRITE | OS_UNNAMED, &in->copy, err));
     enum err_code rc = store_fetch(cat->os, cat->store, key, in->copy, &size, &crc, err);
     if (rc == ERR_NOT_FOUND)
-        rc = err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is missing: it is left out",
-                     SLICE_ARG(key));
+        rc = err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is missing: it is left out", SLICE_ARG(key));
     else if (rc == ERR_OK && (size != e->bytes || crc != e->crc32c))
-        rc =
-            err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is damaged: it is left as it is", SLICE_ARG(key));
+        rc = err_set(err, ERR_CORRUPT, "file " SLICE_FMT " is damaged: it is left as it is", SLICE_ARG(key));
     if (rc == ERR_CORRUPT)
         bad_input_add(cat, key);
     return rc;

@@ -346,7 +346,7 @@ static enum err_code whole_decode(slice bytes, struct arena *arena, struct slf *
 enum err_code slf_check(slice bytes, struct err *err)
 {
     _cleanup_(arena_done) struct arena arena = ARENA_INIT;
-    struct slf s;
+    struct slf s = {0};
 
     return whole_decode(bytes, &arena, &s, err);
 }
@@ -355,7 +355,7 @@ enum err_code slf_take(slice bytes, bool (*wanted)(void *arg, slice path), void 
                        struct err *err)
 {
     _cleanup_(arena_done) struct arena arena = ARENA_INIT;
-    struct slf s;
+    struct slf s = {0};
 
     TRY(whole_decode(bytes, &arena, &s, err));
     size_t *at = arena_zalloc(&arena, s.files * sizeof(*at)); /* index in `out` + 1 */

@@ -158,7 +158,8 @@ const struct command commands[] = {
      cat_options, run_catalog_cat},
     {"catalog verify", NULL, "", 0, 0, SCOPE_STORE, "check every checksum of a store folder",
      "Reads every slot, manifest, pack of filters and data file and checks its checksum. Exit\n"
-     "code 1 and a line for each damaged object if there is one. Safe beside a running server; writes nothing.",
+     "code 1 and a line for each damaged object if there is one. Safe beside a running server;\n"
+     "writes nothing.",
      "sluice catalog verify --data ./data\nsluice catalog verify --store /backup/store --output json", verify_options,
      run_catalog_verify},
     {"catalog fsck", NULL, "", 0, 0, SCOPE_STORE, "say what a store folder holds, and tidy it",
