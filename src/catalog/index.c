@@ -349,6 +349,16 @@ static enum err_code edit_index(void *arg, struct stream *s, struct head *h, boo
 
 /* ---- a round */
 
+static bool is_due(const struct stream *s, int64_t now_us)
+{
+    const struct head *h = s->head;
+    bool due = s->index_slot != h->slot || now_us >= s->index_after_us;
+
+    for (size_t i = 0; i < h->filters_count; i++)
+        due |= atomic_load(&h->filters[i]->broken); /* a query found it so meanwhile */
+    return due && !h->dead;
+}
+
 static enum err_code index_stream(struct index_job *j, keys_fn keys, void *arg, bool *did, struct catalog_work *out,
                                   struct err *err)
 {
@@ -356,9 +366,8 @@ static enum err_code index_stream(struct index_job *j, keys_fn keys, void *arg, 
     struct catalog *cat = j->cat;
 
     os_lock(cat->os, cat->mu);
-    j->head = s->head && !s->head->dead && (s->index_slot != s->head->slot || j->now_us >= s->index_after_us)
-                  ? head_ref(s->head)
-                  : NULL;
+    if (s->head && is_due(s, j->now_us))
+        j->head = head_ref(s->head);
     os_unlock(cat->os, cat->mu);
     if (!j->head)
         return ERR_OK;
