@@ -116,15 +116,17 @@ def test_a_stop_waits_for_a_slow_bucket(on_bucket, between):
     between.switch.fault = lambda *_: "stall"
     answers = []
 
-    def late():
+    def late(i):
         with server.client() as client:
-            answers.append(client.request("POST", "/api/v1/ingest", [{"i": 10}], {"X-P-Stream": "app", "X-P-Ack": "object"}))
-    asking = threading.Thread(target=late)
-    asking.start()
-    assert server.api.wait(lambda: server.api.metrics()["sluice_stage_rows"] == 11)
+            answers.append(client.request("POST", "/api/v1/ingest", [{"i": i}], {"X-P-Stream": "app", "X-P-Ack": "object"}))
+    asking = [threading.Thread(target=late, args=(10 + i,)) for i in range(100)]
+    for a in asking:
+        a.start()
+    assert server.api.wait(lambda: server.api.metrics()["sluice_stage_rows"] == 110)
     assert server.stop() == 0
-    asking.join(conftest.HTTP_S)
-    assert [a.status for a in answers] == [200], answers
+    for a in asking:
+        a.join(conftest.HTTP_S)
+    assert [a.status for a in answers] == [200] * 100, answers
 
 
 @pytest.mark.parametrize("fault", ["503", "refuse"])  # an answer that says so, and none

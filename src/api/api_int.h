@@ -78,6 +78,7 @@ struct request { /* owners: the connection, and the worker that runs its handler
     bool http11;
     bool on_worker; /* a thread that may wait runs the handler */
     bool handled;   /* the handler ran (or the answer was decided before) */
+    bool suspended; /* it was: counted in api.suspended until its answer is sent */
     struct answer answer;
     struct chunked *stream;
     struct request *next; /* worker queue */
@@ -104,6 +105,7 @@ struct api {
     struct work_queue workers, creates, queries, tails;
     pthread_mutex_t settings_mu; /* streams.c: held from a look at a stream's settings to their change */
     _Atomic unsigned ingests;    /* between lake_ingest() and its acknowledgement */
+    _Atomic unsigned suspended;  /* requests that were, whose answers are not sent to the end */
     int64_t started_wall_us;
     atomic_bool ready; /* release in api_ready(), acquire in begin(): lake and pool are there */
     atomic_bool draining;

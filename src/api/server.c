@@ -18,6 +18,7 @@
 /* How long a stop waits for the store on behalf of ack=object: while flushes fail, and at most. */
 #define OBJECT_ACK_GRACE_MS 2000
 #define OBJECT_ACK_MS_MAX 10000
+#define ANSWER_GRACE_MS 2000 /* then, for answers to reach clients that read them */
 #define QUERY_THREADS 32
 #define QUERY_GRACE_US 5000000 /* for running queries to end at a stop; then they are cancelled */
 #define TAIL_THREADS 64        /* followers at one time; the next one hears 503 */
@@ -510,6 +511,8 @@ static enum MHD_Result dispatch(struct request *r)
         request_run(r);
         return send_answer(r);
     }
+    r->suspended = true;
+    atomic_fetch_add(&r->api->suspended, 1);
     MHD_suspend_connection(r->conn);
     if (kind == HANDLER_INLINE) {
         request_run(r); /* its acknowledgement resumes the connection, maybe before this returns */
@@ -583,6 +586,8 @@ static void on_completed(void *arg, struct MHD_Connection *conn, void **state, e
         (void)MHD_set_connection_option(conn, MHD_CONNECTION_OPTION_TIMEOUT, r->api->opt.keep_alive_s);
     if (r->stream)
         chunked_client_gone(r->stream);
+    if (r->suspended)
+        atomic_fetch_sub(&r->api->suspended, 1);
     request_unref(r);
 }
 
@@ -782,6 +787,9 @@ void api_close(struct api *api)
             (ms >= OBJECT_ACK_GRACE_MS && lake_flush_fails(api->lake)))
             lake_give_up_waiting(api->lake);
     }
+    /* The daemon's threads send what is answered; its stop would cut off what they have not come to. */
+    for (unsigned ms = 0; ms < ANSWER_GRACE_MS && atomic_load(&api->suspended); ms++)
+        os_real()->ops->sleep_us(os_real(), 1000);
     if (api->daemon)
         MHD_stop_daemon(api->daemon);
     watch_stop(api);
