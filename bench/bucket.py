@@ -64,7 +64,7 @@ class Bucket:
                 self.requests(proxy.url, counting, s3.bucket(store))
                 self.files(store.url, proxy.url, counting)
                 self.created(proxy.url, counting)
-                self.compacted(store.url, s3.bucket(store))
+                self.compacted(store.url, proxy.url, counting, s3.bucket(store))
         finally:
             store.close()
             for name in s3.KEYS:
@@ -101,17 +101,16 @@ class Bucket:
         server.query(sql)
         return counting.take()
 
-    def needed(self, bucket, prefix):
-        """Compressed bytes of each column over all row groups of the files below a prefix: what a query that reads all of it has to move."""
+    def needed(self, bucket, keys):
+        """Compressed bytes of each column over all row groups of some files: what a query that reads all of it has to move."""
         import duckdb
         sizes = collections.Counter()
-        for o in bucket.objects.filter(Prefix=prefix):
-            if o.key.endswith(".parquet"):
-                at = os.path.join(self.b.work, "needed.parquet")
-                bucket.download_file(o.key, at)
-                for name, size in duckdb.sql(f"SELECT path_in_schema, sum(total_compressed_size) FROM parquet_metadata('{at}') GROUP BY ALL").fetchall():
-                    sizes[name] += int(size)
-                os.unlink(at)
+        for key in keys:
+            at = os.path.join(self.b.work, "needed.parquet")
+            bucket.download_file(key, at)
+            for name, size in duckdb.sql(f"SELECT path_in_schema, sum(total_compressed_size) FROM parquet_metadata('{at}') GROUP BY ALL").fetchall():
+                sizes[name] += int(size)
+            os.unlink(at)
         return sizes
 
     def files(self, direct, url, counting):
@@ -148,23 +147,21 @@ class Bucket:
             time.sleep(1)
         self.t.add(f"filters of {count:,} files of {rows} rows", (server.cpu() - cpu) / (count * rows / 1e6), "CPU-s/M rows", note=f"they add {(live() / before - 1) * 100:.1f} % to the bytes")
 
-    def live_sizes(self, url, bucket, name):
-        """Sizes of the files that the newest version of a stream names."""
+    def live_files(self, url, bucket, name):
+        """Sizes of the files that the newest version of a stream names, by key."""
         def cat(key):
             done = subprocess.run([self.b.binary, "catalog", "cat", "--store", f"s3://logs/{name}", "--s3-endpoint", url, key], capture_output=True, text=True, check=True)
             return json.loads(done.stdout)
         head = max(o.key for o in bucket.objects.filter(Prefix=f"{name}/s/") if "/_head/" in o.key)[len(name) + 1:]
-        body = cat(head)["body"]
-        sizes = [f["bytes"] for f in body["files"]]
-        for m in body["manifests"]:
-            sizes += [f["bytes"] for f in cat(head[: head.index("_head/")] + m["path"])["files"]]
-        return sizes
+        folder, body = head[: head.index("_head/")], cat(head)["body"]
+        files = body["files"] + [f for m in body["manifests"] for f in cat(folder + m["path"])["files"]]
+        return {f"{name}/{folder}{f['path']}": f["bytes"] for f in files}
 
-    def compacted(self, url, bucket):
+    def compacted(self, direct, url, counting, bucket):
         """Files of half a second each while rows come and compaction runs beside: how much of it is in large files in the end, and a while later."""
         if self.b.quick:
             return  # a large file takes more rows
-        server = self.server("compacted", url, "--flush-age", "500ms", "--flush-idle", "500ms", "--fold-interval", "1s", "--compact-interval", "1s")
+        server = self.server("compacted", direct, "--flush-age", "500ms", "--flush-idle", "500ms", "--fold-interval", "1s", "--compact-interval", "1s")
         try:
             for _ in range(COMPACTED_ROWS // 1_000_000):
                 server.ingest_all("s", world.bodies(world.chunks("s1", 1_000_000)))
@@ -172,10 +169,14 @@ class Bucket:
             shares, until = [], time.monotonic() + 120
             while not shares or (shares[-1] < 0.9 and time.monotonic() < until):
                 time.sleep(5)
-                sizes = self.live_sizes(url, bucket, "compacted")
+                sizes = self.live_files(direct, bucket, "compacted").values()
                 shares.append(sum(s for s in sizes if s >= LARGE_FILE) / sum(sizes))
             self.t.add("bytes in files of 64 MiB and more, after steady ingest", shares[-1] * 100, "%", least=90,
                        note=f"{shares[0] * 100:.0f} % at its end; {len(sizes)} files, {sum(sizes) / 1e6:.0f} MB")
+            server.args = ("--store", "s3://logs/compacted", "--s3-endpoint", url)
+            cold, read = self.cold(server, counting, queries.SUITE[1][1].format(s="s"))
+            needed = self.needed(bucket, self.live_files(direct, bucket, "compacted"))
+            self.t.add(f"  {queries.SUITE[1][0]} of these, cold: bytes moved against those of its column", read / needed["level"], "x", most=1.3, note=f"{read / 1e6:.2f} MB; {text(cold)}")
         finally:
             server.stop()
 
@@ -209,7 +210,7 @@ class Bucket:
             size = sum(i["live"]["bytes"] for i in json.loads(server.request("GET", "/api/v1/cluster/storage")[1])["incarnations"])
             trace = json.loads(server.query("SELECT min(trace_id) AS t FROM s"))[0]["t"]
             span = json.loads(server.query("SELECT min(ts) AS a, max(ts) AS z FROM s"))[0]
-            needed = self.needed(bucket, "requests/s/")
+            needed = self.needed(bucket, [o.key for o in bucket.objects.filter(Prefix="requests/s/") if o.key.endswith(".parquet")])
             names = {"trace": trace, "from": span["a"], "to": span["z"], "s": "s"}
             for name, sql, _ in [*queries.SUITE, ("newest 100 of a service", queries.NEWEST, None)]:
                 cold, read = self.cold(server, counting, sql.format(**names))
