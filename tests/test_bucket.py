@@ -470,6 +470,22 @@ def test_unfinished_uploads_are_aborted(on_bucket, bucket, between):
     assert unfinished() == sorted(k for k in all_of_them if k != on_bucket.prefix + ours)
 
 
+@pytest.mark.parametrize("name, fault, ends", [("one", "503", False), ("race-0", "400", True)])
+def test_a_probe_that_ends_early_leaves_nothing(on_bucket, bucket, between, name, fault, ends):
+    """A second create without an answer: it is tried again, under other names. A winner that cannot be read: no start."""
+    seen = []
+
+    def second(method, path, headers, number):
+        if path.endswith("-" + name) and method == ("GET" if ends else "PUT"):
+            seen.append(path)
+            return fault if ends or len(seen) == 2 else None
+        return None
+    between.switch.fault = second
+    server = on_bucket(*FAST, start=False).spawn() if ends else on_bucket(*FAST)
+    assert (server.process.wait(conftest.START_S) if ends else server.stop()) == ends
+    assert seen and not [k for k in keys(bucket, on_bucket.prefix) if k.startswith(".sluice/probe/")]
+
+
 def test_what_a_probe_found_is_kept(on_bucket, between):
     between.switch.fault = lambda *_: "is SeaweedFS 30GB 4.18"
     server = on_bucket(*FAST)

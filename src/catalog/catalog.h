@@ -239,6 +239,7 @@ enum gc_reason {
     GC_UNLISTED_FILTER,
     GC_DEAD_INCARNATION,
     GC_UNFINISHED_UPLOAD, /* in parts, of a data file of ours, begun a day ago: in no listing; its bytes are not known */
+    GC_PROBE,             /* of the store, an hour ago: killed, or its removes failed */
 };
 const char *gc_reason_text(enum gc_reason why);
 struct gc_item {

@@ -395,6 +395,37 @@ static void test_gc(void **state)
     assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, NULL), 8);
 }
 
+/* What a probe that was killed, or whose removes failed, left goes an hour later; nothing else that lies there. */
+static void test_gc_of_probes(void **state)
+{
+    static const char *const keys[] = {".sluice/probe/01kjvktcgre5t2x7w4c6h0ryaq-one",
+                                       ".sluice/probe/01kjvktcgre5t2x7w4c6h0ryaq-list/sub/024",
+                                       ".sluice/probe/0123456789abcdef0123456789abcdef", ".sluice/probe/notes",
+                                       ".sluice/probe/01kjvktcgre5t2x7w4c6h0ryaq"};
+    struct node *n = *state;
+    struct catalog_work w = {0};
+    struct storage_report r;
+    struct err err = {0};
+
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+        assert_int_equal(n->store->ops->create(n->store, slice_str(keys[i]), slice_lit("x"), &err), ERR_OK);
+    assert_int_equal(catalog_report(n->cat, &r, NULL, &err), ERR_OK);
+    assert_int_equal(r.garbage.objects, 0);
+    uint64_t system = r.system.objects;
+    assert_int_equal(catalog_gc(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(objects(n, ".sluice/probe/", false), 5); /* its probe may be at work */
+    skew_us += HOUR + HOUR / 60;
+    assert_int_equal(catalog_report(n->cat, &r, NULL, &err), ERR_OK);
+    assert_int_equal(r.garbage.objects, 3);
+    assert_int_equal(r.garbage.bytes, 3);
+    assert_int_equal(r.system.objects, system - 3);
+    assert_int_equal(catalog_gc(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(w.files_deleted, 3);
+    assert_int_equal(objects(n, ".sluice/probe/", false), 2);
+    assert_int_equal(catalog_report(n->cat, &r, NULL, &err), ERR_OK);
+    assert_int_equal(r.garbage.objects, 0);
+}
+
 /* Later, when the lane's records have been superseded and folded: nothing but heads can name a file. */
 static void collect_later(struct node *n, const struct sid *sid, const char *name)
 {
@@ -1430,6 +1461,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bare, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_evolve, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_gc, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_gc_of_probes, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_reconcile, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_compact, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_claim_of_an_earlier_start, node_setup, node_teardown),

@@ -37,7 +37,7 @@ static bool store_works(struct catalog *cat)
     nonce_hex(&id, hex);
     buf_fmt(&key, ".sluice/probe/%s", hex);
     enum err_code rc = cat->store->ops->create(cat->store, buf_view(&key), slice_lit("probe"), NULL);
-    enum err_code removed = cat->store->ops->remove(cat->store, buf_view(&key), NULL); /* else it stays, a few bytes */
+    enum err_code removed = cat->store->ops->remove(cat->store, buf_view(&key), NULL); /* else the collector's */
     (void)removed;
     return rc == ERR_OK;
 }

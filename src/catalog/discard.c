@@ -8,6 +8,7 @@ static const char *const reasons[] = {
     [GC_FOLDED_RECORD] = "folded lane record",    [GC_UNLISTED_FILE] = "unlisted data file",
     [GC_UNFINISHED_UPLOAD] = "unfinished upload", [GC_UNLISTED_MANIFEST] = "unlisted manifest",
     [GC_UNLISTED_FILTER] = "unlisted filters",    [GC_DEAD_INCARNATION] = "dead incarnation",
+    [GC_PROBE] = "probe that ended early",
 };
 
 const char *gc_reason_text(enum gc_reason why)
@@ -30,7 +31,8 @@ void discard_at(const struct discard *d, slice folder)
 static void count(struct catalog_work *out, slice folder, slice key, uint64_t bytes)
 {
     slice name = slice_from(key, folder.len);
-    bool slot = slice_starts(folder, slice_lit(".sluice/")) || slice_starts(name, slice_lit("_head/"));
+    bool slot = slice_starts(name, slice_lit("_head/")) ||
+                (slice_starts(folder, slice_lit(".sluice/")) && !slice_eq(folder, slice_lit(PROBE_FOLDER)));
 
     *(slot ? &out->slots_deleted : &out->files_deleted) += 1;
     out->bytes_deleted += bytes;

@@ -37,6 +37,9 @@ MUST_CHECK enum err_code discard_many(struct discard *d, slice folder, const str
                                       struct err *err);
 /* Counts and tells of what the caller deletes by itself. */
 void discard_told(struct discard *d, slice folder, slice key, enum gc_reason why);
+/* An object below PROBE_FOLDER that a probe of the store (store/probe.h, damage.c) made so long ago that it is at work no more. */
+#define PROBE_FOLDER ".sluice/probe/"
+bool is_old_probe(const struct store_list_item *item, int64_t now_us);
 /* One round of each; *d has its catalog, options and result. */
 MUST_CHECK enum err_code gc_round(struct discard *d, struct err *err);
 MUST_CHECK enum err_code reconcile_round(struct discard *d, struct err *err);

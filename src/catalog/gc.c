@@ -4,15 +4,18 @@
  *   lane slot k        k < tail, every shard's checkpoint >= k, superseded for an hour
  *   head slot v        v < tail, superseded for longer than snapshot_retention; checkpoints likewise
  *   abandoned lanes    sealed after an idle hour, when no living node says that it owns them
+ *   probes of the store  an hour after they were made: a probe takes seconds and removes what it made, unless it is killed
  * "Superseded" is when the next slot was made, by the store's clock; deletes run in ascending order. Tails stay (R5). */
 #include <inttypes.h>
 
 #include "base/mutant.h"
+#include "base/ulid.h"
 #include "catalog/sweep.h"
 
 #include "base/banned.h"
 
 #define LANE_SUPERSEDED_US INT64_C(3600000000)
+#define PROBE_OLD_US INT64_C(3600000000)
 #define GC_OBJECTS_MAX 200000u /* looked at in one round; the next goes on after the last stream */
 
 /* ---- slots */
@@ -312,10 +315,54 @@ static enum err_code streams_gc(struct discard *d, struct err *err)
     return rc;
 }
 
+/* ---- what probes left */
+
+bool is_old_probe(const struct store_list_item *item, int64_t now_us)
+{
+    slice name = slice_from(item->key, sizeof(PROBE_FOLDER) - 1);
+    struct nonce nonce;
+    struct sid id;
+
+    return item->meta.modified_us < now_us - PROBE_OLD_US &&
+           (nonce_parse(name, &nonce) ||
+            (name.len > ULID_LEN && name.ptr[ULID_LEN] == '-' && sid_parse(slice_head(name, ULID_LEN), &id)));
+}
+
+struct probes {
+    const struct discard *d;
+    struct arena arena;
+    struct garbage *items;
+    size_t count, cap;
+};
+
+static bool probe_item(void *arg, const struct store_list_item *item)
+{
+    struct probes *p = arg;
+
+    if (is_old_probe(item, p->d->now_us))
+        *ARRAY_PUSH(p->items, p->count, p->cap) =
+            (struct garbage){arena_copy(&p->arena, item->key), item->meta.size, GC_PROBE};
+    return true;
+}
+
+static enum err_code probes_gc(struct discard *d, struct err *err)
+{
+    struct store *store = d->cat->store;
+    struct probes p = {.d = d, .arena = ARENA_INIT};
+
+    enum err_code rc = store->ops->list(store, slice_lit(PROBE_FOLDER), slice_lit(""), false, probe_item, &p, err);
+    if (rc == ERR_OK)
+        rc = discard_many(d, slice_lit(PROBE_FOLDER), p.items, p.count, err);
+    free(p.items);
+    arena_done(&p.arena);
+    return rc;
+}
+
 enum err_code gc_round(struct discard *d, struct err *err)
 {
     uint64_t first;
 
+    TRY(probes_gc(d, err));
     TRY(lanes_gc(d, err));
     for (uint32_t x = 0; x < d->cat->shards_count; x++) {
         _cleanup_(buf_done) struct buf seq = BUF_INIT;

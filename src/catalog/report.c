@@ -17,6 +17,7 @@ struct incarnation_report {
 };
 struct reporting {
     struct catalog *cat;
+    int64_t now_us; /* the store's */
     struct storage_report *total;
     struct incarnations dirs;
     struct incarnation_report *found; /* of each directory */
@@ -25,7 +26,10 @@ struct reporting {
 
 static bool system_item(void *arg, const struct store_list_item *item)
 {
-    storage_count(&((struct reporting *)arg)->total->system, item->meta.size);
+    struct reporting *r = arg;
+    bool left = slice_starts(item->key, slice_lit(PROBE_FOLDER)) && is_old_probe(item, r->now_us);
+
+    storage_count(left ? &r->total->garbage : &r->total->system, item->meta.size);
     return true;
 }
 
@@ -157,6 +161,7 @@ static enum err_code report_run(struct reporting *r, struct err *err)
 {
     struct store *store = r->cat->store;
 
+    TRY(store->ops->now_us(store, &r->now_us, err));
     TRY(store->ops->list(store, slice_lit(".sluice/"), slice_lit(""), false, system_item, r, err));
     TRY(incarnations_list(r->cat, &r->dirs, err));
     r->found = mem_zalloc((r->dirs.count + 1) * sizeof(*r->found));

@@ -65,7 +65,7 @@ static enum err_code open_dest(const struct cli *cli, bool dry, struct store **o
     *out = NULL;
     if (!dry) { /* it writes as a server does, so the store must be one that a server may start on */
         TRY(cli_store_open(&cli->config, place, false, out, err));
-        enum err_code good = store_probe_start(os_real(), *out, facts, err);
+        enum err_code good = store_probe_start(os_real(), *out, 0, facts, err);
         return good == ERR_OK ? ERR_OK : err_wrap(err, "the store %s (try `sluice store check`)", place);
     }
     _cleanup_(store_freep) struct store *store = NULL;

@@ -10,8 +10,6 @@
 
 #include "base/banned.h"
 
-#define PROBE_PAUSE_US 500000
-
 static enum err_code open_s3(const struct config *c, const struct remote_options *remote, struct store **out,
                              struct err *err)
 {
@@ -123,20 +121,6 @@ enum err_code cli_store_open(const struct config *c, const char *place, bool to_
     return to_read ? store_local_open_reader(os_real(), place, out, err) : store_local_open(os_real(), place, out, err);
 }
 
-/* A create whose fate is unknown is not sent again: the next probe has names of its own. */
-static enum err_code probe_patiently(struct store *s, int64_t us_max, struct store_facts *facts, struct err *err)
-{
-    struct os *os = os_real();
-    int64_t deadline = os_mono_us(os) + us_max;
-
-    for (;;) {
-        enum err_code rc = store_probe_start(os, s, facts, err);
-        if ((rc != ERR_UNKNOWN && rc != ERR_UNAVAILABLE) || os_mono_us(os) >= deadline)
-            return rc;
-        os->ops->sleep_us(os, PROBE_PAUSE_US);
-    }
-}
-
 static void warn_of(const char *place, const struct store_facts *facts)
 {
     const char *why;
@@ -160,7 +144,7 @@ enum err_code cli_store_serve(const struct config *c, struct store **out, struct
         TRY(os_mkdirs(os_real(), temp, err));
         TRY(open_remote(c, slice_str(place), temp, false, out, err));
     }
-    enum err_code rc = probe_patiently(*out, (int64_t)config_number(c, SET_S3_RETRY), facts, err);
+    enum err_code rc = store_probe_start(os_real(), *out, (int64_t)config_number(c, SET_S3_RETRY), facts, err);
     if (rc == ERR_OK) {
         warn_of(place, facts);
         return ERR_OK;

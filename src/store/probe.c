@@ -15,11 +15,13 @@
 #define TIMED 9
 #define LARGE_BYTES (17u << 20) /* beyond what one PUT takes */
 #define KEY_MAX 128
+#define PAUSE_US 500000
 
 struct probe {
     struct os *os;
     struct store *s;
-    char prefix[64];
+    char prefix[64]; /* of its keys; a further try adds its number */
+    size_t ulid_len; /* of the prefix, without that */
     struct probe_result *result;
 };
 
@@ -320,6 +322,27 @@ static void probe_init(struct probe *p)
     p->os->ops->random(p->os, r, sizeof(r));
     struct ulid u = ulid_make(os_wall_us(p->os) / 1000, r);
     (void)snprintf(p->prefix, sizeof(p->prefix), ".sluice/probe/%s-", u.text);
+    p->ulid_len = strlen(p->prefix);
+}
+
+static bool remove_item(void *arg, const struct store_list_item *item)
+{
+    struct probe *p = arg;
+    (void)p->s->ops->remove(p->s, item->key, NULL); /* the collector's then */
+    return true;
+}
+
+/* The store is away, or was for a moment: asking it more would only take longer to say so. */
+static bool undecided(enum err_code rc)
+{
+    return rc == ERR_UNKNOWN || rc == ERR_UNAVAILABLE;
+}
+
+/* Of a step that ended early: its key is there, or is not, or a create without an answer made it after all. */
+static enum err_code probe_clear(struct probe *p, struct err *err)
+{
+    slice prefix = slice_of(p->prefix, p->ulid_len);
+    return p->s->ops->list(p->s, prefix, slice_lit(""), false, remove_item, p, err);
 }
 
 enum err_code store_probe_quick(struct os *os, struct store *s, struct err *err)
@@ -327,7 +350,10 @@ enum err_code store_probe_quick(struct os *os, struct store *s, struct err *err)
     struct probe p = {.os = os, .s = s};
 
     probe_init(&p);
-    return step_create(&p, err);
+    enum err_code rc = step_create(&p, err);
+    if (rc != ERR_OK)
+        (void)probe_clear(&p, NULL); /* what is wrong is told; what stays is a few bytes */
+    return rc;
 }
 
 static void product_of(struct store *s, char out[100])
@@ -352,33 +378,38 @@ static enum err_code step_known(struct probe *p, struct err *err)
     return err_set(err, ERR_CORRUPT, "%s is no store for Sluice: %s", p->result->product, why);
 }
 
-enum err_code store_probe_start(struct os *os, struct store *s, struct store_facts *out, struct err *err)
+static enum err_code start_once(struct probe *p, struct err *err)
+{
+    TRY(step_create(p, err));
+    TRY(one_race(p, 0, err));
+    TRY(step_known(p, err));
+    return step_clock(p, err);
+}
+
+enum err_code store_probe_start(struct os *os, struct store *s, int64_t us_max, struct store_facts *out,
+                                struct err *err)
 {
     struct probe_result result = {0};
     struct probe p = {.os = os, .s = s, .result = &result};
-    enum err_code rc;
+    int64_t deadline = os_mono_us(os) + us_max;
+    unsigned tries = 1;
 
     probe_init(&p);
-    rc = step_create(&p, err);
-    if (rc == ERR_OK)
-        rc = one_race(&p, 0, err);
-    if (rc == ERR_OK)
-        rc = step_known(&p, err);
-    if (rc == ERR_OK)
-        rc = step_clock(&p, err);
+    enum err_code rc = start_once(&p, err);
+    while (undecided(rc) && os_mono_us(os) < deadline) {
+        os->ops->sleep_us(os, PAUSE_US);
+        /* A create whose fate is unknown is not sent again: other names. */
+        (void)snprintf(p.prefix + p.ulid_len, sizeof(p.prefix) - p.ulid_len, "%u-", ++tries);
+        rc = start_once(&p, err);
+    }
+    if ((rc != ERR_OK || tries > 1) && !undecided(rc))
+        (void)probe_clear(&p, NULL); /* no list now: the collector's */
     if (rc == ERR_CORRUPT)
         return err_wrap(err, "no exclusive create (docs/operations.md lists stores that have it)");
     TRY(rc);
     *out = (struct store_facts){.at_us = os_wall_us(os), .clock_offset_us = result.clock_offset_us, .exclusive = true};
     memcpy(out->product, result.product, sizeof(out->product));
     return ERR_OK;
-}
-
-static bool remove_item(void *arg, const struct store_list_item *item)
-{
-    struct probe *p = arg;
-    (void)p->s->ops->remove(p->s, item->key, NULL); /* the next probe's, or the operator's */
-    return true;
 }
 
 enum err_code store_probe(struct os *os, struct store *s, struct probe_result *out, void (*tell)(const char *what),
@@ -414,8 +445,10 @@ enum err_code store_probe(struct os *os, struct store *s, struct probe_result *o
         if (i == 0 && step->code != ERR_OK &&
             step->code != ERR_CORRUPT) { /* away, or no right: the rest says the same */
             *err = problem;
+            if (!undecided(step->code))
+                (void)probe_clear(&p, NULL);
             return step->code;
         }
     }
-    return out->good ? ERR_OK : s->ops->list(s, slice_str(p.prefix), slice_lit(""), false, remove_item, &p, err);
+    return out->good ? ERR_OK : probe_clear(&p, err);
 }

@@ -1,6 +1,7 @@
 /* probe.h: does a store keep what the commit protocol asks of it (catalog.md section 3)? A probe can only falsify.
  *
- * Its keys begin with .sluice/probe/<ulid>-; it removes what it made. store/local's opening runs the quick part, `sluice store check` all of it. */
+ * Its keys begin with .sluice/probe/<ulid>-; it removes what it made, whatever it found. What one that was killed leaves, or one whose store is away
+ * when it ends, the catalog collects an hour later. store/local's opening runs the quick part, `sluice store check` all of it. */
 #pragma once
 #include "store/known.h"
 #include "store/store.h"
@@ -29,8 +30,10 @@ struct store_facts {
 };
 /* Create, refusal of a second create, read, list and stat right after, remove: one object. */
 MUST_CHECK enum err_code store_probe_quick(struct os *os, struct store *s, struct err *err);
-/* The quick part, a race of 16 creates, what is known of the product, and the clock. ERR_CORRUPT, with what to do: no exclusive create. */
-MUST_CHECK enum err_code store_probe_start(struct os *os, struct store *s, struct store_facts *out, struct err *err);
+/* The quick part, a race of 16 creates, what is known of the product, and the clock; again for `us_max` while the store gives no answer that
+ * decides. ERR_CORRUPT, with what to do: no exclusive create. */
+MUST_CHECK enum err_code store_probe_start(struct os *os, struct store *s, int64_t us_max, struct store_facts *out,
+                                           struct err *err);
 /* All: also 16 creates at once, pages of a list, ranges, uploads of one and of several parts (17 MiB), removal, the clock. Steps go on after a
  * failure; ERR_OK says that the probe ran, `good` what it found. `tell` is called before each step; may be NULL. */
 MUST_CHECK enum err_code store_probe(struct os *os, struct store *s, struct probe_result *out,
