@@ -1072,7 +1072,6 @@ enum err_code catalog_open(struct os *os, struct store *store, const struct cata
     cat->mu = os->ops->mutex_new(os);
     cat->cond = os->ops->cond_new(os);
     cat->filters_min = opt->filters_min;
-    cat->filters_min = opt->filters_min;
     cat->snapshot_retention_us = opt->snapshot_retention_us;
     cat->fence_us = opt->fence_us;
     (void)snprintf(cat->node_id, sizeof(cat->node_id), "%s", opt->node_id ? opt->node_id : "");

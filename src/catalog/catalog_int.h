@@ -185,6 +185,8 @@ MUST_CHECK enum err_code nodes_others(struct catalog *cat, size_t *out,
 /* The same, to be asked about; nodes_seen_done() when done. */
 MUST_CHECK enum err_code nodes_living(struct catalog *cat, struct node_seen **out, size_t *count, struct err *err);
 bool node_lives(const struct node_seen *living, size_t count, slice node_id);
+/* Of work that any node could do, and that two need not: is it ours? The others that live are asked by nobody; each reckons the same. */
+bool nodes_turn(const struct catalog *cat, const struct node_seen *living, size_t count, const struct sid *sid);
 struct name_tail {
     char *enc;
     uint64_t tail; /* slot */

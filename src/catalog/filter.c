@@ -9,7 +9,6 @@
 #define SLF_FIXED_BYTES 40u
 #define SLF_GROUP_BYTES 24u
 #define SLF_VERSION 1
-#define SLF_HEADER_MAX (64u << 20)
 #define BLOCK_BYTES 32u
 #define BLOCK_WORDS 8u
 #define VALUES_PER_BLOCK 16u /* 256 bits */
@@ -272,7 +271,7 @@ enum err_code slf_decode(slice header, struct arena *arena, struct slf *out, str
     const uint8_t *h = header.ptr;
     struct slf s = {0};
 
-    if (header.len < SLF_FIXED_BYTES + 8 || header.len > SLF_HEADER_MAX || memcmp(h, "SLF1", 4) != 0 ||
+    if (header.len < SLF_FIXED_BYTES + 8 || header.len > FILTER_HEADER_MAX || memcmp(h, "SLF1", 4) != 0 ||
         le32_get(h + 8) != header.len)
         return err_set(err, ERR_CORRUPT, "not a pack of filters");
     if (crc32c(0, h, header.len - 4) != le32_get(h + header.len - 4))

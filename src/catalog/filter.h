@@ -23,8 +23,10 @@
 #include "store/store.h"
 
 #define FILTER_FILES_MAX 4096u
-#define FILTER_GROUPS_MAX 4096u
+#define FILTER_COLUMNS_MAX 16u /* of a file */
+#define FILTER_GROUPS_MAX (FILTER_FILES_MAX * FILTER_COLUMNS_MAX)
 #define FILTER_FIELDS_MAX 16u
+#define FILTER_HEADER_MAX (16u << 20)
 
 /* ---- filters of files, on their way into a pack */
 struct filter_column {

@@ -151,11 +151,33 @@ static void test_any_damaged_byte_is_seen(void **state)
     buf_done(&pack);
 }
 
+/* Files of the same columns share groups; a pack of files that have none in common is as good. */
+static void test_any_columns_fit(void **state)
+{
+    struct filter_files f = {0};
+    struct buf pack = BUF_INIT;
+    struct err err;
+    char path[40];
+
+    (void)state;
+    for (uint32_t i = 0; i < 600; i++) {
+        (void)snprintf(path, sizeof(path), "date=x/%u", i);
+        struct filter_file *file = filter_files_add(&f, slice_str(path));
+        for (uint32_t c = 0; c < FILTER_COLUMNS_MAX; c++)
+            filter_file_put(&f, file, 1 + i * FILTER_COLUMNS_MAX + c, &(uint64_t){c}, 1);
+    }
+    encode(&f, &pack);
+    assert_int_equal(slf_check(buf_view(&pack), &err), ERR_OK);
+    filter_files_done(&f);
+    buf_done(&pack);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_value_is_missed),
         cmocka_unit_test(test_any_damaged_byte_is_seen),
+        cmocka_unit_test(test_any_columns_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

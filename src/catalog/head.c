@@ -514,7 +514,7 @@ static enum err_code filters_get(struct head *h, const json_t *list, const struc
         if (!json_get_text(o, "path", &path) || !slice_starts(path, slice_lit("_meta/")) ||
             !filter_name_parse(slice_from(path, 6), &slot) || !json_get_u64(o, "count", &count) ||
             !json_get_u64(o, "crc32c", &crc) || crc > UINT32_MAX || !json_get_u64(o, "header", &header) ||
-            !json_get_u64(o, "len", &len) || header > MIN(len, UINT32_MAX) || !json_get_i64(o, "tmax", &tmax) ||
+            !json_get_u64(o, "len", &len) || header > MIN(len, FILTER_HEADER_MAX) || !json_get_i64(o, "tmax", &tmax) ||
             !json_get_i64(o, "tmin", &tmin) || count == 0 || count > FILTER_FILES_MAX)
             return err_set(err, ERR_CORRUPT, "bad reference %zu to filters", i);
         struct filter *f = filter_known(old, path, (uint32_t)crc);

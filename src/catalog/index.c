@@ -2,9 +2,10 @@
  *
  *   gather: which files are in which pack --> choose --> make, and take out of small packs --> head append: packs out, a new one in
  *
- * A file gets its filters when it will stay: when its hour is over, so that compaction is done with it, or at once in a stream that has many
- * files. Packs are merged when there are several small ones, or few of the files of one are left; files that are gone
- * fall out of it then. Nothing is claimed: of two nodes that index one stream the second append finds other packs and is given up.
+ * A file gets its filters when it will stay: when its hour is over, so that compaction is done with it, or at once where so many files of hours
+ * that are not over stand that compaction does not keep up. Packs are merged when there are several small ones, or few of the files of one are
+ * left; files that are gone fall out of it then. Nothing is claimed: of the nodes that live one has the turn at a stream (nodes_turn()), and where
+ * two believe so, the second append finds other packs and is given up.
  * A pack is written under the slot of the head that will name it, in each attempt anew, as a manifest is: until that slot is decided it is limbo. Who dies
  * before it leaves a head of which the next round chooses the same, so that limbo ends. */
 #include <inttypes.h>
@@ -17,17 +18,21 @@
 #include "base/banned.h"
 
 #define FILES_MIN 4u
-#define FILES_BUSY 64u /* of a stream: those of hours that are not over get filters too */
+#define FILES_BUSY 64u /* of hours that are not over: then they get filters too */
 #define HOUR_US INT64_C(3600000000)
 #define SETTLE_US INT64_C(1200000000) /* after the end of an hour; compaction begins at half of it */
 #define ROUND_FILES_MAX 512u
 #define ROUND_ROWS_MAX 8000000u
 #define ROUND_BYTES_MAX (UINT64_C(256) << 20)
 #define ROUND_US_MAX INT64_C(3000000)
-#define PACK_BYTES_MAX (UINT64_C(48) << 20)
+#define PACK_BYTES_MAX (UINT64_C(96) << 20) /* held in memory while it is made */
+#define PACKS_MAX 1024u                     /* a head names each: beyond it the newest files have no filters */
 #define SMALL_PACKS_MIN 4u
 #define SMALL_FILES_MAX 1024u
-#define SMALL_BYTES_MAX (UINT64_C(16) << 20)
+#define SMALL_BYTES_MAX (UINT64_C(32) << 20)
+#define ATTEMPTS_MAX 2u /* to append: each uploads the pack again */
+
+_Static_assert(SEGMENT_KEYS_COLUMNS_MAX <= FILTER_COLUMNS_MAX, "each column is in a group");
 
 struct pack { /* of the head */
     struct filter *filter;
@@ -44,9 +49,13 @@ struct index_job {
     struct pack *packs; /* [head->filters_count] */
     struct map listed;  /* paths of files in packs that are listed -> struct entry; keys are the packs' */
     struct entry_list listed_entries, fresh, chosen;
-    size_t settled; /* of fresh */
+    size_t settled;   /* of fresh */
+    size_t unsettled; /* of all */
     struct filter_files files;
-    uint64_t indexed; /* of chosen */
+    uint64_t indexed;                /* of chosen */
+    uint64_t goes_bytes, goes_files; /* of packs that go: what the new one takes over, about */
+    int64_t until_us;
+    unsigned attempts;
     bool done;
 };
 
@@ -63,6 +72,12 @@ static void job_free(struct index_job *j)
     *j = (struct index_job){0};
 }
 
+/* What is wrong with one object, and will be so at the next try. */
+static bool is_lasting(enum err_code rc)
+{
+    return is_damage(rc) || rc == ERR_IO || rc == ERR_LIMIT;
+}
+
 /* ---- which files */
 
 static bool is_settled(const struct entry *e, int64_t now_us)
@@ -75,6 +90,8 @@ static enum err_code gather_file(void *arg, struct entry *e, struct err *err)
     struct index_job *j = arg;
 
     (void)err;
+    bool settled = is_settled(e, j->now_us);
+    j->unsettled += !settled;
     for (size_t i = 0; i < j->head->filters_count; i++) {
         struct pack *p = &j->packs[i];
         const uintptr_t at = p->image ? (uintptr_t)map_get(&p->image->by_path, e->path) : 0;
@@ -86,7 +103,7 @@ static enum err_code gather_file(void *arg, struct entry *e, struct err *err)
         return ERR_OK;
     }
     entry_list_add(&j->fresh, entry_ref(e));
-    j->settled += is_settled(e, j->now_us);
+    j->settled += settled;
     return ERR_OK;
 }
 
@@ -102,7 +119,7 @@ static enum err_code gather(struct index_job *j, struct err *err)
         if (atomic_load(&p->filter->broken))
             continue;
         enum err_code rc = filter_load(j->cat->store, buf_view(&j->dir), p->filter, &p->image, err);
-        if (is_damage(rc) || rc == ERR_NOT_FOUND)
+        if (is_lasting(rc) || rc == ERR_NOT_FOUND)
             p->image = NULL;
         else
             TRY(rc);
@@ -128,9 +145,9 @@ static void choose_files(struct index_job *j)
 {
     size_t min = j->cat->filters_min ? j->cat->filters_min : FILES_MIN;
     uint64_t rows = 0, bytes = 0;
-    bool all = j->fresh.count + j->listed_entries.count >= FILES_BUSY;
+    bool all = j->unsettled >= FILES_BUSY;
 
-    if ((all ? j->fresh.count : j->settled) < min)
+    if ((all ? j->fresh.count : j->settled) < min || j->head->filters_count >= PACKS_MAX)
         return;
     qsort(j->fresh.items, j->fresh.count, sizeof(*j->fresh.items), oldest_first);
     for (size_t i = 0; i < j->fresh.count && j->chosen.count < ROUND_FILES_MAX; i++) {
@@ -145,6 +162,19 @@ static void choose_files(struct index_job *j)
     }
 }
 
+/* Into the new pack, if there is room; else another time. */
+static bool take_over(struct index_job *j, struct pack *p)
+{
+    uint64_t bytes = p->image ? p->filter->bytes_len * p->live / p->filter->count : 0;
+
+    if (j->goes_bytes + bytes > PACK_BYTES_MAX || j->goes_files + p->live > FILTER_FILES_MAX)
+        return false;
+    j->goes_bytes += bytes;
+    j->goes_files += p->live;
+    p->goes = true;
+    return true;
+}
+
 /* False: there is nothing to do. */
 static bool choose(struct index_job *j)
 {
@@ -154,14 +184,14 @@ static bool choose(struct index_job *j)
     choose_files(j);
     for (size_t i = 0; i < j->head->filters_count; i++) {
         struct pack *p = &j->packs[i];
-        p->goes = !p->image || p->live * 2 < p->filter->count;
-        any |= p->goes;
+        if (!p->image || p->live * 2 < p->filter->count)
+            any |= take_over(j, p);
         small += !p->goes && is_small(p);
     }
-    bool merge = small + (j->chosen.count > 0) >= SMALL_PACKS_MIN;
-    for (size_t i = 0; i < j->head->filters_count && merge; i++)
-        j->packs[i].goes |= is_small(&j->packs[i]);
-    return any || merge || j->chosen.count > 0;
+    if (small + (j->chosen.count > 0) >= SMALL_PACKS_MIN)
+        for (size_t i = 0; i < j->head->filters_count; i++)
+            any |= !j->packs[i].goes && is_small(&j->packs[i]) && take_over(j, &j->packs[i]);
+    return any || j->chosen.count > 0;
 }
 
 /* ---- their filters */
@@ -185,7 +215,7 @@ static enum err_code take_pack(struct index_job *j, struct pack *p, struct err *
     enum err_code rc = store->ops->read(store, buf_view(&key), 0, UINT64_MAX, &bytes, NULL, err);
     if (rc == ERR_OK)
         rc = slf_take(buf_view(&bytes), is_listed, j, &j->files, err);
-    return is_damage(rc) || rc == ERR_NOT_FOUND ? ERR_OK : rc;
+    return is_lasting(rc) || rc == ERR_NOT_FOUND ? ERR_OK : rc;
 }
 
 /* A file that cannot be read stands in the pack without a filter, so that it does not cost a try each round. */
@@ -201,7 +231,7 @@ static enum err_code take_file(struct index_job *j, const struct entry *e, keys_
     enum err_code rc = input_take(j->cat, e, &in, err);
     if (rc == ERR_OK)
         rc = keys(arg, j->head->schema, &in, &k, err);
-    if (rc == ERR_OK || is_damage(rc)) {
+    if (rc == ERR_OK || is_lasting(rc)) {
         struct filter_file *file = filter_files_add(&j->files, e->path);
         for (size_t c = 0; c < k.count && rc == ERR_OK; c++)
             filter_file_put(&j->files, file, k.columns[c].field_id, k.columns[c].hashes, k.columns[c].count);
@@ -214,21 +244,12 @@ static enum err_code take_file(struct index_job *j, const struct entry *e, keys_
 
 static enum err_code make(struct index_job *j, keys_fn keys, void *arg, struct err *err)
 {
-    int64_t until_us = os_mono_us(j->cat->os) + ROUND_US_MAX; /* other duties wait */
-
-    for (size_t i = 0; i < j->head->filters_count; i++) {
-        struct pack *p = &j->packs[i];
-        if (!p->goes)
-            continue;
-        uint64_t bytes = p->filter->bytes_len * p->live / p->filter->count; /* about */
-        if (j->files.bytes + bytes > PACK_BYTES_MAX || j->files.count + p->live > FILTER_FILES_MAX)
-            p->goes = false; /* another time */
-        else
-            TRY(take_pack(j, p, err));
-    }
+    for (size_t i = 0; i < j->head->filters_count; i++)
+        if (j->packs[i].goes)
+            TRY(take_pack(j, &j->packs[i], err));
     for (size_t i = 0; i < j->chosen.count && j->files.bytes < PACK_BYTES_MAX && j->files.count < FILTER_FILES_MAX;
          i++) {
-        if (j->indexed >= FILES_MIN && os_mono_us(j->cat->os) > until_us)
+        if (j->indexed >= FILES_MIN && os_mono_us(j->cat->os) > j->until_us)
             break;
         TRY(take_file(j, j->chosen.items[i], keys, arg, err));
         j->indexed++;
@@ -325,7 +346,7 @@ static enum err_code edit_index(void *arg, struct stream *s, struct head *h, boo
 
     (void)s;
     j->done = false;
-    if (!same_packs(j->head, h)) /* another was first */
+    if (!same_packs(j->head, h) || j->attempts++ == ATTEMPTS_MAX) /* another was first, or comes between each time */
         return ERR_OK;
     *changed = j->files.count > 0;
     for (size_t i = 0; i < h->filters_count; i++)
@@ -359,7 +380,7 @@ static bool is_due(const struct stream *s, int64_t now_us)
     return due && !h->dead;
 }
 
-static enum err_code index_stream(struct index_job *j, keys_fn keys, void *arg, bool *did, struct catalog_work *out,
+static enum err_code index_stream(struct index_job *j, keys_fn keys, void *arg, struct catalog_work *out,
                                   struct err *err)
 {
     struct stream *s = j->stream;
@@ -372,8 +393,7 @@ static enum err_code index_stream(struct index_job *j, keys_fn keys, void *arg, 
     if (!j->head)
         return ERR_OK;
     TRY(gather(j, err));
-    *did = choose(j);
-    if (!*did) { /* until an hour settles */
+    if (!choose(j)) { /* until an hour settles */
         os_lock(cat->os, cat->mu);
         s->index_slot = j->head->slot;
         s->index_after_us = j->now_us + SETTLE_US / 2;
@@ -386,21 +406,24 @@ static enum err_code index_stream(struct index_job *j, keys_fn keys, void *arg, 
     return ERR_OK;
 }
 
-enum err_code catalog_index(struct catalog *cat, keys_fn keys, void *arg, struct catalog_work *out, struct err *err)
+/* Streams one after the other, until the time of a round is over. */
+static enum err_code index_streams(struct catalog *cat, struct stream **all, size_t n, keys_fn keys, void *arg,
+                                   struct catalog_work *out, struct err *err)
 {
-    int64_t now_us;
-    size_t n;
-    bool did = false;
+    int64_t now_us, until_us = os_mono_us(cat->os) + ROUND_US_MAX; /* other duties wait */
+    struct node_seen *living = NULL;
+    size_t living_count = 0, start = n ? cat->index_at % n : 0; /* another one first each time */
+    enum err_code rc = ERR_OK;
 
     TRY(cat->store->ops->now_us(cat->store, &now_us, err));
-    struct stream **all = streams_all(cat, &n);
-    enum err_code rc = ERR_OK;
-    size_t start = n ? cat->index_at % n : 0; /* another stream first each time */
-    for (size_t i = 0; i < n && rc == ERR_OK && !did; i++) {
-        struct index_job j = {.cat = cat, .stream = all[(start + i) % n], .now_us = now_us};
+    TRY(nodes_living(cat, &living, &living_count, err));
+    for (size_t i = 0; i < n && rc == ERR_OK && os_mono_us(cat->os) <= until_us; i++) {
+        struct index_job j = {.cat = cat, .stream = all[(start + i) % n], .now_us = now_us, .until_us = until_us};
         struct err why = {0};
         cat->index_at = start + i + 1;
-        rc = index_stream(&j, keys, arg, &did, out, &why);
+        if (!nodes_turn(cat, living, living_count, &j.stream->sid))
+            continue;
+        rc = index_stream(&j, keys, arg, out, &why);
         if (is_damage(rc))
             damage_note(cat, slice_str(j.stream->name), why.msg);
         if (rc == ERR_NOT_FOUND || is_damage(rc)) /* deleted meanwhile, or told */
@@ -409,6 +432,16 @@ enum err_code catalog_index(struct catalog *cat, keys_fn keys, void *arg, struct
             *err = why;
         job_free(&j);
     }
+    nodes_seen_done(living, living_count);
+    return rc;
+}
+
+enum err_code catalog_index(struct catalog *cat, keys_fn keys, void *arg, struct catalog_work *out, struct err *err)
+{
+    size_t n;
+    struct stream **all = streams_all(cat, &n);
+    enum err_code rc = index_streams(cat, all, n, keys, arg, out, err);
+
     streams_release(cat, all, n);
     return rc;
 }

@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/hash.h"
 #include "base/mutant.h"
 #include "base/ulid.h"
 #include "catalog/catalog_int.h"
@@ -47,11 +48,19 @@ static void node_body(struct catalog *cat, struct buf *out)
     jobject_end(&o, out);
 }
 
-static bool is_of(slice key, slice node_id)
+/* Of NODES_PREFIX "<node>.<random>.json". */
+static slice node_of(slice key)
 {
     slice name = slice_from(key, sizeof(NODES_PREFIX) - 1);
 
-    return node_id.len && slice_starts(name, node_id) && name.len > node_id.len && name.ptr[node_id.len] == '.';
+    for (unsigned dots = 0; name.len && dots < 2; name.len--)
+        dots += name.ptr[name.len - 1] == '.';
+    return name;
+}
+
+static bool is_of(slice key, slice node_id)
+{
+    return node_id.len && slice_eq(node_of(key), node_id);
 }
 
 static bool is_own(const struct catalog *cat, slice key)
@@ -242,6 +251,23 @@ bool node_lives(const struct node_seen *living, size_t count, slice node_id)
         if (is_of(slice_str(living[i].key), node_id))
             return true;
     return false;
+}
+
+/* Rendezvous hashing: a node that comes or goes moves its own share of the streams alone. */
+static uint64_t turn_score(slice node_id, const struct sid *sid)
+{
+    return hash64(node_id, hash64(sid_slice(sid), 0));
+}
+
+bool nodes_turn(const struct catalog *cat, const struct node_seen *living, size_t count, const struct sid *sid)
+{
+    uint64_t ours = turn_score(slice_str(cat->node_id), sid);
+
+    for (size_t i = 0; i < count; i++) {
+        if (turn_score(node_of(slice_str(living[i].key)), sid) > ours)
+            return false;
+    }
+    return true;
 }
 
 enum err_code nodes_others(struct catalog *cat, size_t *out, struct err *err)

@@ -1,5 +1,5 @@
 /* prune.c: which files of a plan cannot hold a value, by the packs of filters of its version (filter.h). A pack costs its header once, and a row
- * for each size of its filters; both are small, but requests: below PRUNE_MIN files looking into them costs no more. */
+ * for each size of its filters; both are small, but requests: looking into fewer than PRUNE_MIN files costs no more, where they are small too. */
 #include <stdatomic.h>
 
 #include "base/log.h"
@@ -8,6 +8,7 @@
 #include "base/banned.h"
 
 #define PRUNE_MIN 3u
+#define PRUNE_BYTES_MIN (UINT64_C(4) << 20)
 
 struct pruning {
     struct stream_version *v;
@@ -16,10 +17,16 @@ struct pruning {
     bool *out; /* [plan->count] files that cannot hold it */
 };
 
+static bool is_worth_it(size_t files, uint64_t bytes)
+{
+    return files >= PRUNE_MIN || bytes >= PRUNE_BYTES_MIN;
+}
+
 /* Where the files of the pack stand in the plan, + 1; NULL: too few do. */
 static uint32_t *files_in_plan(const struct pruning *p, const struct slf_image *image)
 {
     uint32_t *at = mem_zalloc(image->slf.files * sizeof(*at)), n = 0;
+    uint64_t bytes = 0;
 
     for (size_t i = 0; i < p->plan->count; i++) {
         if (p->out[i])
@@ -29,8 +36,9 @@ static uint32_t *files_in_plan(const struct pruning *p, const struct slf_image *
             continue;
         at[file - 1] = (uint32_t)i + 1;
         n++;
+        bytes += p->plan->files[i].bytes;
     }
-    if (n >= PRUNE_MIN)
+    if (is_worth_it(n, bytes))
         return at;
     free(at);
     return NULL;
@@ -84,15 +92,19 @@ static bool knows_any(const struct filter *f, const struct plan_value *values, s
     return any;
 }
 
-/* [*from, *to] of the files. */
-static void span(const struct plan *plan, int64_t *from, int64_t *to)
+/* [*from, *to] of the files, and their bytes. */
+static uint64_t span(const struct plan *plan, int64_t *from, int64_t *to)
 {
+    uint64_t bytes = 0;
+
     *from = INT64_MAX;
     *to = INT64_MIN;
     for (size_t i = 0; i < plan->count; i++) {
+        bytes += plan->files[i].bytes;
         *from = MIN(*from, plan->files[i].tmin_us);
         *to = MAX(*to, plan->files[i].tmax_us);
     }
+    return bytes;
 }
 
 static size_t take_out(struct plan *plan, const bool *out)
@@ -112,19 +124,22 @@ size_t stream_version_prune(struct stream_version *v, const struct plan_value *v
     const struct head *h = v->head;
     int64_t from, to;
 
-    if (count == 0 || plan->count < PRUNE_MIN || h->filters_count == 0)
+    if (count == 0 || h->filters_count == 0 || !is_worth_it(plan->count, span(plan, &from, &to)))
         return 0;
     stream_dir_put(&dir, h->name, &h->sid);
     _cleanup_(freep) bool *out = mem_zalloc(plan->count * sizeof(*out));
     const struct pruning p = {v, plan, buf_view(&dir), out};
-    span(plan, &from, &to);
     for (size_t i = 0; i < h->filters_count; i++) {
         struct filter *f = h->filters[i];
         struct err err = {0};
         if (f->tmax_us < from || f->tmin_us > to || atomic_load(&f->broken) || !knows_any(f, values, count))
             continue;
         enum err_code rc = ask(&p, f, values, count, &err);
-        if ((is_damage(rc) || rc == ERR_NOT_FOUND) && !atomic_exchange(&f->broken, true)) /* F3 */
+        if (rc == ERR_OK)
+            continue;
+        if (!is_damage(rc) && rc != ERR_NOT_FOUND && rc != ERR_IO) /* the store is away: its files will say so */
+            break;
+        if (!atomic_exchange(&f->broken, true)) /* F3 */
             log_warn("catalog", "filters of " SLICE_FMT " are left aside, and made again: %s", SLICE_ARG(h->name),
                      err.msg);
     }

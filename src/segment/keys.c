@@ -14,6 +14,7 @@ struct gather { /* a column */
     uint32_t field, field_id;
     uint32_t leaf; /* of the row groups */
     bool key_like;
+    double values; /* NULLs counted */
     uint64_t *hashes;
     size_t count, cap;
 };
@@ -180,9 +181,10 @@ static enum err_code find_key_like(struct engine *e, const char *path, struct ga
             double bytes = ((const double *)c[1].data)[i], values = ((const double *)c[2].data)[i];
             while (at < g->count && g->items[at].leaf < leaf)
                 at++;
-            if (at < g->count && g->items[at].leaf == leaf)
-                g->items[at].key_like =
-                    bytes > SEGMENT_KEY_BYTES_MIN * values && bytes <= SEGMENT_KEY_BYTES_MAX * values;
+            if (at == g->count || g->items[at].leaf != leaf)
+                continue;
+            g->items[at].values = values;
+            g->items[at].key_like = bytes > SEGMENT_KEY_BYTES_MIN * values && bytes <= SEGMENT_KEY_BYTES_MAX * values;
         }
     }
 }
@@ -206,7 +208,12 @@ static enum err_code choose(struct engine *e, const struct schema *schema, const
             out->items[n++] = out->items[i];
     if (n)
         qsort(out->items, n, sizeof(*out->items), by_field_id);
-    out->count = MIN(n, SEGMENT_KEYS_COLUMNS_MAX);
+    out->count = 0;
+    for (double values = 0; out->count < MIN(n, SEGMENT_KEYS_COLUMNS_MAX); out->count++) {
+        values += out->items[out->count].values;
+        if (values > SEGMENT_KEYS_VALUES_MAX)
+            break;
+    }
     memset(used, 0, schema_count(schema));
     for (size_t i = 0; i < out->count; i++)
         used[out->items[i].field] = true;

@@ -82,6 +82,7 @@ MUST_CHECK enum err_code segment_survey(struct segment_writer *w, const struct s
 #define SEGMENT_KEY_BYTES_MIN 1.5
 #define SEGMENT_KEY_BYTES_MAX 48.0
 #define SEGMENT_KEYS_COLUMNS_MAX 16
+#define SEGMENT_KEYS_VALUES_MAX 16e6
 struct segment_keys_column {
     uint32_t field_id;
     uint64_t *hashes; /* [count] distinct, ascending */
@@ -96,8 +97,9 @@ uint64_t segment_key_hash(slice value);
 /* The hashes of all that `column = 'text'` can find in one file (local path, or a descriptor at SEGMENT_FD_PATH), its columns by field id or
  * by name. Columns: those of TYPE_UTF8 that are key-like, which is that by the file's own metadata their values (NULLs counted) take more
  * than SEGMENT_KEY_BYTES_MIN and at most SEGMENT_KEY_BYTES_MAX bytes each on average, uncompressed: less is a dictionary of few values that
- * nearly every file has all of, more is prose that nobody compares as a whole. At most SEGMENT_KEYS_COLUMNS_MAX, lowest field ids first. A column
- * without an entry may hold anything; one with an entry holds nothing else. NULLs have no hash. Memory: up to 16 bytes a distinct value.
+ * nearly every file has all of, more is prose that nobody compares as a whole. At most SEGMENT_KEYS_COLUMNS_MAX of together at most
+ * SEGMENT_KEYS_VALUES_MAX values, lowest field ids first. A column without an entry may hold anything; one with an entry holds nothing
+ * else. NULLs have no hash. Memory: up to 16 bytes a distinct value.
  * ERR_CORRUPT, ERR_IO: cannot be read. */
 MUST_CHECK enum err_code segment_keys(struct segment_writer *w, const struct schema *schema,
                                       const struct segment_input *input, struct segment_keys *out, struct err *err);
