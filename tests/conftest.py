@@ -32,6 +32,7 @@ HTTP_S = 120
 S3 = os.environ.get("SLUICE_TEST_S3")
 S3_FAULTS = bool(os.environ.get("SLUICE_TEST_S3_FAULTS"))
 s3_env = {}  # of every server, while S3 is asked for
+s3_direct = {}  # the same without the proxy, and what boto3 sees: of who looks at what they left
 IDLE_S = 2  # the server closes connections that were idle for 5 s
 
 
@@ -210,6 +211,7 @@ class Server:
         self.process, self.port, self.tls = None, None, None
         self.api = Api(self)
         self.log_shown = 0
+        self.s3_at = None  # when it was started on s3_store, last
 
     @property
     def s3_store(self):
@@ -226,6 +228,7 @@ class Server:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "P_"))}
         if s3_env and "--store" not in self.args:
             environment.update({**s3_env, "SLUICE_STORE": self.s3_store})
+            self.s3_at = time.monotonic()
         environment.update(self.env)
         command = [binary(), "serve", "--data", str(self.data), "--addr", "127.0.0.1:%d" % self.port, *self.args]
         with open(self.log_path, "ab") as log:
@@ -315,6 +318,9 @@ def _made(module):
 
     try:
         yield make
+        if s3_direct:
+            import leftovers
+            leftovers.check(made, **s3_direct)
     finally:
         for server in made:
             module._servers.remove(server)
@@ -337,10 +343,18 @@ def files_on_s3():
         yield
         return
     import s3
-    with s3.store_of_all(S3, S3_FAULTS) as env:
+    with s3.store_of_all(S3, S3_FAULTS) as (env, direct):
         s3_env.update(env)
+        s3_direct.update(direct)
         yield
         s3_env.clear()
+        s3_direct.clear()
+
+
+def pytest_terminal_summary(terminalreporter):
+    if S3:
+        import leftovers
+        terminalreporter.write_line("%(stores)d stores were looked at for what their servers left, %(seconds).1f s" % leftovers.spent)
 
 
 def _s3_server(kind):

@@ -228,11 +228,11 @@ def random_faults(seed=7):
 
 @contextlib.contextmanager
 def store_of_all(kind, faults):
-    """Environment of servers whose files go to an S3 server, `kind` moto or minio."""
+    """Environment of servers whose files go to an S3 server, `kind` moto or minio; the same past the proxy, with the bucket."""
     server = {"moto": Moto, "minio": Minio}[kind]()
     try:
-        bucket(server)
+        direct = {"direct": {**KEYS, "SLUICE_S3_ENDPOINT": server.url}, "bucket": bucket(server)}
         with proxy(server.port, random_faults() if faults else lambda *_: None) as p:
-            yield {**KEYS, "SLUICE_S3_ENDPOINT": p.url if faults or kind == "moto" else server.url}
+            yield {**KEYS, "SLUICE_S3_ENDPOINT": p.url if faults or kind == "moto" else server.url}, direct
     finally:
         server.close()
