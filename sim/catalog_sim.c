@@ -536,31 +536,51 @@ enum err_code duty(struct proc *p, enum duty what, struct catalog_work *w, struc
     return ERR_OK;
 }
 
+static void duty_round(struct proc *p, enum duty what)
+{
+    static const char *const texts[] = {"fold", "gc", "reconcile", "compact", "expire", "report", "scrub"};
+    struct rng *r = world_workload(p->cw->world);
+    struct catalog_work w = {0};
+    struct err err;
+
+    world_trace(p->cw->world, "%s", texts[what]);
+    if (rng_chance(r, p->cw->naps)) { /* in the middle of it */
+        p->n->node->pause_in = 1 + rng_below(r, 100);
+        p->n->node->pause_us = rng_skewed(r, SIM_MINUTE, 4 * SIM_HOUR);
+    }
+    enum err_code rc = duty(p, what, &w, &err);
+    if (rc != ERR_NOT_FOUND) /* a file or head that others removed meanwhile */
+        check_rc(p, texts[what], rc, &err);
+}
+
+static void folder(void *arg)
+{
+    struct proc *p = arg;
+    struct share share = {0};
+
+    while (!over(p)) {
+        duty_round(p, DUTY_FOLD);
+        pace(p, 4);
+        share_wait(p, &share, 1);
+    }
+}
+
+/* Beside the folds, as a server does it (catalog_int.h, DUTIES). */
 static void maintain(void *arg)
 {
     struct proc *p = arg;
     struct rng *r = world_workload(p->cw->world);
-    static const char *const texts[] = {"fold", "gc", "reconcile", "compact", "expire", "report", "scrub"};
     struct share share = {0};
-    struct err err;
 
     while (!over(p)) {
-        unsigned total = 0, at = 0;
-        for (unsigned i = 0; i < DUTIES; i++)
+        unsigned total = 0, at = DUTY_FOLD + 1;
+        for (unsigned i = at; i < DUTIES; i++)
             total += p->cw->weights[i];
         for (unsigned dice = (unsigned)rng_below(r, total); dice >= p->cw->weights[at]; at++)
             dice -= p->cw->weights[at];
-        struct catalog_work w = {0};
-        world_trace(p->cw->world, "%s", texts[at]);
-        if (rng_chance(r, p->cw->naps)) { /* in the middle of it */
-            p->n->node->pause_in = 1 + rng_below(r, 100);
-            p->n->node->pause_us = rng_skewed(r, SIM_MINUTE, 4 * SIM_HOUR);
-        }
-        enum err_code rc = duty(p, (enum duty)at, &w, &err);
-        if (rc != ERR_NOT_FOUND) /* a file or head that others removed meanwhile */
-            check_rc(p, texts[at], rc, &err);
-        pace(p, 2);
-        share_wait(p, &share, 2);
+        duty_round(p, (enum duty)at);
+        pace(p, 4);
+        share_wait(p, &share, 1);
     }
 }
 
@@ -617,6 +637,7 @@ void proc_main(void *arg)
     p->fibers[0] = world_spawn(w, n, "client", client, p);
     p->fibers[1] = world_spawn(w, n, "flush", flusher, p);
     p->fibers[2] = world_spawn(w, n, "maintain", maintain, p);
+    p->fibers[3] = world_spawn(w, n, "fold", folder, p);
 }
 
 struct proc *proc_start(struct cnode *n, void (*fn)(void *arg))

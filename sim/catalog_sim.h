@@ -59,7 +59,7 @@ struct proc { /* one start of a node */
     uint64_t committed, segments_max; /* what a process that lost its disk may still know of */
     unsigned visible;
     bool ready, stop, final_ok, unclear;
-    struct fiber *fibers[3];
+    struct fiber *fibers[4];
 };
 
 enum duty { DUTY_FOLD, DUTY_GC, DUTY_RECONCILE, DUTY_COMPACT, DUTY_EXPIRE, DUTY_REPORT, DUTY_SCRUB, DUTIES };

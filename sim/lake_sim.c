@@ -23,6 +23,7 @@
 #define ROWS_OF_REQUEST_MAX 4
 #define NEVER UINT64_MAX
 #define CLIENTS 2
+#define FOLD 4u /* of duty(): the last */
 
 enum request_fate { REQUEST_OPEN, REQUEST_ACKED, REQUEST_REFUSED, REQUEST_UNKNOWN, REQUEST_GONE };
 struct request {
@@ -548,24 +549,43 @@ static enum err_code duty(struct lake_proc *p, struct catalog *cat, unsigned wha
     case 1: return catalog_gc(cat, work, err);
     case 2: return catalog_reconcile(cat, work, err);
     case 3: return p->lw->retention ? catalog_expire(cat, work, err) : ERR_OK;
-    default: return catalog_fold(cat, work, err);
+    default: return catalog_fold(cat, work, err); /* FOLD */
     }
 }
 
+static void duty_round(struct lake_proc *p, unsigned what)
+{
+    struct catalog_work work = {0};
+    struct err err;
+    enum err_code rc = duty(p, lake_catalog(p->lake), what, &work, &err);
+
+    if (rc != ERR_NOT_FOUND) /* a file or a head that went meanwhile */
+        expect(p, "maintenance", rc, &err);
+}
+
+static void folder(void *arg)
+{
+    struct lake_proc *p = arg;
+    struct share share = {0};
+
+    while (!over(p)) {
+        duty_round(p, FOLD);
+        pace(p, 4);
+        share_wait(p, &share, 1);
+    }
+    ends(p);
+}
+
+/* Beside the folds, as the threads of a server do it. */
 static void maintainer(void *arg)
 {
     struct lake_proc *p = arg;
     struct share share = {0};
-    struct err err;
 
     while (!over(p)) {
-        struct catalog_work work = {0};
-        enum err_code rc =
-            duty(p, lake_catalog(p->lake), (unsigned)rng_below(world_workload(p->lw->world), 8), &work, &err);
-        if (rc != ERR_NOT_FOUND) /* a file or a head that went meanwhile */
-            expect(p, "maintenance", rc, &err);
-        pace(p, 2);
-        share_wait(p, &share, 2);
+        duty_round(p, (unsigned)rng_below(world_workload(p->lw->world), FOLD));
+        pace(p, 4);
+        share_wait(p, &share, 1);
     }
     ends(p);
 }
@@ -659,6 +679,7 @@ static void proc_main(void *arg)
     if (!p->lw->background) {
         run_fiber(p, "flusher", flusher);
         run_fiber(p, "maintain", maintainer);
+        run_fiber(p, "fold", folder);
         if (p->lw->pair)
             run_fiber(p, "names", validator);
     }
@@ -898,7 +919,7 @@ static void last_main(void *arg)
         check_stream(p, k);
     if (!p->lw->store) {
         struct catalog_work work = {0};
-        for (unsigned what = 5; what-- > 0;)
+        for (unsigned what = FOLD + 1; what-- > 0;)
             expect(p, "at rest", duty(p, lake_catalog(p->lake), what, &work, &err), &err);
         for (unsigned k = 0; k < LAKE_NAMES; k++)
             check_stream(p, k);
@@ -984,7 +1005,7 @@ static void janitor(void *arg)
     unregister(p);
     expect(p, "open", catalog_open(p->os, p->files, &opt, &cat, &err), &err);
     expect(p, "session", catalog_session_open(cat, &id, persist, NULL, &committed, &err), &err);
-    must(p, cat, 4);
+    must(p, cat, FOLD);
     world_sleep(lw->world, 2 * SIM_DAY + SIM_HOUR); /* claims of the dead, hours that are not over, wrong clocks */
     must(p, cat, 3);
     for (struct catalog_work work = {.inputs_compacted = 1}; work.inputs_compacted;) {
@@ -992,7 +1013,7 @@ static void janitor(void *arg)
         expect(p, "compact", duty(p, cat, 0, &work, &err), &err);
     }
     must(p, cat, 1); /* seals abandoned lanes */
-    must(p, cat, 4);
+    must(p, cat, FOLD);
     world_sleep(lw->world, 4 * SIM_HOUR);
     must(p, cat, 2);
     must(p, cat, 1);

@@ -113,6 +113,7 @@ class Proxy(http.server.ThreadingHTTPServer):
         self.crc_of = None  # of the source of a copied part: its crc32c, which moto does not tell as Amazon does: path -> base64
         self.resign = None  # of signatures that would not bear what a fault changes: (method, path, headers, length) -> headers
         self.writing, self.retry_after, self.together = threading.Lock(), 0, threading.Barrier(2)
+        self.release = threading.Event()  # of requests that are held
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = "http://127.0.0.1:%d" % self.server_address[1]
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -160,6 +161,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if fault == "together":  # goes on when another such request is here
             server.together.wait(conftest.HTTP_S)
+        if fault == "hold":
+            server.release.wait(conftest.HTTP_S)
         if server.allow and not server.allow(self.headers):
             self.answer(server.denial[0], [], server.denial[1])
             return

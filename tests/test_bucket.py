@@ -218,6 +218,31 @@ def test_compaction_reads_and_writes_the_bucket(on_bucket, bucket):
     check(server, "app", 70)
 
 
+@pytest.mark.parametrize("held", ["scrub", "flush"])
+def test_rows_of_another_server_wait_for_nothing_but_a_fold(on_bucket, between, held):
+    """One server's scrub, or its flush, gets no answer from the bucket; what the other one commits shows there all the same."""
+    a = on_bucket(*FAST)
+    a.api.put("app", [{"i": 0, "m": "message"}], {"X-P-Ack": "object"})
+    b = on_bucket(*FAST, "--scrub-interval", "1h" if held == "flush" else "300ms", start=False)
+    method, what = {"scrub": ("GET", "/app/"), "flush": ("PUT", "/own/")}[held]
+    between.release.clear()
+    between.done.clear()
+    between.switch.fault = lambda m, path, *_: "hold" if m == method and what in path and ".parquet" in path else None
+    try:
+        b.start()
+        if held == "flush":
+            b.api.put("own", [{"i": 0}])
+        assert b.api.wait(lambda: between.done["hold"] > 0)
+        for i in range(1, 6):  # a round that had begun may show the first
+            a.api.put("app", [{"i": i, "m": "message"}], {"X-P-Ack": "object"})
+            assert b.api.wait(lambda: b.api.stats("app")["ingestion"]["count"] == i + 1), b.api.stats("app")
+            assert between.done["hold"] < 3, "it came when the server had given that request up"
+    finally:
+        between.switch.fault = lambda *_: None
+        between.release.set()
+    check(b, "app", 6)
+
+
 def report_is_true(server, bucket, prefix, clean=False):
     """What the server says about the bucket is what boto3 finds there; `clean`: and none of it is garbage, limbo or unknown, but for the head that
     says that a stream is deleted."""

@@ -221,7 +221,8 @@ struct plan_value { /* rows that matter have it */
  * of them prunes nothing. How many files went. */
 size_t stream_version_prune(struct stream_version *v, const struct plan_value *values, size_t count, struct plan *plan);
 
-/* ---- maintenance: each call is one round, safe on any node at any time, and says what it did */
+/* ---- maintenance: each call is one round, safe on any node at any time, and says what it did. Of one catalog, catalog_fold() and catalog_report()
+ * may run beside all, of the others one at a time. */
 struct catalog_work {
     uint64_t folded_records, heads_written, files_deleted, slots_deleted, bytes_deleted, files_expired, rows_expired;
     uint64_t inputs_compacted, outputs_compacted, bytes_compacted, streams_swept, files_indexed;

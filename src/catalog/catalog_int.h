@@ -19,6 +19,17 @@
  * knows it without asking. Head 0 is written, by whoever comes first, before the next head or the first other object of the incarnation
  * (catalog_anchor()): where other objects stand and no head does, heads were lost.
  *
+ * DUTIES  catalog_fold() runs beside the other rounds of maintenance: it is what shows others' rows here, and a merge takes a minute. Those others
+ * one task calls, one after the other: what they keep from round to round (compact_at to uploads_us, bad_inputs) has no lock, and compact.c
+ * takes a claim of this start that it meets between rounds for one that nobody works for. To a fold, and to the tasks that evolve, create
+ * and drop, they are what the same rounds of another node would be, as all that is decided is decided by slots; besides
+ *   - shards and heads_stale belong to the gate "fold". gc looks at them inside it, once, and sees checkpoints that stand in the store
+ *   - heads are edited inside their gates, each edit on the newest; a merge is between two edits, so that no fold waits for one, but an
+ *     upload of filters is in one
+ *   - head, version and damage of a stream change at any time: looked at under mu, used by reference
+ *   - names of objects come from random numbers, never from counters
+ *   - what gc deletes, a fold may be reading: it takes a slot that is missing for one that was collected, and looks again (lanes.c, GHOSTS)
+ *
  * LOCKS  mu guards all of struct catalog that is not constant, and is never held across IO. A gate is a named section across IO (one
  * append per sequence and process): tasks wait for it on `cond`. Order: gate "session" or "fold", then a name's, then a head's. */
 #pragma once

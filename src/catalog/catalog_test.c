@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -1061,6 +1062,123 @@ static void test_drop_beside_fold(void **state)
     os_real()->ops->mutex_free(os_real(), duel.mu);
 }
 
+/* ---- all duties beside one another, as the threads of a server run them (catalog_int.h, DUTIES), on two nodes */
+
+#define BESIDE_ROUNDS 12u
+struct beside {
+    struct node *node;
+    _Atomic bool over;
+    enum err_code rc; /* the first that is none of those which a race explains */
+    struct err err;
+    struct catalog_work w;
+};
+
+static enum err_code beside_merge(void *arg, const struct schema *schema, const struct merge_input *inputs,
+                                  size_t count, struct os_file *out, struct segment_stats *stats, struct err *err)
+{
+    const struct beside *b = arg;
+    const struct os_iov iov = {"merged", 6};
+
+    (void)schema, (void)inputs;
+    *stats = (struct segment_stats){
+        .rows = count, .bytes = 6, .crc32c = crc32c(0, "merged", 6), .tmin_us = T0 + HOUR, .tmax_us = T0 + HOUR + 100};
+    return b->node->os->ops->pwritev(b->node->os, out, &iov, 1, 0, err);
+}
+
+static enum err_code beside_keys(void *arg, const struct schema *schema, const struct merge_input *input,
+                                 struct segment_keys *out, struct err *err)
+{
+    (void)arg, (void)schema, (void)err;
+    struct segment_keys_column *c = ARRAY_PUSH(out->columns, out->count, out->cap);
+    *c = (struct segment_keys_column){9, calloc(1, sizeof(*c->hashes)), 1};
+    c->hashes[0] = segment_key_hash(input->key);
+    return ERR_OK;
+}
+
+static void beside_note(struct beside *b, enum err_code rc, const struct err *err)
+{
+    if (rc == ERR_OK || rc == ERR_NOT_FOUND || b->rc != ERR_OK) /* a file or a head that others removed meanwhile */
+        return;
+    b->rc = rc;
+    b->err = *err;
+}
+
+static void beside_fold(void *arg)
+{
+    struct beside *b = arg;
+    struct err err = {0};
+
+    while (!atomic_load(&b->over))
+        beside_note(b, catalog_fold(b->node->cat, &b->w, &err), &err);
+}
+
+static void beside_bad(void *arg, slice key, const char *why)
+{
+    (void)arg, (void)key, (void)why; /* a head that was the newest when the scrub began */
+}
+
+static void beside_duties(void *arg)
+{
+    struct beside *b = arg;
+    struct catalog *cat = b->node->cat;
+    struct err err = {0};
+
+    while (!atomic_load(&b->over)) {
+        beside_note(b, catalog_compact(cat, beside_merge, b, &b->w, &err), &err);
+        beside_note(b, catalog_index(cat, beside_keys, NULL, &b->w, &err), &err);
+        beside_note(b, catalog_expire(cat, &b->w, &err), &err);
+        beside_note(b, catalog_gc(cat, &b->w, &err), &err);
+        beside_note(b, catalog_reconcile(cat, &b->w, &err), &err);
+        beside_note(b, catalog_scrub(cat, 1000, beside_bad, NULL, &err), &err);
+    }
+}
+
+static void test_duties_beside_one_another(void **state)
+{
+    struct node *a = *state, b = {.id.wal_id = "b"};
+    struct beside runs[4] = {{.node = a}, {.node = a}, {.node = &b}, {.node = &b}};
+    struct os_thread *threads[4];
+    struct catalog_work w = {0};
+    struct err err = {0};
+    struct stream_stats stats;
+    uint64_t rows = 0;
+
+    memcpy(b.dir, a->dir, sizeof(b.dir));
+    node_start_as(&b, "01kjvktcgre5t2x7w4c6h0ryzz", true);
+    assert_int_equal(catalog_validate(a->cat, &err), ERR_OK); /* they name their lanes */
+    assert_int_equal(catalog_validate(b.cat, &err), ERR_OK);
+    struct sid sid = create(a, "app");
+    skew_us += 2 * HOUR; /* what was superseded goes at once */
+    for (unsigned i = 0; i < 4; i++)
+        threads[i] = os_real()->ops->thread_new(os_real(), "duties", i % 2 ? beside_duties : beside_fold, &runs[i]);
+    for (unsigned i = 0; i < BESIDE_ROUNDS; i++) {
+        struct node *n = i % 2 ? a : &b, *other = i % 2 ? &b : a;
+        char name[20];
+        (void)snprintf(name, sizeof(name), "gone%u", i);
+        struct sid gone = create(n, name);
+        assert_int_equal(commit(n, &gone, name, 1, 1), ERR_OK);
+        assert_int_equal(commit(other, &sid, "app", 1, 2), ERR_OK);
+        assert_int_equal(catalog_drop(other->cat, slice_str(name), &err), ERR_OK);
+        rows += 2;
+    }
+    for (unsigned i = 0; i < 4; i++)
+        atomic_store(&runs[i].over, true);
+    for (unsigned i = 0; i < 4; i++) {
+        os_real()->ops->thread_join(os_real(), threads[i]);
+        if (runs[i].rc != ERR_OK)
+            fail_msg("%s: %s: %s", i % 2 ? "duties" : "fold", err_name(runs[i].rc), runs[i].err.msg);
+    }
+    assert_true(runs[1].w.slots_deleted + runs[3].w.slots_deleted > BESIDE_ROUNDS);
+    assert_true(runs[1].w.outputs_compacted + runs[3].w.outputs_compacted > 0);
+    for (unsigned i = 0; i < 2; i++) {
+        struct node *n = i ? a : &b;
+        assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+        (void)planned(n, &sid, INT64_MIN, INT64_MAX, &stats);
+        assert_int_equal(stats.rows, rows);
+    }
+    node_stop(&b);
+}
+
 /* A lane is closed by another node when no living one says that it owns it, and not before. */
 static void test_idle_lane_of_another(void **state)
 {
@@ -1116,6 +1234,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_disk_error, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_idle_lane_of_another, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_drop_beside_fold, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_duties_beside_one_another, node_setup, node_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -206,14 +206,18 @@ static enum err_code head_bury(struct catalog *cat, slice name, const struct sid
 
     seq_head(&seq, name, sid);
     a.seq = buf_view(&seq);
-    TRY(seq_find_tail(&cat->io, a.seq, SLOT_NONE, &a.tail.slot, err));
     seq_nonce(&cat->io, &a.nonce);
     h->dead = true;
     h->schema = schema_empty();
-    h->slot = a.tail.slot + 1;
-    head_encode(h, &body);
-    a.body = buf_view(&body);
-    enum err_code rc = seq_append(&cat->io, &a, err);
+    gate_enter(cat, a.seq);
+    enum err_code rc = seq_find_tail(&cat->io, a.seq, SLOT_NONE, &a.tail.slot, err);
+    if (rc == ERR_OK) {
+        h->slot = a.tail.slot + 1;
+        head_encode(h, &body);
+        a.body = buf_view(&body);
+        rc = seq_append(&cat->io, &a, err);
+    }
+    gate_leave(cat, a.seq);
     return rc == ERR_CONFLICT ? ERR_UNAVAILABLE : rc; /* the next sweep looks again */
 }
 
@@ -233,7 +237,9 @@ static enum err_code fence_head(struct discard *d, slice name, const struct sid 
     }
     stream_forget(cat, s);
     rc = stream_reload(cat, s, err);
+    os_lock(cat->os, cat->mu); /* a fold may be installing another */
     *missing = is_damage(rc) || (rc == ERR_OK && !s->head->dead);
+    os_unlock(cat->os, cat->mu);
     if (d->opt->dry_run)
         rc = is_damage(rc) ? ERR_OK : rc;
     else if (rc == ERR_OK)

@@ -1,5 +1,7 @@
 /* background.c: what a lake does by itself besides flushing: events to pmeta, folding, retention, compaction, filters, garbage
- * collection, scrub. Each call is one round of the catalog's; a round that fails is logged and tried at its next time. */
+ * collection, scrub. Each call is one round of the catalog's; a round that fails is logged and tried at its next time.
+ * Others' rows show here once a fold has read their lanes, so it has a thread to itself; the rest, of which a round may take minutes, are one
+ * thread's, one after the other (catalog_int.h, DUTIES). */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -218,7 +220,7 @@ static void run_duty(struct lake *lake, struct duty *d)
     d->next_us = os_mono_us(lake->os) + d->interval_us;
 }
 
-/* Apart from the other duties, which may take minutes: what is accepted meanwhile would be stale. */
+/* What is accepted while this waits would be stale. */
 void lake_names_thread(void *arg)
 {
     struct lake *lake = arg;
@@ -229,19 +231,27 @@ void lake_names_thread(void *arg)
             log_warn("catalog", "looking what other servers did: %s", err.msg);
 }
 
+void lake_fold_thread(void *arg)
+{
+    struct lake *lake = arg;
+    struct duty duty = {"fold", round_fold, lake->opt.fold_interval_us, 0};
+
+    for (int64_t wait_us = 1000000; nap(lake, wait_us); wait_us = duty.interval_us) /* the first one soon */
+        run_duty(lake, &duty);
+}
+
 void lake_maintenance_thread(void *arg)
 {
     struct lake *lake = arg;
     const struct lake_options *o = &lake->opt;
-    struct duty duties[] = {{"fold", round_fold, o->fold_interval_us, 0},
-                            {"expire", round_expire, o->retention_interval_us, 0},
+    struct duty duties[] = {{"expire", round_expire, o->retention_interval_us, 0},
                             {"compact", round_compact, o->compact_interval_us, 0},
                             {"index", round_index, o->index_interval_us, 0},
                             {"gc", round_gc, o->gc_interval_us, 0},
                             {"scrub", round_scrub, o->scrub_interval_us, 0}};
 
-    for (size_t i = 0; i < ARRAY_LEN(duties); i++) /* the first fold soon, the rest after their first interval */
-        duties[i].next_us = os_mono_us(lake->os) + (i ? duties[i].interval_us : 1000000);
+    for (size_t i = 0; i < ARRAY_LEN(duties); i++)
+        duties[i].next_us = os_mono_us(lake->os) + duties[i].interval_us;
     while (nap(lake, 250000))
         for (size_t i = 0; i < ARRAY_LEN(duties); i++)
             if (os_mono_us(lake->os) >= duties[i].next_us)

@@ -278,6 +278,7 @@ enum err_code lake_open(struct os *os, const struct lake_options *opt, struct la
         lake->threads[1] = os->ops->thread_new(os, "maintenance", lake_maintenance_thread, lake);
         lake->threads[2] = os->ops->thread_new(os, "events", lake_event_thread, lake);
         lake->threads[4] = os->ops->thread_new(os, "names", lake_names_thread, lake);
+        lake->threads[5] = os->ops->thread_new(os, "fold", lake_fold_thread, lake);
         if (lake->hot)
             lake->threads[3] = os->ops->thread_new(os, "hot tier", lake_hot_thread, lake);
     }

@@ -141,8 +141,8 @@ struct lake {
     size_t park_done_count, park_done_cap;
     struct moved *moved; /* the same: WAL entries whose rows another incarnation than their own has staged */
     size_t moved_count, moved_cap;
-    bool parked;       /* there are such files */
-    bool park_returns; /* under flush_mu: of a stream that is in service already */
+    _Atomic bool parked; /* there may be such files; set under flush_mu */
+    bool park_returns;   /* under flush_mu: of a stream that is in service already */
     /* By hash of the name (lake_name_mu): one create, drop or configuration of a name at a time, so that no create is answered between a
      * DEAD slot and stage_forget(); held across the catalog's IO, outermost. */
     struct os_mutex *name_mu[NAME_LOCKS];
@@ -150,7 +150,7 @@ struct lake {
 
     struct os_mutex *event_mu;
     struct map event_rows; /* by line */
-    struct os_thread *threads[5];
+    struct os_thread *threads[6];
 
     struct metric *m_rows, *m_requests, *m_stage_rows, *m_stage_bytes, *m_flushes, *m_flush_seconds, *m_flush_errors,
         *m_files, *m_file_bytes, *m_replayed, *m_dropped, *m_hot_missing, *m_hot_missing_bytes;
@@ -270,6 +270,7 @@ MUST_CHECK enum err_code lake_save_identity(void *arg, const struct lane_identit
 void lake_answer_object_waiters(struct lake *lake, const struct err *failed);
 uint64_t lake_flush_bytes(const struct lake *lake); /* under lake.mu: how much may be open before a flush */
 void lake_flush_thread(void *arg);
+void lake_fold_thread(void *arg);
 void lake_maintenance_thread(void *arg);
 void lake_names_thread(void *arg);
 void lake_event_thread(void *arg);

@@ -145,7 +145,7 @@ enum err_code park_write(struct lake *lake, struct err *err)
         buf_done(&p->body);
         p->body = BUF_INIT;
         p->part++;
-        lake->parked = true;
+        atomic_store(&lake->parked, true);
     }
     k->bytes = 0;
     return ERR_OK;
@@ -256,7 +256,7 @@ enum err_code park_open(struct lake *lake, struct err *err)
         if (l.items[i].segment > lake->committed) {
             rc = lake->os->ops->unlink(lake->os, path, err);
         } else {
-            lake->parked = true;
+            atomic_store(&lake->parked, true);
         }
     }
     if (rc ==
@@ -510,6 +510,8 @@ static bool waits_for_older(const struct parked_list *l, size_t i)
 
 void lake_unpark(struct lake *lake)
 {
+    if (!atomic_load(&lake->parked)) /* each fold comes here: it waits for no flush without a need */
+        return;
     os_lock(lake->os, lake->flush_mu);
     lake_unpark_locked(lake);
     os_unlock(lake->os, lake->flush_mu);
@@ -520,10 +522,10 @@ void lake_unpark_locked(struct lake *lake)
     struct parked_list l = {0};
     struct err err = {0};
 
-    if (!lake->parked)
+    if (!atomic_load(&lake->parked))
         return;
     enum err_code rc = parked_all(lake, &l, &err);
-    lake->parked = rc != ERR_OK || l.count > 0;
+    atomic_store(&lake->parked, rc != ERR_OK || l.count > 0);
     if (rc != ERR_OK)
         log_warn("stage", "rows that wait for a stream out of service: %s", err.msg);
     for (size_t i = 0; i < l.count; i++)
