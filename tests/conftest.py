@@ -212,6 +212,7 @@ class Server:
         self.api = Api(self)
         self.log_shown = 0
         self.s3_at = None  # when it was started on s3_store, last
+        self.killed = False  # once or more
 
     @property
     def s3_store(self):
@@ -256,6 +257,7 @@ class Server:
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        self.killed = True
 
     def stop(self, seconds=120):
         """SIGTERM, as service managers send it; returns the exit status."""

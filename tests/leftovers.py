@@ -4,8 +4,8 @@ They stop, one round of `catalog gc` runs, and then there may be, by the bucket'
   - below a stream's folder what `catalog fsck --report` calls live or retained, object by object and byte by byte; of a deleted stream its last
     head, which stays for a week
   - below .sluice/ what SYSTEM names
-  - where the last process was killed, and nobody came back for its rows: files that its next record may name (limbo), and its probe of the store,
-    which the collector takes an hour later
+  - where the last process was killed, and nobody came back for its rows: files that its next record may name (limbo)
+  - where any was killed: its probe of the store, which the collector takes an hour later
 Nothing is lost: each file that the catalog names is there, with its checksum (`catalog verify`). Nothing is doubled: no record of a lane commits
 a segment of a write-ahead log that another one committed.
 """
@@ -50,7 +50,7 @@ def segments_twice(bucket, prefix, keys):
     return twice
 
 
-def judge(listed, report, killed):
+def judge(listed, report, killed, ever_killed):
     """What is wrong with a bucket where `listed` {key: size} is, of which fsck says `report`."""
     wrong, left = [], dict(listed)
     for i in report["incarnations"]:
@@ -64,13 +64,13 @@ def judge(listed, report, killed):
                 "dead": len(own) == len(heads) == 1}.get(i["state"])
         if not good or i["unknown"]["objects"] or (i["limbo"]["objects"] and not killed):
             wrong.append("%s holds %s" % (i, sorted(own)))
-    strangers = [k for k in left if not SYSTEM.fullmatch(k) and not (killed and PROBE.match(k))]
+    strangers = [k for k in left if not SYSTEM.fullmatch(k) and not (ever_killed and PROBE.match(k))]
     if strangers:
         wrong.append("of nobody: %s" % strangers)
     return wrong
 
 
-def look(store, server, direct, bucket, killed):
+def look(store, server, direct, bucket, ever_killed):
     prefix = store.split("/", 3)[3] + "/"
 
     def catalog(*args):
@@ -84,7 +84,7 @@ def look(store, server, direct, bucket, killed):
     catalog("gc")
     report = catalog("fsck", "--report")
     listed = {o.key[len(prefix):]: o.size for o in bucket.objects.filter(Prefix=prefix)}
-    wrong = judge(listed, report, killed)
+    wrong = judge(listed, report, server.process.returncode < 0, ever_killed)
     if any(k.endswith(".parquet") for k in listed):
         catalog("verify")
     return wrong + ["committed twice: %s" % (t,) for t in segments_twice(bucket, prefix, listed)]
@@ -100,7 +100,7 @@ def check(servers, direct, bucket):
                 server.stop()
     for store, of in stores.items():
         last = max(of, key=lambda s: s.s3_at)
-        wrong += look(store, last, direct, bucket, last.process.returncode < 0)
+        wrong += look(store, last, direct, bucket, any(s.killed for s in of))
     spent["stores"] += len(stores)
     spent["seconds"] += time.monotonic() - start
     assert not wrong, "left in the bucket:\n" + "\n".join(wrong)

@@ -523,11 +523,13 @@ enum err_code lake_stream(struct lake *lake, slice name, struct stream_version *
                           struct err *err)
 {
     _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
+    _cleanup_(schema_unrefp) struct schema *mine = NULL;
 
     TRY(stage_find(lake, name, &s, err));
     TRY(catalog_by_sid(lake->cat, &s->sid, version, err));
+    mine = stage_schema(s);
     if (schema)
-        *schema = stage_schema(s);
+        *schema = stage_read_schema(mine, stream_version_schema(*version));
     return ERR_OK;
 }
 

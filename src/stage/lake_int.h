@@ -186,6 +186,8 @@ void stage_wake_tails(struct stage_stream *s);
 struct schema *stage_schema(struct stage_stream *s); /* a reference to the schema of this moment */
 /* `s` with the field ids that `head` gives to fields of the same name and type. */
 struct schema *stage_adopt_ids(const struct schema *s, const struct schema *head);
+/* What a reader of both sees: stage_adopt_ids(), and behind it the head's other columns. The caller's to unref. */
+struct schema *stage_read_schema(struct schema *mine, const struct schema *head);
 
 /* record.c: one WAL record = one request */
 struct record {

@@ -392,18 +392,30 @@ static void pin_stage(void *arg, struct stream_version *v)
     os_unlock(s->lake->os, s->mu);
 }
 
-/* A flush gives ids in the catalog first and in the stream a moment later: a snapshot between the two knows them already (L3). */
-static void snapshot_ids(struct lake_snapshot *snap)
+/* Columns that the head has and no row of this node had yet: other nodes' rows brought them. Behind those of the stage, so that what a staged
+ * row holds keeps its index. A name that has another type here waits for the flush that sees it. */
+static struct schema *with_more(struct schema *mine, const struct schema *head)
 {
-    struct schema *mine = snap->schema;
+    _cleanup_(freep) struct field *more = mem_alloc(schema_count(head) * sizeof(*more));
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < schema_count(head); i++)
+        if (schema_find(mine, schema_field(head, i)->name) == FIELD_NONE)
+            more[n++] = *schema_field(head, i);
+    return n ? schema_grow(mine, more, n) : schema_ref(mine);
+}
+
+/* A flush gives ids in the catalog first and in the stream a moment later: a snapshot between the two knows them already (L3). */
+struct schema *stage_read_schema(struct schema *mine, const struct schema *head)
+{
     uint32_t i = 0, n = schema_count(mine);
 
     while (i < n && schema_field(mine, i)->id)
         i++;
-    if (i == n)
-        return;
-    snap->schema = stage_adopt_ids(mine, stream_version_schema(snap->version));
-    schema_unref(mine);
+    if (i == n && schema_count(head) <= n) /* ids are the head's: so it has nothing else */
+        return schema_ref(mine);
+    _cleanup_(schema_unrefp) struct schema *with = stage_adopt_ids(mine, head);
+    return with_more(with, head);
 }
 
 enum err_code lake_snapshot(struct lake *lake, slice name, struct lake_snapshot *out, struct err *err)
@@ -415,7 +427,9 @@ enum err_code lake_snapshot(struct lake *lake, slice name, struct lake_snapshot 
     TRY(stage_find(lake, name, &s, err));
     pin = (struct pin){s, &snap};
     TRY(catalog_snapshot(lake->cat, &s->sid, pin_stage, &pin, &snap.version, err));
-    snapshot_ids(&snap);
+    struct schema *mine = snap.schema;
+    snap.schema = stage_read_schema(mine, stream_version_schema(snap.version));
+    schema_unref(mine);
     *out = snap;
     return ERR_OK;
 }
