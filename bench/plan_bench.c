@@ -75,8 +75,7 @@ static void commit(struct node *n, const struct stream_work *s, uint32_t from, u
     for (uint32_t i = 0; i < count; i++) {
         int64_t at = T0 + (from + i) * FILE_US;
         uint64_t needle = (from + i) % 1000;
-        files[i] = (struct catalog_file){
-            .sid = s->sid, .stream = slice_str(s->name), .raw_bytes = 32u << 20, .schema_version = 1};
+        files[i] = (struct catalog_file){.sid = s->sid, .stream = slice_str(s->name), .raw_bytes = 32u << 20};
         files[i].path = slice_str(arena_fmt(&arena, "date=2025-11-22/hour=08/%s-%u.parquet", buf_cstr(&stem), i));
         files[i].stats = (struct segment_stats){
             .rows = 75000, .bytes = 6u << 20, .tmin_us = at, .tmax_us = at + FILE_US - 1, .cols_count = 2};

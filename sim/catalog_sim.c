@@ -119,8 +119,7 @@ static void group_add(struct flush *f, const struct row *r)
 static enum err_code publish(struct proc *p, struct flush *f, struct group *g, const char *stem, unsigned *number,
                              struct err *err)
 {
-    struct catalog_file file = {
-        .sid = g->sid, .stream = slice_str(names[g->name]), .raw_bytes = 10 * g->count, .schema_version = 1};
+    struct catalog_file file = {.sid = g->sid, .stream = slice_str(names[g->name]), .raw_bytes = 10 * g->count};
     struct civil c = civil_of(g->hour * HOUR_US);
     struct os_file *out = NULL;
     enum err_code rc;

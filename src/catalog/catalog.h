@@ -133,10 +133,8 @@ struct catalog_file {
     slice path;   /* below <enc-name>/<sid>/ */
     struct segment_stats stats;
     uint64_t raw_bytes; /* JSON bytes of its rows */
-    uint32_t schema_version;
+    bool by_name;       /* a file of somebody else (import/): its columns have no field ids of ours */
 };
-/* In `schema_version`: a file of somebody else (import/). Its columns have no field ids of ours: they go by name. */
-#define FILE_COLUMNS_BY_NAME (UINT32_C(1) << 31)
 struct lane_identity { /* from and for the WAL header: the caller writes it back when *changed (R4) */
     char wal_id[33], lane[24], session[33];
     uint64_t base; /* segments of wal_id begin above it */
@@ -198,7 +196,7 @@ struct plan_file {
     uint64_t rows, bytes;
     int64_t tmin_us, tmax_us;
     uint32_t crc32c;
-    bool by_name; /* FILE_COLUMNS_BY_NAME */
+    bool by_name; /* catalog_file */
 };
 struct plan {
     struct arena arena;
@@ -264,7 +262,7 @@ MUST_CHECK enum err_code catalog_expire(struct catalog *cat, struct catalog_work
 struct merge_input {
     slice key;
     struct os_file *copy; /* its bytes, where the store is remote; else NULL */
-    bool by_name;         /* FILE_COLUMNS_BY_NAME */
+    bool by_name;         /* catalog_file */
 };
 typedef enum err_code (*merge_fn)(void *arg, const struct schema *schema, const struct merge_input *inputs,
                                   size_t count, struct os_file *out, struct segment_stats *stats, struct err *err);

@@ -1179,6 +1179,34 @@ static void test_duties_beside_one_another(void **state)
     node_stop(&b);
 }
 
+/* Another's file is seen together with the columns that it brought, before any fold of it. */
+static void test_columns_with_rows(void **state)
+{
+    struct node *a = *state, b = {.id.wal_id = "b"};
+    const struct field more[] = {{.name = slice_lit("host"), .type = {TYPE_UTF8, TYPE_NULL}}};
+    _cleanup_(schema_unrefp) struct schema *empty = schema_empty(), *want = schema_grow(empty, more, 1);
+    _cleanup_(schema_unrefp) struct schema *got = NULL;
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+    struct catalog_work w = {0};
+    struct err err = {0};
+
+    memcpy(b.dir, a->dir, sizeof(b.dir));
+    node_start_as(&b, "01kjvktcgre5t2x7w4c6h0ryzz", true);
+    struct sid sid = create(a, "app");
+    assert_int_equal(commit(a, &sid, "app", 1, 1), ERR_OK);
+    assert_int_equal(catalog_fold(b.cat, &w, &err), ERR_OK);
+    assert_int_equal(catalog_evolve(a->cat, &sid, want, &got, &err), ERR_OK);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(commit(a, &sid, "app", 2, 2), ERR_OK);
+    gate_enter(b.cat, slice_lit("fold"));
+    assert_int_equal(lanes_load(b.cat, &err), ERR_OK);
+    gate_leave(b.cat, slice_lit("fold"));
+    assert_int_equal(catalog_by_sid(b.cat, &sid, &v, &err), ERR_OK);
+    assert_int_equal(stream_version_stats(v)->rows, 7);
+    assert_int_not_equal(schema_find(stream_version_schema(v), slice_lit("host")), FIELD_NONE);
+    node_stop(&b);
+}
+
 /* A lane is closed by another node when no living one says that it owns it, and not before. */
 static void test_idle_lane_of_another(void **state)
 {
@@ -1232,6 +1260,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_expire_manifest, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_scrub, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_disk_error, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_columns_with_rows, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_idle_lane_of_another, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_drop_beside_fold, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_duties_beside_one_another, node_setup, node_teardown),

@@ -6,6 +6,8 @@
 #include "catalog/names.h"
 
 #define ENTRY_COLS_MAX 16u
+/* In `schema`, which else is the version of the stream's schema that the writer knew when it committed the file: it has all the file's columns. */
+#define FILE_COLUMNS_BY_NAME (UINT32_C(1) << 31)
 
 struct entry {
     _Atomic uint32_t refs;

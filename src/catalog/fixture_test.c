@@ -122,8 +122,8 @@ enum err_code commit(struct node *n, const struct sid *sid, const char *name, in
     for (unsigned i = 0; i < count; i++) {
         char *path = malloc(200);
         (void)snprintf(path, 200, "date=2026-02-16/hour=%02d/%s-%u.parquet", hour, buf_cstr(&stem), i);
-        files[i] = (struct catalog_file){
-            .sid = *sid, .stream = slice_str(name), .path = slice_str(path), .raw_bytes = 100, .schema_version = 1};
+        files[i] =
+            (struct catalog_file){.sid = *sid, .stream = slice_str(name), .path = slice_str(path), .raw_bytes = 100};
         files[i].stats = (struct segment_stats){.rows = 1,
                                                 .bytes = file_bytes.len,
                                                 .tmin_us = T0 + hour * HOUR + i,

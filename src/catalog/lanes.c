@@ -394,6 +394,36 @@ static enum err_code shards_refresh(struct catalog *cat, bool *moved, struct err
     return ERR_OK;
 }
 
+/* A record whose file has columns that the head we know does not: it was evolved before. */
+static bool head_is_behind(struct catalog *cat, const struct record_file *f)
+{
+    os_lock(cat->os, cat->mu);
+    const struct head *h = f->stream ? f->stream->head : NULL;
+    bool behind = h && h->schema_id < (f->entry->schema & ~FILE_COLUMNS_BY_NAME);
+    os_unlock(cat->os, cat->mu);
+    return behind;
+}
+
+/* So that no version shows a row without its columns. */
+static enum err_code heads_behind(struct catalog *cat, const struct records *read, size_t count, struct err *err)
+{
+    struct heads h = {cat, NULL};
+    size_t n = 0, cap = 0;
+    struct map seen = {0};
+
+    for (size_t i = 0; i < count; i++)
+        for (size_t r = 0; r < read[i].count; r++)
+            for (size_t k = 0; k < read[i].items[r].count; k++) {
+                const struct record_file *f = &read[i].items[r].files[k];
+                if (head_is_behind(cat, f) && !map_put(&seen, sid_slice(&f->sid), f->stream))
+                    *ARRAY_PUSH(h.items, n, cap) = f->stream;
+            }
+    enum err_code rc = parallel_each(cat->os, cat->store->parallel, n, head_reload, &h, err);
+    map_done(&seen);
+    free(h.items);
+    return rc;
+}
+
 /* One attempt. *again: a checkpoint moved, what was read does not count. */
 static enum err_code lanes_load_once(struct catalog *cat, struct lane_names *names, bool *again, struct err *err)
 {
@@ -407,7 +437,9 @@ static enum err_code lanes_load_once(struct catalog *cat, struct lane_names *nam
         rc = shards_refresh(cat, again, err);
     if (rc == ERR_OK && *again)
         rc = heads_reload(cat, err);
-    else if (rc == ERR_OK) {
+    else if (rc == ERR_OK)
+        rc = heads_behind(cat, read, names->count, err);
+    if (rc == ERR_OK && !*again) {
         os_lock(cat->os, cat->mu);
         for (size_t i = 0; i < names->count; i++)
             if (!lane_busy(cat, names->items[i]))

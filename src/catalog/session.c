@@ -472,6 +472,14 @@ struct data { /* one commit on its way */
     slice wal_id;
 };
 
+static uint32_t schema_known(struct catalog *cat, struct stream *s)
+{
+    os_lock(cat->os, cat->mu);
+    uint32_t id = s && s->head ? s->head->schema_id : 0;
+    os_unlock(cat->os, cat->mu);
+    return id;
+}
+
 static enum err_code data_prepare(struct catalog *cat, struct data *d, uint64_t slot, struct err *err)
 {
     struct record *r = ARRAY_PUSH(d->record.items, d->record.count, d->record.cap);
@@ -486,7 +494,8 @@ static enum err_code data_prepare(struct catalog *cat, struct data *d, uint64_t 
         struct record_file *rf = ARRAY_PUSH(r->files, r->count, r->cap);
         rf->sid = f->sid;
         rf->stream = stream_get(cat, &f->sid); /* NULL: dropped meanwhile; the record still names it, fold drops it */
-        rf->entry = entry_new(f->path, &f->stats, f->raw_bytes, f->schema_version, SLOT_NONE);
+        uint32_t schema = schema_known(cat, rf->stream) | (f->by_name ? FILE_COLUMNS_BY_NAME : 0);
+        rf->entry = entry_new(f->path, &f->stats, f->raw_bytes, schema, SLOT_NONE);
     }
     for (size_t i = 0; i < cat->session.carried.count; i++)
         carried_raise(&d->carried, slice_str(cat->session.carried.items[i].wal_id),

@@ -425,7 +425,7 @@ static enum err_code adopt_once(struct target *t, const struct source_file *f, s
                                                  .path = path,
                                                  .stats = stats,
                                                  .raw_bytes = raw_bytes(t, f, stats.rows),
-                                                 .schema_version = FILE_COLUMNS_BY_NAME};
+                                                 .by_name = true};
     b->bytes += stats.bytes;
     b->rows += stats.rows;
     return ERR_OK;

@@ -7,7 +7,7 @@
  * is linked and takes no room; else its bytes are copied, once, with their checksum. The other design, entries that point at foreign paths,
  * would have to be known to each of those.
  * WHAT IS BELIEVED  Names. Rows, times and statistics are read from the file, all of it, through the engine; what cannot be read is named and
- * left out. Columns have no field ids of ours: FILE_COLUMNS_BY_NAME (catalog.h).
+ * left out. Columns have no field ids of ours: catalog_file.by_name (catalog.h).
  * EXACTLY ONCE  ledger.h. MANY PROCESSES  The import is one more writer with a lane of its own; servers on the destination do not mind. */
 #pragma once
 #include "base/arena.h"
