@@ -395,6 +395,11 @@ static void evolve(struct proc *p, unsigned name)
     }
 }
 
+static void set_days(void *arg, struct stream_config *config)
+{
+    config->retention_days = *(const uint32_t *)arg;
+}
+
 static void configure(struct proc *p, unsigned name)
 {
     struct rng *r = world_workload(p->cw->world);
@@ -403,9 +408,8 @@ static void configure(struct proc *p, unsigned name)
 
     if (stream_for(p, name, false, &v, &err) != ERR_OK)
         return;
-    struct stream_config c = *stream_version_config(v);
-    c.retention_days = (uint32_t)rng_below(r, 4);
-    enum err_code rc = catalog_configure(p->cat, stream_version_sid(v), &c, &err);
+    uint32_t days = (uint32_t)rng_below(r, 4);
+    enum err_code rc = catalog_configure(p->cat, stream_version_sid(v), set_days, &days, &err);
     if (rc != ERR_NOT_FOUND)
         check_rc(p, "configure", rc, &err);
 }

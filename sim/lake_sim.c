@@ -424,15 +424,21 @@ static void create(struct lake_proc *p, unsigned name)
         expect(p, "create", rc, &err);
 }
 
+static void take_settings(void *arg, struct stream_config *config)
+{
+    const struct stream_config *want = arg;
+    config->custom_partition = want->custom_partition;
+    config->retention_days = want->retention_days;
+}
+
 static void configure(struct lake_proc *p, unsigned name)
 {
     struct rng *rng = world_workload(p->lw->world);
-    const struct stream_config config = {.custom_partition = rng_chance(rng, 500) ? slice_lit("part") : (slice){0},
-                                         .retention_days = p->lw->retention ? (uint32_t)rng_below(rng, 3) : 0,
-                                         .telemetry_type = slice_lit("logs")};
+    struct stream_config config = {.custom_partition = rng_chance(rng, 500) ? slice_lit("part") : (slice){0},
+                                   .retention_days = p->lw->retention ? (uint32_t)rng_below(rng, 3) : 0};
     struct err err;
 
-    enum err_code rc = lake_configure(p->lake, slice_str(stream_names[name]), &config, &err);
+    enum err_code rc = lake_configure(p->lake, slice_str(stream_names[name]), take_settings, &config, &err);
     if (rc != ERR_NOT_FOUND)
         expect(p, "configure", rc, &err);
 }

@@ -103,9 +103,8 @@ struct api {
     uint16_t port;
     bool tls;
     struct work_queue workers, creates, queries, tails;
-    pthread_mutex_t settings_mu; /* streams.c: held from a look at a stream's settings to their change */
-    _Atomic unsigned ingests;    /* between lake_ingest() and its acknowledgement */
-    _Atomic unsigned suspended;  /* requests that were, whose answers are not sent to the end */
+    _Atomic unsigned ingests;   /* between lake_ingest() and its acknowledgement */
+    _Atomic unsigned suspended; /* requests that were, whose answers are not sent to the end */
     int64_t started_wall_us;
     atomic_bool ready; /* release in api_ready(), acquire in begin(): lake and pool are there */
     atomic_bool draining;

@@ -732,7 +732,6 @@ enum err_code api_open(const struct api_options *opt, struct api **out, struct e
     api->opt = *opt;
     defaults(&api->opt);
     api->auth = auth_new(slice_str(opt->username), slice_str(opt->password));
-    ASSERT(pthread_mutex_init(&api->settings_mu, NULL) == 0);
     api->started_us = now_us();
     api->started_wall_us = os_wall_us(os_real());
     rc = watch_start(api, err);
@@ -794,7 +793,6 @@ void api_close(struct api *api)
         MHD_stop_daemon(api->daemon);
     watch_stop(api);
     auth_free(api->auth);
-    (void)pthread_mutex_destroy(&api->settings_mu);
     tls_done();
     free(api);
 }

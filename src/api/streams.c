@@ -308,10 +308,28 @@ static bool header_is_true(struct request *r, const char *name)
     return slice_eq(request_header(r, name), slice_lit("true"));
 }
 
+static void take_partitions(void *arg, struct stream_config *config)
+{
+    const struct stream_config *want = arg;
+    config->custom_partition = want->custom_partition;
+    config->time_partition_limit = want->time_partition_limit;
+}
+
+/* A setting that another node changed meanwhile stays as it is. */
+static void configure(struct request *r, config_edit_fn edit, struct stream_config *want, const char *done)
+{
+    struct err err = {0};
+    enum err_code rc = lake_configure(r->api->lake, r->args[0], edit, want, &err);
+
+    if (rc == ERR_OK)
+        answer_text(r, 200, "%s", done);
+    else
+        answer_err(r, rc, &err);
+}
+
 static void update(struct request *r)
 {
     _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
-    struct err err = {0};
 
     if (!find(r, &v, NULL))
         return;
@@ -326,11 +344,7 @@ static void update(struct request *r)
     }
     if (!partition_options(r, &config))
         return;
-    enum err_code rc = lake_configure(r->api->lake, r->args[0], &config, &err);
-    if (rc == ERR_OK)
-        answer_text(r, 200, "Log stream created"); /* the contract's words on a single node */
-    else
-        answer_err(r, rc, &err);
+    configure(r, take_partitions, &config, "Log stream created"); /* the contract's words on a single node */
 }
 
 /* The static schema in the body. false: answered. */
@@ -381,9 +395,7 @@ void handle_stream_put(struct request *r)
     struct err err = {0};
 
     if (header_is_true(r, "X-P-Update-Stream")) {
-        pthread_mutex_lock(&r->api->settings_mu);
         update(r);
-        pthread_mutex_unlock(&r->api->settings_mu);
         return;
     }
     enum err_code rc = stream_name_check(r->args[0], &err);
@@ -478,12 +490,18 @@ static const char *check_retention(const json_t *list, uint32_t *days)
     return NULL;
 }
 
-static void put_retention(struct request *r)
+static void take_retention(void *arg, struct stream_config *config)
+{
+    const struct stream_config *want = arg;
+    config->retention = want->retention;
+    config->retention_days = want->retention_days;
+}
+
+void handle_retention_put(struct request *r)
 {
     _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
     json_error_t fault;
     uint32_t days;
-    struct err err = {0};
 
     if (!find(r, &v, NULL))
         return;
@@ -494,25 +512,13 @@ static void put_retention(struct request *r)
         json_decref(list);
         return;
     }
-    struct stream_config config = *stream_version_config(v);
-    config.retention_days = days;
-    config.retention = (slice){NULL, 0};
+    struct stream_config config = {.retention_days = days};
     if (days)
         config.retention = json_of(r, list);
     else
         json_decref(list);
-    enum err_code rc = lake_configure(r->api->lake, r->args[0], &config, &err);
-    if (rc == ERR_OK)
-        answer_text(r, 200, "set retention configuration for log stream " SLICE_FMT, SLICE_ARG(r->args[0]));
-    else
-        answer_err(r, rc, &err);
-}
-
-void handle_retention_put(struct request *r)
-{
-    pthread_mutex_lock(&r->api->settings_mu);
-    put_retention(r);
-    pthread_mutex_unlock(&r->api->settings_mu);
+    configure(r, take_retention, &config,
+              arena_fmt(&r->arena, "set retention configuration for log stream " SLICE_FMT, SLICE_ARG(r->args[0])));
 }
 
 #define HOT_TIER_BYTES_MIN (UINT64_C(10) << 30)
@@ -567,20 +573,21 @@ static void answer_hot_tier(struct request *r, const struct stream_version *v)
     answer_json(r, 200, o);
 }
 
-static void set_hot_tier(struct request *r, const struct stream_version *v, uint64_t bytes, const char *done)
+static void take_hot_tier(void *arg, struct stream_config *config)
 {
-    struct stream_config config = *stream_version_config(v);
-    struct err err = {0};
-
-    config.hot_tier_bytes = bytes;
-    enum err_code rc = lake_configure(r->api->lake, r->args[0], &config, &err);
-    if (rc == ERR_OK)
-        answer_text(r, 200, "hot tier %s for stream " SLICE_FMT, done, SLICE_ARG(r->args[0]));
-    else
-        answer_err(r, rc, &err);
+    config->hot_tier_bytes = ((const struct stream_config *)arg)->hot_tier_bytes;
 }
 
-static void hot_tier(struct request *r)
+static void set_hot_tier(struct request *r, uint64_t bytes, const char *done)
+{
+    struct stream_config config = {.hot_tier_bytes = bytes};
+
+    configure(r, take_hot_tier, &config,
+              arena_fmt(&r->arena, "hot tier %s for stream " SLICE_FMT, done, SLICE_ARG(r->args[0])));
+}
+
+/* Contract 3.6. The setting is the stream's, for all nodes; what GET tells of the tier is this node's. */
+void handle_hottier(struct request *r)
 {
     _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
     uint64_t bytes = 0;
@@ -592,24 +599,12 @@ static void hot_tier(struct request *r)
                     "Hot tier is not enabled at the server config, cannot enable hot tier for stream " SLICE_FMT,
                     SLICE_ARG(r->args[0]));
     else if (r->method == M_PUT)
-        set_hot_tier(r, v, bytes, "set");
+        set_hot_tier(r, bytes, "set");
     else if (!stream_version_config(v)->hot_tier_bytes)
         answer_text(r, 400, "Hot tier validation failed: Hot tier not found for stream " SLICE_FMT,
                     SLICE_ARG(r->args[0]));
     else if (r->method == M_GET)
         answer_hot_tier(r, v);
     else
-        set_hot_tier(r, v, 0, "deleted");
-}
-
-/* Contract 3.6. The setting is the stream's, for all nodes; what GET tells of the tier is this node's. */
-void handle_hottier(struct request *r)
-{
-    bool changes = r->method != M_GET;
-
-    if (changes)
-        pthread_mutex_lock(&r->api->settings_mu);
-    hot_tier(r);
-    if (changes)
-        pthread_mutex_unlock(&r->api->settings_mu);
+        set_hot_tier(r, 0, "deleted");
 }

@@ -317,6 +317,7 @@ enum err_code head_update(struct catalog *cat, struct stream *s, head_edit_fn ed
         rc = seq_append(&cat->io, &a, &why); /* ERR_CORRUPT: what stands there is no head */
         if (rc == ERR_OK) {
             stream_install(cat, s, move_ptr(next));
+            untold_set(cat, sid_shard(&s->sid, cat->shards_count));
             break;
         }
         if (rc == ERR_CONFLICT)
@@ -923,28 +924,46 @@ enum err_code catalog_drop(struct catalog *cat, slice name, struct err *err)
 
 /* ---- configure, evolve */
 
-static enum err_code edit_config(void *arg, struct stream *s, struct head *h, bool *changed, struct err *err)
-{
-    const struct stream_config *want = arg;
-
-    (void)s, (void)err;
-    *changed = !config_eq(&h->config, want);
-    if (*changed)
-        config_copy(&h->arena, want, &h->config);
-    return ERR_OK;
-}
-
-enum err_code catalog_configure(struct catalog *cat, const struct sid *sid, const struct stream_config *config,
-                                struct err *err)
+enum err_code catalog_refresh(struct catalog *cat, const struct sid *sid, struct err *err)
 {
     struct stream *s = stream_get(cat, sid);
 
     if (!s)
         return err_set(err, ERR_NOT_FOUND, "no stream %s", sid->text);
-    enum err_code rc = config_check(config, err);
-    struct stream_config copy = *config;
-    if (rc == ERR_OK)
-        rc = head_update(cat, s, edit_config, &copy, err);
+    enum err_code rc = stream_reload(cat, s, err);
+    stream_unref(cat, s);
+    return rc;
+}
+
+struct config_edit {
+    config_edit_fn fn;
+    void *arg;
+};
+
+static enum err_code edit_config(void *arg, struct stream *s, struct head *h, bool *changed, struct err *err)
+{
+    const struct config_edit *e = arg;
+    struct stream_config want = h->config;
+
+    (void)s;
+    e->fn(e->arg, &want);
+    TRY(config_check(&want, err));
+    *changed = !config_eq(&h->config, &want);
+    if (*changed)
+        config_copy(&h->arena, &want, &h->config);
+    return ERR_OK;
+}
+
+enum err_code catalog_configure(struct catalog *cat, const struct sid *sid, config_edit_fn edit, void *arg,
+                                struct err *err)
+{
+    struct config_edit e = {edit, arg};
+
+    TRY(catalog_refresh(cat, sid, err)); /* or what another node changed could look like what is wanted */
+    struct stream *s = stream_get(cat, sid);
+    if (!s)
+        return err_set(err, ERR_NOT_FOUND, "no stream %s", sid->text);
+    enum err_code rc = head_update(cat, s, edit_config, &e, err);
     stream_unref(cat, s);
     return rc;
 }

@@ -109,8 +109,13 @@ bool catalog_fresh(struct catalog *cat, int64_t margin_us);
 MUST_CHECK enum err_code catalog_validate_name(struct catalog *cat, slice name, const struct sid *sid, struct err *err);
 MUST_CHECK enum err_code catalog_unregister(struct catalog *cat,
                                             struct err *err); /* a clean stop: nobody waits for us */
-MUST_CHECK enum err_code catalog_configure(struct catalog *cat, const struct sid *sid,
-                                           const struct stream_config *config, struct err *err);
+/* Changes settings: `edit` gets those of the newest head, which may be another node's, and changes what it is about; maybe more than once. What it
+ * lets them point to lives until the call returns. Other nodes know after their next fold. */
+typedef void (*config_edit_fn)(void *arg, struct stream_config *config);
+MUST_CHECK enum err_code catalog_configure(struct catalog *cat, const struct sid *sid, config_edit_fn edit, void *arg,
+                                           struct err *err);
+/* Reads the newest head of a stream: files that a version named may be gone when another node has merged them. ERR_NOT_FOUND, ERR_CORRUPT. */
+MUST_CHECK enum err_code catalog_refresh(struct catalog *cat, const struct sid *sid, struct err *err);
 /* Gives ids to the fields of `want` that lack one (matching by name). *out: the head's schema afterwards. Where another node
  * took the name with another type, the caller's field comes back missing: it must use the sibling name. */
 MUST_CHECK enum err_code catalog_evolve(struct catalog *cat, const struct sid *sid, const struct schema *want,

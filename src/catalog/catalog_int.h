@@ -98,6 +98,7 @@ struct shard {
     struct seq_tail tail;
     struct head_wm *pos; /* lanes and their folded slots in the tail checkpoint; texts owned */
     size_t pos_count, pos_cap;
+    bool untold; /* under mu: we appended heads since our last checkpoint; others read theirs anew only after one */
 };
 struct catalog {
     struct os *os;
@@ -297,6 +298,8 @@ MUST_CHECK enum err_code shard_refresh(struct catalog *cat, uint32_t shard, bool
  * stands there may be a ghost when we were fenced long ago. Then the lane is left alone. Under mu. */
 bool lane_busy(const struct catalog *cat, const struct lane *lane);
 uint64_t shard_pos(const struct shard *s, slice lane);
+void untold_set(struct catalog *cat, uint32_t shard);
+bool untold_take(struct catalog *cat, uint32_t shard); /* it was set, and is not any more */
 bool carried_get(const struct slot *s, slice wal_id, uint64_t *segment);
 /* An OPEN of our own WAL by another process: a copy of our disk. *upto: the last segment that it has. Under mu, or in the gate. */
 bool session_is_twin(const struct catalog *cat, const struct slot *s, uint64_t *upto);

@@ -798,9 +798,9 @@ static enum err_code racing_merge(void *arg, const struct schema *schema, const 
 {
     struct node *n = arg;
     struct catalog_work w = {0};
-    const struct stream_config config = {.retention_days = 1};
+    struct stream_config config = {.retention_days = 1};
 
-    assert_int_equal(catalog_configure(n->cat, &racing, &config, err), ERR_OK);
+    assert_int_equal(catalog_configure(n->cat, &racing, take_config, &config, err), ERR_OK);
     assert_int_equal(catalog_expire(n->cat, &w, err), ERR_OK);
     assert_int_equal(w.files_expired, 10);
     return fake_merge(arg, schema, inputs, count, out, stats, err);
@@ -829,7 +829,7 @@ static void test_expire_manifest(void **state)
 {
     struct node *n = *state;
     struct sid sid = create(n, "old");
-    const struct stream_config config = {.retention_days = 1};
+    struct stream_config config = {.retention_days = 1};
     struct catalog_work w = {0};
     struct stream_stats s;
     struct err err = {0};
@@ -838,7 +838,7 @@ static void test_expire_manifest(void **state)
         assert_int_equal(commit(n, &sid, "old", i, 300), ERR_OK);
         assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
     }
-    assert_int_equal(catalog_configure(n->cat, &sid, &config, &err), ERR_OK);
+    assert_int_equal(catalog_configure(n->cat, &sid, take_config, &config, &err), ERR_OK);
     assert_int_equal(catalog_expire(n->cat, &w, &err), ERR_OK);
     assert_int_equal(w.files_expired, 900);
     assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, &s), 0);
@@ -1179,6 +1179,61 @@ static void test_duties_beside_one_another(void **state)
     node_stop(&b);
 }
 
+static void set_days(void *arg, struct stream_config *config)
+{
+    config->retention_days = *(const uint32_t *)arg;
+}
+
+static void set_hot(void *arg, struct stream_config *config)
+{
+    config->hot_tier_bytes = *(const uint64_t *)arg;
+}
+
+static const struct stream_config *settings(struct node *n, const struct sid *sid, struct stream_version **v)
+{
+    struct err err = {0};
+
+    stream_version_unref(*v);
+    assert_int_equal(catalog_by_sid(n->cat, sid, v, &err), ERR_OK);
+    return stream_version_config(*v);
+}
+
+/* What two nodes set is set, and each knows what the other did, also where nobody brings rows. */
+static void test_settings_of_nodes(void **state)
+{
+    struct node *a = *state, b = {.id.wal_id = "b"};
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+    struct catalog_work w = {0};
+    struct err err = {0};
+    uint64_t bytes = 1 << 20;
+    uint32_t days = 9, none = 0;
+
+    memcpy(b.dir, a->dir, sizeof(b.dir));
+    node_start_as(&b, "01kjvktcgre5t2x7w4c6h0ryzz", true);
+    struct sid sid = create(a, "app");
+    assert_int_equal(commit(a, &sid, "app", 1, 1), ERR_OK);
+    assert_int_equal(catalog_fold(a->cat, &w, &err), ERR_OK);
+    assert_int_equal(catalog_fold(b.cat, &w, &err), ERR_OK);
+    assert_int_equal(catalog_configure(a->cat, &sid, set_days, &days, &err), ERR_OK);
+    assert_int_equal(catalog_configure(b.cat, &sid, set_hot, &bytes, &err), ERR_OK); /* knows nothing of the days yet */
+    assert_int_equal(settings(&b, &sid, &v)->retention_days, 9);
+    assert_int_equal(settings(&b, &sid, &v)->hot_tier_bytes, bytes);
+    assert_int_equal(catalog_fold(b.cat, &w, &err), ERR_OK);
+    assert_int_equal(catalog_fold(a->cat, &w, &err), ERR_OK);
+    assert_int_equal(settings(a, &sid, &v)->hot_tier_bytes, bytes);
+    const struct shard *shard = &b.cat->shards[sid_shard(&sid, b.cat->shards_count)];
+    assert_int_equal(catalog_fold(b.cat, &w, &err), ERR_OK);
+    uint64_t slot = shard->tail.slot;
+    assert_int_equal(catalog_fold(a->cat, &w, &err), ERR_OK); /* nothing is left to tell */
+    assert_int_equal(catalog_fold(b.cat, &w, &err), ERR_OK);
+    assert_int_equal(shard->tail.slot, slot);
+    assert_int_equal(catalog_configure(a->cat, &sid, set_days, &none, &err), ERR_OK);
+    assert_int_equal(catalog_configure(b.cat, &sid, set_days, &days, &err), ERR_OK); /* is no news to what b knows */
+    assert_int_equal(catalog_refresh(a->cat, &sid, &err), ERR_OK);
+    assert_int_equal(settings(a, &sid, &v)->retention_days, 9);
+    node_stop(&b);
+}
+
 /* Another's file is seen together with the columns that it brought, before any fold of it. */
 static void test_columns_with_rows(void **state)
 {
@@ -1260,6 +1315,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_expire_manifest, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_scrub, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_disk_error, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_settings_of_nodes, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_columns_with_rows, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_idle_lane_of_another, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_drop_beside_fold, node_setup, node_teardown),

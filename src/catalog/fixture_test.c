@@ -110,6 +110,11 @@ struct sid create(struct node *n, const char *name)
     return *stream_version_sid(v);
 }
 
+void take_config(void *arg, struct stream_config *config)
+{
+    *config = *(const struct stream_config *)arg;
+}
+
 slice file_bytes = {(const uint8_t *)"parquet", 7};
 
 enum err_code commit(struct node *n, const struct sid *sid, const char *name, int hour, unsigned count)

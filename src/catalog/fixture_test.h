@@ -31,4 +31,6 @@ enum err_code commit(struct node *n, const struct sid *sid, const char *name, in
 /* Makes a file of six bytes of any inputs that are there. */
 enum err_code fake_merge(void *arg, const struct schema *schema, const struct merge_input *inputs, size_t count,
                          struct os_file *out, struct segment_stats *stats, struct err *err);
+/* For catalog_configure(): all of the settings at arg. */
+void take_config(void *arg, struct stream_config *config);
 void count_bad(void *arg, slice key, const char *why); /* for catalog_scrub(): arg is an unsigned */

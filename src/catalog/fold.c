@@ -1,6 +1,7 @@
 /* fold.c: copies what lanes committed into heads (catalog.md section 6). One round: read all lanes (lanes_load), then for every shard look
  * again that its checkpoint is still the tail (R11), append a head to each stream with new records, and last the checkpoint. Streams
- * without new records are not touched. Two folders are safe, only wasteful. */
+ * without new records are not touched. Two folders are safe, only wasteful. A checkpoint is also what makes other nodes read their heads anew:
+ * where we appended some for another reason (settings, a merge), it says the same positions again. */
 #include <inttypes.h>
 
 #include "base/hash.h"
@@ -306,9 +307,9 @@ static enum err_code checkpoint_append(struct catalog *cat, uint32_t shard, cons
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
     struct shard *s = &cat->shards[shard];
-    bool moved;
+    bool moved, untold = untold_take(cat, shard);
 
-    if (!positions_new(s, p))
+    if (!positions_new(s, p) && !untold)
         return ERR_OK;
     seq_shard(&seq, shard);
     checkpoint_body(s, p, &body);
@@ -318,6 +319,8 @@ static enum err_code checkpoint_append(struct catalog *cat, uint32_t shard, cons
     enum err_code rc = seq_append(&cat->io, &a, err);
     bool stale = cat->heads_stale;
     *lost = rc == ERR_CONFLICT;
+    if (rc != ERR_OK && untold)
+        untold_set(cat, shard);
     if (rc != ERR_OK && rc != ERR_CONFLICT)
         return rc;
     TRY(shard_refresh(cat, shard, &moved, err)); /* ours, or the other's */

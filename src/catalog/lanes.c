@@ -250,6 +250,22 @@ uint64_t shard_pos(const struct shard *s, slice lane)
     return SLOT_NONE;
 }
 
+void untold_set(struct catalog *cat, uint32_t shard)
+{
+    os_lock(cat->os, cat->mu);
+    cat->shards[shard].untold = true;
+    os_unlock(cat->os, cat->mu);
+}
+
+bool untold_take(struct catalog *cat, uint32_t shard)
+{
+    os_lock(cat->os, cat->mu);
+    bool untold = cat->shards[shard].untold;
+    cat->shards[shard].untold = false;
+    os_unlock(cat->os, cat->mu);
+    return untold;
+}
+
 static enum err_code shard_read(struct catalog *cat, struct shard *s, const struct slot *slot, struct err *err)
 {
     json_t *lanes = json_object_get(slot->body, "lanes"), *v;

@@ -537,15 +537,18 @@ static bool forgotten(const struct target *t, const struct stream_version *v)
            stream_version_config(v)->created_us == t->src->meta.config.created_us;
 }
 
+static void set_imported(void *arg, struct stream_config *config)
+{
+    (void)arg;
+    config->imported = true;
+}
+
 /* Backups look for a ledger where a head says that there is one. */
 static enum err_code mark(struct import *im, const struct stream_version *v, struct err *err)
 {
-    struct stream_config config = *stream_version_config(v);
-
-    if (config.imported)
-        return ERR_OK;
-    config.imported = true;
-    return catalog_configure(im->cat, stream_version_sid(v), &config, err);
+    return stream_version_config(v)->imported
+               ? ERR_OK
+               : catalog_configure(im->cat, stream_version_sid(v), set_imported, NULL, err);
 }
 
 /* The stream as it is, or made as Parseable had it. */

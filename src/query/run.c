@@ -144,17 +144,29 @@ static enum err_code attempt_run(struct attempt *a, struct err *err)
     return words(rc, err);
 }
 
+/* With the files that the store has now: another node may have merged those that are gone. */
+static enum err_code attempt_again(struct attempt *a, struct err *err)
+{
+    struct execution *x = a->x;
+
+    for (size_t i = 0; i < x->gate->streams_count; i++) {
+        enum err_code rc = lake_refresh(x->pool->lake, x->gate->streams[i].name, err);
+        if (rc != ERR_OK && rc != ERR_NOT_FOUND) /* deleted: binding says so */
+            return rc;
+    }
+    a->again = true;
+    x->bind.cold = true; /* a second damaged copy must not cost a third attempt */
+    return attempt_run(a, err);
+}
+
 enum err_code execute(struct execution *x, struct err *err)
 {
     struct attempt a = {.x = x};
 
     TRY(pool_lease(x->pool, x->running, x->light, &a.slot, err));
     enum err_code rc = attempt_run(&a, err);
-    if (rc == ERR_NOT_FOUND && !a.begun && !engine_broken(a.slot->engine)) {
-        a.again = true;
-        x->bind.cold = true; /* a second damaged copy must not cost a third attempt */
-        rc = attempt_run(&a, err);
-    }
+    if (rc == ERR_NOT_FOUND && !a.begun && !engine_broken(a.slot->engine))
+        rc = attempt_again(&a, err);
     pool_release(x->pool, x->running, a.slot);
     return rc;
 }

@@ -207,8 +207,8 @@ static bool sheets_take(struct stage_stream *stream, uint64_t upto, size_t files
         s->raw_bytes += g->raw_bytes;
     }
     *schema = schema_ref(stream->schema);
-    if (stream->config.custom_partition.len)
-        s->partition = arena_copy(&s->arena, stream->config.custom_partition);
+    if (stream->partition[0])
+        s->partition = arena_copy(&s->arena, slice_str(stream->partition));
     os_unlock(stream->lake->os, stream->mu);
     uint32_t field = s->partition.len ? schema_find(*schema, s->partition) : FIELD_NONE;
     if (field == FIELD_NONE || !split(s, field, files_max)) {

@@ -231,10 +231,7 @@ static enum err_code find_target(struct lake *lake, const struct lake_ingest *re
         return ERR_UNAVAILABLE;
     }
     TRY(rc);
-    os_lock(lake->os, (*out)->mu);
-    bool internal = (*out)->config.internal;
-    os_unlock(lake->os, (*out)->mu);
-    if (internal && !req->internal)
+    if ((*out)->internal && !req->internal)
         return err_set(err, ERR_INVALID, "Stream " SLICE_FMT " is internal: it takes no events from clients",
                        SLICE_ARG(req->stream));
     return ERR_OK;
@@ -283,9 +280,9 @@ static enum err_code resolve(struct stage_stream *s, struct decoded *d, const st
 
     os_lock(s->lake->os, s->mu);
     schema = schema_ref(s->schema);
-    rules.static_schema = s->config.static_schema;
-    if (s->config.custom_partition.len && !replay) /* which may be younger than what was accepted */
-        partition = mem_str(s->config.custom_partition);
+    rules.static_schema = s->static_schema;
+    if (s->partition[0] && !replay) /* which may be younger than what was accepted */
+        partition = mem_str(slice_str(s->partition));
     os_unlock(s->lake->os, s->mu);
     rules.custom_partition = slice_str(partition);
     TRY(decode_resolve(d, schema, opt, &rules, &grown, batch, inexact, err));

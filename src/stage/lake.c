@@ -500,23 +500,30 @@ enum err_code lake_validate(struct lake *lake, struct err *err)
     for (size_t i = 0; i < n; i++) {
         if (forget_dead(lake, all[i]))
             log_info("stage", "stream %s was deleted by another server", all[i]->name);
+        else
+            stage_take_config(all[i]);
         stage_stream_unref(all[i]);
     }
     free(all);
     return ERR_OK;
 }
 
-enum err_code lake_configure(struct lake *lake, slice name, const struct stream_config *config, struct err *err)
+enum err_code lake_configure(struct lake *lake, slice name, config_edit_fn edit, void *arg, struct err *err)
 {
     _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
 
     TRY(stage_find(lake, name, &s, err));
-    os_lock(lake->os, lake_name_mu(lake, name)); /* or the stage could keep what the catalog has replaced */
-    enum err_code rc = catalog_configure(lake->cat, &s->sid, config, err);
-    if (rc == ERR_OK)
-        stage_set_config(s, config);
-    os_unlock(lake->os, lake_name_mu(lake, name));
-    return rc;
+    TRY(catalog_configure(lake->cat, &s->sid, edit, arg, err));
+    stage_take_config(s);
+    return ERR_OK;
+}
+
+enum err_code lake_refresh(struct lake *lake, slice name, struct err *err)
+{
+    _cleanup_(stage_stream_unrefp) struct stage_stream *s = NULL;
+
+    TRY(stage_find(lake, name, &s, err));
+    return catalog_refresh(lake->cat, &s->sid, err);
 }
 
 enum err_code lake_stream(struct lake *lake, slice name, struct stream_version **version, struct schema **schema,

@@ -93,8 +93,9 @@ MUST_CHECK enum err_code lake_ingest_wait(struct lake *lake, const struct lake_i
 MUST_CHECK enum err_code lake_create(struct lake *lake, slice name, const struct stream_config *config,
                                      const struct schema *schema, struct err *err);
 MUST_CHECK enum err_code lake_drop(struct lake *lake, slice name, struct err *err);
-MUST_CHECK enum err_code lake_configure(struct lake *lake, slice name, const struct stream_config *config,
-                                        struct err *err);
+MUST_CHECK enum err_code lake_configure(struct lake *lake, slice name, config_edit_fn edit, void *arg,
+                                        struct err *err);                              /* catalog_configure() */
+MUST_CHECK enum err_code lake_refresh(struct lake *lake, slice name, struct err *err); /* catalog_refresh() */
 /* ERR_NOT_FOUND. Config is the version's; borrowed from *version (the caller's to unref). */
 MUST_CHECK enum err_code lake_stream(struct lake *lake, slice name, struct stream_version **version,
                                      struct schema **schema, struct err *err);

@@ -48,10 +48,10 @@ struct stage_stream { /* one incarnation */
     char *name;
     struct os_mutex *ingest_mu; /* orders resolve and WAL append of this stream */
     struct os_mutex *mu;
-    struct schema *schema;       /* under mu; grows, but for restage.c */
-    struct stream_config config; /* under mu: the pieces ingest needs */
-    struct arena config_arena;
-    struct stage_group *groups; /* under mu; ascending by segment */
+    struct schema *schema;        /* under mu; grows, but for restage.c */
+    bool internal, static_schema; /* of its settings, as is */
+    char *partition;              /* under mu; custom_partition */
+    struct stage_group *groups;   /* under mu; ascending by segment */
     size_t groups_count, groups_cap;
     uint64_t ordinal_segment, ordinal_next;      /* under ingest_mu: next row id in the current segment */
     struct pending *pending_head, *pending_tail; /* under mu: appended, not yet published, in row id order */
@@ -143,7 +143,7 @@ struct lake {
     size_t moved_count, moved_cap;
     _Atomic bool parked; /* there may be such files; set under flush_mu */
     bool park_returns;   /* under flush_mu: of a stream that is in service already */
-    /* By hash of the name (lake_name_mu): one create, drop or configuration of a name at a time, so that no create is answered between a
+    /* By hash of the name (lake_name_mu): one create or drop of a name at a time, so that no create is answered between a
      * DEAD slot and stage_forget(); held across the catalog's IO, outermost. */
     struct os_mutex *name_mu[NAME_LOCKS];
     _Atomic uint64_t stage_rows, stage_bytes;
@@ -173,7 +173,7 @@ MUST_CHECK enum err_code stage_find_sid(struct lake *lake, slice name, const str
 bool stage_has_stale(struct stage_stream *s);
 /* Makes a batch visible. Takes the batch. */
 void stage_publish(struct stage_stream *s, uint64_t segment, struct batch *batch, uint64_t raw_bytes);
-void stage_set_config(struct stage_stream *s, const struct stream_config *config);
+void stage_take_config(struct stage_stream *s); /* from the catalog, which other nodes may have changed */
 /* Removes groups <= segment; their batches are handed to `out` (to be unreffed outside of locks). Under the snapshot lock. */
 struct batch_list {
     struct batch **ptr;

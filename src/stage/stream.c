@@ -35,23 +35,29 @@ void stage_stream_unref(struct stage_stream *s)
     s->lake->os->ops->mutex_free(s->lake->os, s->mu);
     s->lake->os->ops->mutex_free(s->lake->os, s->ingest_mu);
     schema_unref(s->schema);
-    arena_done(&s->config_arena);
+    free(s->partition);
     free(s->name);
     free(s);
 }
 
-void stage_set_config(struct stage_stream *s, const struct stream_config *config)
+static void pin_config(void *arg, struct stream_version *v)
 {
+    struct stage_stream *s = arg;
+    slice partition = stream_version_config(v)->custom_partition;
+
     os_lock(s->lake->os, s->mu);
-    struct arena old = s->config_arena;
-    s->config_arena = ARENA_INIT;
-    s->config = *config;
-    s->config.custom_partition = arena_copy(&s->config_arena, config->custom_partition);
-    s->config.telemetry_type = arena_copy(&s->config_arena, config->telemetry_type);
-    s->config.time_partition_limit = s->config.log_source = s->config.tags = s->config.labels = s->config.retention =
-        (slice){0};
+    if (!slice_eq(slice_str(s->partition), partition)) {
+        free(s->partition);
+        s->partition = mem_str(partition);
+    }
     os_unlock(s->lake->os, s->mu);
-    arena_done(&old);
+}
+
+void stage_take_config(struct stage_stream *s)
+{
+    _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
+    enum err_code rc = catalog_snapshot(s->lake->cat, &s->sid, pin_config, s, &v, NULL);
+    (void)rc; /* deleted: it takes no more rows */
 }
 
 struct stage_stream *stage_new(struct lake *lake, struct stream_version *v)
@@ -68,7 +74,9 @@ struct stage_stream *stage_new(struct lake *lake, struct stream_version *v)
     s->schema = schema_ref(stream_version_schema(v));
     wal_stat(lake->wal, &stat);
     s->next_row_id = stat.segment << ROW_ID_SEGMENT_SHIFT; /* whatever it has in files came from earlier segments */
-    stage_set_config(s, stream_version_config(v));
+    s->internal = stream_version_config(v)->internal;
+    s->static_schema = stream_version_config(v)->static_schema;
+    s->partition = mem_str(stream_version_config(v)->custom_partition);
     return s;
 }
 
