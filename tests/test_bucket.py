@@ -311,6 +311,25 @@ def test_columns_of_another_server(on_bucket):
         assert server.api.sql("SELECT i, j, k FROM app WHERE k = 'x' OR j = 5 ORDER BY i") == [{"i": 2, "j": 5}, {"i": 3, "k": "x"}]
 
 
+def test_settings_of_another_server(on_bucket):
+    """What one server was told of a stream holds at the others too, where nothing else happens, and what they are told changes nothing else."""
+    first, second = on_bucket(*FAST), on_bucket(*FAST)
+    keep = [{"description": "", "action": "delete", "duration": "9d"}]
+    first.api.put("app", [{"i": 1, "region": "eu"}], {"X-P-Ack": "object"})
+    assert second.api.wait(lambda: "app" in second.api.streams() and second.api.count("app") == 1)
+    assert first.api.call("PUT", "/api/v1/logstream/app/retention", keep).status == 200
+    limit = {"X-P-Update-Stream": "true", "X-P-Time-Partition-Limit": "30d"}
+    assert second.api.call("PUT", "/api/v1/logstream/app", None, limit).status == 200
+    assert second.api.get("/api/v1/logstream/app/retention").json() == keep
+    assert first.api.wait(lambda: first.api.get("/api/v1/logstream/app/info").json().get("timePartitionLimit") == "30"), \
+        first.api.get("/api/v1/logstream/app/info").json()
+    assert first.api.get("/api/v1/logstream/app/retention").json() == keep
+    part = {"X-P-Update-Stream": "true", "X-P-Custom-Partition": "region"}
+    assert first.api.call("PUT", "/api/v1/logstream/app", None, part).status == 200
+    assert second.api.wait(lambda: second.api.ingest("app", [{"i": 2}]).status == 400)  # no region
+    second.api.put("app", [{"i": 2, "region": "us"}])
+
+
 def nodes_in_chaos(on_bucket, between, bucket, seconds, seed):
     """Three nodes take rows into shared streams and one of their own each; streams are made, deleted and made again, by any node; all compact;
     nodes are killed; requests fail. (A delete waits a minute for the other nodes: short runs do without.) At the end every acknowledged row

@@ -64,12 +64,13 @@ static void home_open(struct home *h)
         fail_msg("open: %s", err.msg);
 }
 
-static void home_new_as(struct home *h, const char *template)
+/* store NULL: its own */
+static void home_new_as(struct home *h, const char *template, const char *store)
 {
     (void)snprintf(h->dir, sizeof(h->dir), "%s", template);
     assert_non_null(mkdtemp(h->dir));
     (void)snprintf(h->wal, sizeof(h->wal), "%s/wal", h->dir);
-    (void)snprintf(h->store, sizeof(h->store), "%s/store", h->dir);
+    (void)snprintf(h->store, sizeof(h->store), "%s%s", store ? store : h->dir, store ? "" : "/store");
     (void)snprintf(h->temp, sizeof(h->temp), "%s/temp", h->dir);
     (void)snprintf(h->hot_dir, sizeof(h->hot_dir), "%s/hot", h->dir);
     home_open(h);
@@ -77,7 +78,7 @@ static void home_new_as(struct home *h, const char *template)
 
 static void home_new(struct home *h)
 {
-    home_new_as(h, "/tmp/sluice-query-XXXXXX");
+    home_new_as(h, "/tmp/sluice-query-XXXXXX", NULL);
 }
 
 static void home_close(struct home *h)
@@ -233,7 +234,7 @@ static void test_any_directory(void **state)
     struct home h = {0};
     (void)state;
 
-    home_new_as(&h, "/tmp/sluice-query-it's[1]*?-XXXXXX");
+    home_new_as(&h, "/tmp/sluice-query-it's[1]*?-XXXXXX", NULL);
     put(&h, "app", "{\"a\":1}");
     flush(&h);
     want(&h, "SELECT a FROM app", "[{\"a\":1.0}]");
@@ -953,6 +954,34 @@ static void test_maintenance(void **state)
     home_done(&h);
 }
 
+/* Runs a command for each file below a folder, as $f. */
+static void each_file(const char *dir, const char *command)
+{
+    _cleanup_(freep) char *cmd = mem_fmt("for f in $(find %s -name '*.parquet'); do %s || exit 1; done", dir, command);
+    assert_int_equal(system(cmd), 0);
+}
+
+/* Another node has merged files and removed them, and this one has not read the stream's head since. */
+static void test_merged_elsewhere(void **state)
+{
+    struct home h = {0}, other = {.background = true};
+    (void)state;
+
+    home_new(&h);
+    for (unsigned i = 0; i < 70; i++) {
+        put(&h, "app", "{\"n\":1}");
+        flush(&h);
+    }
+    home_new_as(&other, "/tmp/sluice-query-XXXXXX", h.store);
+    for (int i = 0; i < 3000 && files_of_stream(&other) > 64; i++)
+        (void)usleep(10000);
+    home_done(&other);
+    each_file(h.store, "case $f in */c0*) ;; *) rm $f;; esac");
+    assert_int_equal(files_of_stream(&h), 70);
+    want(&h, "SELECT sum(n) AS s FROM app", "[{\"s\":70.0}]");
+    home_done(&h);
+}
+
 static void test_meanwhile(void **state)
 {
     static const char *const sql = "SELECT n, s FROM app";
@@ -1201,13 +1230,6 @@ static size_t hot_files(struct home *h, uint64_t *bytes)
     return u.files;
 }
 
-/* Runs a command for each file below a folder, as $f. */
-static void each_file(const char *dir, const char *command)
-{
-    _cleanup_(freep) char *cmd = mem_fmt("for f in $(find %s -name '*.parquet'); do %s || exit 1; done", dir, command);
-    assert_int_equal(system(cmd), 0);
-}
-
 /* Goal: cold, half-filled, warm and damaged, after a start too: the answers are the same, and the tier is what gives them. */
 static void test_hot_tier(void **state)
 {
@@ -1328,6 +1350,7 @@ int main(void)
         cmocka_unit_test(test_pruning),
         cmocka_unit_test(test_top_n_random),
         cmocka_unit_test(test_newest_matching),
+        cmocka_unit_test(test_merged_elsewhere),
         cmocka_unit_test(test_meanwhile),
         cmocka_unit_test(test_maintenance),
         cmocka_unit_test(test_cancel),
