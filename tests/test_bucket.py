@@ -1,5 +1,6 @@
 """A server whose files lie in an S3 bucket: nothing durable on the node but its WAL, a bucket that falters, goes away, is read by several
 servers, and is left clean."""
+import collections
 import http.client
 import json
 import os
@@ -309,6 +310,38 @@ def test_columns_of_another_server(on_bucket):
     for server in (first, second):
         assert server.api.wait(lambda: server.api.count("app") == 3)
         assert server.api.sql("SELECT i, j, k FROM app WHERE k = 'x' OR j = 5 ORDER BY i") == [{"i": 2, "j": 5}, {"i": 3, "k": "x"}]
+
+
+def test_requests_and_their_cost(on_bucket, between):
+    """What the metrics and GET cluster/storage count is what the server of the bucket gets, queries' ranges too."""
+    seen, prices = collections.Counter(), {"put": 5e-6, "list": 5e-6, "get": 4e-7, "delete": 0}
+
+    def note(method, path, headers, number):
+        listing = method == "GET" and "list-type" in path or path.endswith("?location=")
+        seen["list" if listing else {"HEAD": "get", "POST": "delete"}.get(method, method.lower())] += 1
+        engine[0] += "duckdb" in headers.get("User-Agent", "")
+    engine = [0]
+    between.switch.fault = note
+    server = on_bucket(*FAST, "--fold-interval", "1h", "--gc-interval", "1h", "--compact-interval", "1h", "--scrub-interval", "1h", "--retention-interval", "1h")
+    put(server, "app", 0, 100)
+    server.api.flushed()
+    check(server, "app", 100)
+    assert engine[0] > 0
+
+    def told():
+        metrics = server.api.metrics()
+        by = lambda **labels: sum(v for k, v in metrics.items() if k.startswith("sluice_store_requests_total{") and
+                                  all('%s="%s"' % label in k for label in labels.items()))
+        return {op: by(operation=op) for op in prices}, by(by="queries"), metrics
+    assert server.api.wait(lambda: told()[0] == {op: seen[op] for op in prices}), (told()[0], seen)  # some are on their way now and then
+    assert told()[1] == engine[0]
+    requests = server.api.get("/api/v1/cluster/storage").json()["requests"]
+    counts, _, metrics = told()
+    assert requests["put"] == counts["put"] > 0 and requests["get"] >= engine[0] and 0 < requests["list"] <= counts["list"]
+    assert requests["sentBytes"] > 0 and requests["receivedBytes"] > 0
+    assert requests["dollars"] == pytest.approx(sum(prices[op] * requests[op] for op in prices), abs=1e-6)
+    spent = sum(v for k, v in metrics.items() if k.startswith("sluice_store_cost_dollars_total"))
+    assert spent == pytest.approx(sum(prices[op] * counts[op] for op in prices), rel=0.01)
 
 
 def test_settings_of_another_server(on_bucket):

@@ -6,6 +6,7 @@
 #include "api/api_int.h"
 #include "base/log.h"
 #include "base/timetext.h"
+#include "store/traffic.h"
 #include "version.h"
 
 #define TENANT "tenant_id=\"DEFAULT_TENANT\""
@@ -62,6 +63,12 @@ void handle_storage(struct request *r)
         r->answer.body.len = 0;
         answer_err(r, rc, &err);
         return;
+    }
+    if (lake_store(r->api->lake)->remote) { /* what this server asked of it since its start */
+        r->answer.body.len--;
+        buf_str(&r->answer.body, ",\"requests\":");
+        traffic_json(&r->answer.body);
+        buf_byte(&r->answer.body, '}');
     }
     r->answer.status = 200;
     r->answer.content_type = "application/json";

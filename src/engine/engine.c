@@ -270,6 +270,8 @@ static enum err_code extension_load(struct engine *e, const struct engine_option
     TRY(exec(e, "SET allow_persistent_secrets=false", err));
     /* What is cached of a file stays good: its name is never used again. */
     TRY(exec(e, "SET validate_external_file_cache='NO_VALIDATION'", err));
+    TRY(exec(e, "CALL enable_logging('HTTP', storage='memory')", err)); /* engine_traffic() empties it */
+    e->remote = true;
     if (strcmp(opt->extension, "azure") == 0) /* its default looks for certificates where Debian has none */
         return exec(e, "SET azure_transport_option_type='curl'", err);
     return httpfs_settings(e, opt->ca_file, err);
@@ -440,6 +442,32 @@ enum err_code engine_login(struct engine *e, const struct engine_secret *login, 
     return ERR_OK;
 }
 
+/* ---- requests */
+
+static const char traffic_sql[] =
+    "SELECT coalesce(TRY_CAST(right(response.status, 3) AS BIGINT), 0), count(*), coalesce(sum(TRY_CAST("
+    "coalesce(response.headers['Content-Length'], response.headers['content-length']) AS BIGINT)) "
+    "FILTER (request.type = 'GET'), 0)::BIGINT FROM duckdb_logs_parsed('HTTP') GROUP BY 1 ORDER BY 1 LIMIT 16";
+
+size_t engine_traffic(struct engine *e, struct engine_traffic out[ENGINE_TRAFFIC_MAX])
+{
+    duckdb_result result;
+    size_t n = 0;
+
+    if (!e->untold || engine_broken(e))
+        return 0;
+    e->untold = false;
+    if (duckdb_query(e->con, traffic_sql, &result) == DuckDBSuccess)
+        for (; n < MIN(duckdb_row_count(&result), (idx_t)ENGINE_TRAFFIC_MAX); n++)
+            out[n] = (struct engine_traffic){.status = (long)duckdb_value_int64(&result, 0, n),
+                                             .requests = (uint64_t)duckdb_value_int64(&result, 1, n),
+                                             .bytes = (uint64_t)duckdb_value_int64(&result, 2, n)};
+    duckdb_destroy_result(&result);
+    enum err_code rc = exec(e, "CALL truncate_duckdb_logs()", NULL);
+    (void)rc; /* the next one empties it, and counts these once more */
+    return n;
+}
+
 /* ---- run */
 
 static bool asked_to_stop(struct engine *e)
@@ -526,6 +554,7 @@ enum err_code engine_run(struct engine *e, const struct engine_query *q, struct 
     ASSERT(q->materialize || !q->keep);
     engine_begin(e, q);
     r->engine = e;
+    e->untold |= e->remote && q->files_count;
     if (q->keep)
         plan = plan_for(e, q->sql);
     if (plan->stmt || duckdb_prepare(e->con, q->sql, &plan->stmt) == DuckDBSuccess)

@@ -53,6 +53,15 @@ struct engine_secret {
 /* Between queries. What is as it was last time costs nothing. */
 MUST_CHECK enum err_code engine_login(struct engine *e, const struct engine_secret *secret, struct err *err);
 
+/* What reads of remote files asked of the server since the last call, by the status of the answers (0: none), and the bytes that came. Between
+ * queries. Returns how many; costs nothing where none were read. The azure extension does not tell. */
+#define ENGINE_TRAFFIC_MAX 16
+struct engine_traffic {
+    long status;
+    uint64_t requests, bytes;
+};
+size_t engine_traffic(struct engine *e, struct engine_traffic out[ENGINE_TRAFFIC_MAX]);
+
 /* ---- rows of ours as a table */
 struct engine_column {
     uint32_t field;   /* index in the stream's schema */

@@ -37,6 +37,8 @@ struct engine {
     struct kept_plan plans[KEPT_PLANS]; /* whoever made the engine busy has them */
     uint64_t plans_clock;
     struct buf login; /* the last engine_login(); wiped */
+    bool remote;      /* an extension is loaded */
+    bool untold;      /* remote files were read since the last engine_traffic() */
 };
 struct engine_result {
     struct engine *engine;

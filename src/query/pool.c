@@ -10,6 +10,7 @@
 #include "base/timetext.h"
 #include "base/ulid.h"
 #include "query/query_int.h"
+#include "store/traffic.h"
 
 #define LIGHT_MEMORY (UINT64_C(256) << 20)
 #define GATE_MEMORY (UINT64_C(128) << 20)
@@ -271,10 +272,22 @@ enum err_code pool_lease(struct query_pool *pool, struct running *r, bool light,
     return ERR_OK;
 }
 
+static void count_traffic(struct engine *e)
+{
+    struct engine_traffic t[ENGINE_TRAFFIC_MAX];
+    size_t n = engine_traffic(e, t);
+
+    for (size_t i = 0; i < n; i++) {
+        traffic_requests(TRAFFIC_GET, TRAFFIC_QUERIES, t[i].status, t[i].requests);
+        traffic_bytes(TRAFFIC_QUERIES, 0, t[i].bytes);
+    }
+}
+
 void pool_release(struct query_pool *pool, struct running *r, struct engine_slot *slot)
 {
     struct err err = {0};
 
+    count_traffic(slot->engine);
     pthread_mutex_lock(&pool->mu);
     r->engine = NULL;
     pthread_mutex_unlock(&pool->mu);

@@ -8,6 +8,7 @@
 
 #include "base/metrics.h"
 #include "base/timetext.h"
+#include "store/traffic.h"
 #include "store/xml.h"
 
 #include "base/banned.h"
@@ -78,21 +79,8 @@ static void learn_product(struct remote *r, slice product)
 
 static void tally(const struct remote_call *c, const struct remote_answer *a)
 {
-    static const char *const classes[] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
-    char labels[96];
-    long class = a->x.code == ERR_OK ? a->x.status / 100 : 0;
-
-    (void)snprintf(labels, sizeof(labels), "method=\"%s\",status=\"%s\"", c->method,
-                   classes[class >= 0 && class <= 5 ? class : 0]);
-    metric_add(metric_get(METRIC_COUNTER, "sluice_store_requests_total",
-                          "Requests to the object store, by the class of the answer; none: no answer", labels),
-               1);
-    metric_add(
-        metric_get(METRIC_COUNTER, "sluice_store_sent_bytes_total", "Bytes of bodies sent to the object store", NULL),
-        (double)a->x.sent_bytes);
-    metric_add(metric_get(METRIC_COUNTER, "sluice_store_received_bytes_total",
-                          "Bytes of bodies received from the object store", NULL),
-               (double)a->reply.len);
+    traffic_requests(traffic_operation(c->method, c->bucket), TRAFFIC_SERVER, a->x.code == ERR_OK ? a->x.status : 0, 1);
+    traffic_bytes(TRAFFIC_SERVER, a->x.sent_bytes, a->reply.len);
 }
 
 static int64_t retry_after_us(const struct remote_answer *a)
