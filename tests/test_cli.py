@@ -62,6 +62,8 @@ def test_version():
     (["config", "check", "--addr", "127.0.0.1:99999"], "write host:port"),
     (["config", "check", "--store", "http://minio/logs"], "--store: 'http://minio/logs' is no address of a bucket"),
     (["config", "check", "--store", "s3:/logs"], "write s3://bucket/prefix"),
+    (["config", "check", "--cors=maybe"], "--cors: 'maybe' is neither true nor false"),
+    (["config", "check", "--cors", "maybe"], "'maybe' is one argument too many"),
     (["config", "check", "--config", "/no/such/file"], "/no/such/file"),
     (["config", "check", "--config", "/tmp"], "--config: /tmp: "),
     ([], "usage: sluice COMMAND"),
@@ -70,6 +72,16 @@ def test_wrong_usage_exits_2_and_says_what_to_do(args, says):
     out = run(*args)
     assert out.returncode == 2 and says in out.said, out
     assert out.text == ""
+
+
+@pytest.mark.parametrize("words, value", [
+    ([], "true"), (["--s3-path-style"], "true"), (["--s3-path-style", "--cors"], "true"), (["--s3-path-style", "false"], "false"),
+    (["--s3-path-style=false"], "false"), (["--s3-path-style", "Off", "--cors"], "Off"), (["--s3-path-style", "1"], "1"),
+])
+def test_truth_on_the_command_line(words, value):
+    out = run("config", "check", *words, "-o", "json")
+    assert out.returncode == 0, out
+    assert json.loads(out.text)["s3-path-style"]["value"] == value
 
 
 def test_config_check_shows_the_strongest_source_and_no_secret(tmp_path):

@@ -156,6 +156,13 @@ static int own_option(struct cli *cli, struct words *w, const char *word, bool *
     return EXIT_DONE;
 }
 
+/* --flag alone is true. The next word is its value if it looks like one; a store that is called `on` is written ./on. */
+static bool is_bare_switch(const struct setting *s, const struct words *w, const char *word)
+{
+    return s->kind == SETTING_BOOL && !strchr(word, '=') &&
+           (w->at + 1 >= w->argc || !setting_is_truth(w->argv[w->at + 1]));
+}
+
 static int setting_option(struct cli *cli, struct words *w, const char *word, bool *taken)
 {
     struct err err;
@@ -167,8 +174,7 @@ static int setting_option(struct cli *cli, struct words *w, const char *word, bo
         if (!of_scope(cli->command, i) || !names_option(word, name))
             continue;
         *taken = true;
-        bool bare_switch = s->kind == SETTING_BOOL && !strchr(word, '=');
-        if (!bare_switch && !take_value(w, name, word, &value))
+        if (!is_bare_switch(s, w, word) && !take_value(w, name, word, &value))
             return cli_usage(cli, "--%s needs a value", name);
         _cleanup_(freep) char *where = mem_fmt("--%s", name);
         if (config_set(&cli->config, (enum setting_id)i, value, SOURCE_FLAG, where, &err) != ERR_OK)

@@ -78,6 +78,12 @@ static bool parse_bool(slice s, uint64_t *out)
     return false;
 }
 
+bool setting_is_truth(const char *word)
+{
+    uint64_t ignored;
+    return parse_bool(slice_str(word), &ignored);
+}
+
 /* The contract's server writes 80.0: what comes after the point is cut. */
 static bool parse_percent(slice s, uint64_t *out)
 {

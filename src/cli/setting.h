@@ -117,6 +117,7 @@ extern const struct setting_ignored settings_ignored[];
 extern const size_t settings_ignored_count;
 
 void setting_number(const struct setting *s, uint64_t n, struct buf *out); /* as one writes it */
+bool setting_is_truth(const char *word);                                   /* a value of SETTING_BOOL */
 void setting_env(const struct setting *s, struct buf *out);                /* "SLUICE_QUERY_MEMORY" */
 void setting_file_key(const struct setting *s, struct buf *out);           /* "query_memory" */
 bool setting_is_env(const struct setting *s, const char *variable);        /* by either name, as the next */
