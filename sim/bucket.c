@@ -901,6 +901,22 @@ bool bucket_row_in_set(const struct bucket *b, uint64_t row)
     return row < b->rows_count && b->rows[row].set == b->sets;
 }
 
+void bucket_lane_seen(const struct bucket *b, slice sid, slice lane, uint64_t upto, const char *where)
+{
+    const struct lane_model *l = map_get(&b->lanes, lane);
+    const struct inc *inc = map_get(&b->incs, sid);
+
+    for (uint64_t k = 0; l && inc && k < l->count && k <= upto; k++)
+        for (size_t i = 0; i < l->records[k].count; i++) {
+            const struct file *f = l->records[k].files[i];
+            for (size_t n = 0; f->inc == inc && n < f->rows_count; n++)
+                CHECK(b, bucket_row_in_set(b, f->rows[n].id) || bucket_row_expired(b, f->rows[n].id), "I10",
+                      "%s does not show row %" PRIu64 " of record %" PRIu64 " of lane " SLICE_FMT
+                      ", which its node has read",
+                      where, f->rows[n].id, k, SLICE_ARG(lane));
+        }
+}
+
 void bucket_check_rest(struct bucket *b, bool heads_too)
 {
     for (size_t k = 0; k < sim_store_count(b->store); k++) {

@@ -33,5 +33,7 @@ struct sim_row *bucket_rows(const struct bucket *b, slice sid, size_t *count);
 void bucket_row_seen(struct bucket *b, uint64_t row, const char *invariant, const char *where);
 void bucket_rows_begin(struct bucket *b); /* a new set for bucket_row_seen() */
 bool bucket_row_in_set(const struct bucket *b, uint64_t row);
+/* The set has each row that the lane's records up to `upto` gave to the incarnation, but what has expired. */
+void bucket_lane_seen(const struct bucket *b, slice sid, slice lane, uint64_t upto, const char *where);
 /* At rest: every object is reachable or belongs to the protocol, dead prefixes hold nothing (but DEAD heads, unless `heads_too`). */
 void bucket_check_rest(struct bucket *b, bool heads_too);

@@ -6,7 +6,7 @@
  * is in lake_sim.c. bucket.c asserts the invariants at each step; here are those that only a node can break:
  *   I8   who was told that its commit stands finds it on the chain
  *   I9   a version reads the same rows again, or its head was collected
- *   I10  a node sees what it committed, once, and nothing that nobody committed
+ *   I10  a node sees what it committed, and what it has read of others, once, and nothing that nobody committed
  *   I4, I12 (liveness) when all is quiet, every acknowledged row of a live stream is in its head, once, and nothing is left over */
 #include <inttypes.h>
 #include <stdio.h>
@@ -289,26 +289,57 @@ static void check_own(struct proc *p, const struct stream_version *v, uint64_t c
         }
 }
 
+/* How far the lanes were read as the version was taken: what they gave to its stream up to there must be in it. */
+struct read_lanes {
+    struct read_lane {
+        slice name; /* the catalog's */
+        uint64_t pos;
+    } * items;
+    size_t count, cap;
+};
+
+static void lanes_now(struct proc *p, const struct stream_version *v, struct read_lanes *out)
+{
+    const struct stream *s = map_get(&p->cat->by_sid, sid_slice(stream_version_sid(v)));
+
+    if (!s || s->held || s->version != v) /* HELD: it is of before */
+        return;
+    for (size_t i = 0; i < p->cat->lanes_count; i++)
+        if (p->cat->lanes[i]->pos != SLOT_NONE)
+            *ARRAY_PUSH(out->items, out->count, out->cap) =
+                (struct read_lane){slice_str(p->cat->lanes[i]->name), p->cat->lanes[i]->pos};
+}
+
+static void check_lanes(struct proc *p, const struct stream_version *v, const struct read_lanes *l, const char *where)
+{
+    for (size_t i = 0; i < l->count; i++)
+        bucket_lane_seen(p->cw->bucket, sid_slice(stream_version_sid(v)), l->items[i].name, l->items[i].pos, where);
+}
+
 void query(struct proc *p, unsigned name)
 {
     struct cw *cw = p->cw;
     struct rng *r = world_workload(cw->world);
     _cleanup_(stream_version_unrefp) struct stream_version *v = NULL;
     struct seen first = {0}, again = {0};
+    struct read_lanes lanes = {0};
     struct err err;
     uint64_t committed = p->committed;
     char where[80];
 
     enum err_code rc = catalog_resolve(p->cat, slice_str(names[name]), &v, &err);
     if (rc == ERR_OK) {
+        lanes_now(p, v, &lanes);
         rc = read_version(p, v, &first, &err);
         (void)snprintf(where, sizeof(where), "version %" PRIu64 " of %s", v->head->slot, names[name]);
     }
     if (rc == ERR_OK) {
         check_once(p, &first, where);
         if (bucket_name_live(cw->bucket, slice_str(names[name]),
-                             sid_slice(stream_version_sid(v)))) /* folders drop what is not */
+                             sid_slice(stream_version_sid(v)))) { /* folders drop what is not */
             check_own(p, v, committed);
+            check_lanes(p, v, &lanes, where);
+        }
         if (rng_chance(r, 500))
             world_sleep(cw->world, rng_skewed(r, SIM_SECOND, 3 * SIM_HOUR));
         rc = read_version(p, v, &again, &err);
@@ -327,6 +358,7 @@ void query(struct proc *p, unsigned name)
         check_rc(p, "query", rc, &err);
     free(first.rows);
     free(again.rows);
+    free(lanes.items);
 }
 
 /* ---- what a client does */

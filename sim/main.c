@@ -20,7 +20,7 @@
 
 #include "base/banned.h"
 
-#define MUTANTS 37
+#define MUTANTS 39
 
 struct options {
     const char *workload; /* NULL: all */

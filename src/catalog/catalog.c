@@ -317,7 +317,7 @@ enum err_code head_update(struct catalog *cat, struct stream *s, head_edit_fn ed
         rc = seq_append(&cat->io, &a, &why); /* ERR_CORRUPT: what stands there is no head */
         if (rc == ERR_OK) {
             stream_install(cat, s, move_ptr(next));
-            untold_set(cat, sid_shard(&s->sid, cat->shards_count));
+            news_head(cat, s);
             break;
         }
         if (rc == ERR_CONFLICT)
@@ -400,10 +400,16 @@ static struct stream *stream_new(slice name, const struct sid *sid)
     return s;
 }
 
-/* Puts it into the tables, unless another task did meanwhile, or put a later incarnation there: then NULL. */
-static struct stream *stream_intern(struct catalog *cat, struct stream *s)
+/* Puts it into the tables, unless another task did meanwhile, or put a later incarnation there: then NULL. *again: nothing was done, since its
+ * head was read before `told` changed, and has to be read once more (news.c, N4). */
+static struct stream *stream_intern(struct catalog *cat, struct stream *s, uint64_t told, bool *again)
 {
     os_lock(cat->os, cat->mu);
+    *again = cat->news_told != told;
+    if (*again) {
+        os_unlock(cat->os, cat->mu);
+        return NULL;
+    }
     struct stream *have = map_get(&cat->by_sid, sid_slice(&s->sid)),
                   *older = map_get(&cat->by_name, slice_str(s->name));
     if (have) {
@@ -482,22 +488,27 @@ static enum err_code stream_load(struct catalog *cat, slice name, const struct s
     os_lock(cat->os, cat->mu);
     s->name_slot = slot->seq;
     os_unlock(cat->os, cat->mu);
-    enum err_code rc = stream_reload(cat, s, &why);
-    if (rc == ERR_NOT_FOUND)
-        rc = head_imply(cat, name, slot, s, &why);
-    if (is_damage(rc)) {
-        stream_quarantine(cat, s, &why);
-        rc = ERR_OK;
+    enum err_code rc;
+    bool again = true;
+    while (again) {
+        uint64_t told = news_told(cat);
+        rc = stream_reload(cat, s, &why);
+        if (rc == ERR_NOT_FOUND)
+            rc = head_imply(cat, name, slot, s, &why);
+        if (is_damage(rc)) {
+            stream_quarantine(cat, s, &why);
+            rc = ERR_OK;
+        }
+        if (rc != ERR_OK) {
+            stream_unref(cat, s);
+            if (err)
+                *err = why;
+            return rc;
+        }
+        if (fresh)
+            stream_version_unref(move_ptr(s->version)); /* interned below, with what the lanes hold */
+        *out = stream_intern(cat, s, told, &again);
     }
-    if (rc != ERR_OK) {
-        stream_unref(cat, s);
-        if (err)
-            *err = why;
-        return rc;
-    }
-    if (fresh)
-        stream_version_unref(move_ptr(s->version)); /* interned below, with what the lanes hold */
-    *out = stream_intern(cat, s);
     return ERR_OK;
 }
 
@@ -737,7 +748,7 @@ static enum err_code name_append(struct catalog *cat, slice seq, const struct na
 
 /* Of the body of a name slot that we committed: into the tables, BARE. Who was faster to use it is met as in any other head that we know. */
 static enum err_code adopt_created(struct catalog *cat, slice name, slice body, uint64_t seq, const struct nonce *nonce,
-                                   const struct sid *sid, struct stream **out, struct err *err)
+                                   const struct sid *sid, uint64_t told, struct stream **out, struct err *err)
 {
     _cleanup_(slot_done) struct slot slot = {.type = SLOT_NAME, .seq = seq, .nonce = *nonce};
     struct head *first;
@@ -750,7 +761,18 @@ static enum err_code adopt_created(struct catalog *cat, slice name, slice body, 
     s->name_slot = seq;
     first->bare = true;
     s->head = first;
-    *out = stream_intern(cat, s);
+    bool again;
+    *out = stream_intern(cat, s, told, &again);
+    while (again) { /* the others were so fast that a checkpoint speaks of it */
+        told = news_told(cat);
+        enum err_code rc = stream_reload(cat, s, err);
+        if (rc != ERR_OK && rc != ERR_NOT_FOUND) {
+            stream_unref(cat, s);
+            return rc;
+        }
+        stream_version_unref(move_ptr(s->version));
+        *out = stream_intern(cat, s, told, &again);
+    }
     return ERR_OK;
 }
 
@@ -791,12 +813,13 @@ static enum err_code create_in_gate(struct catalog *cat, slice seq, slice name, 
         live_body(cat, name, &sid, &nonce, &c, schema, &body);
         if (MUTANT(13))
             TRY(create_early(cat, name, buf_view(&body), &nonce, &sid, err));
+        uint64_t told = news_told(cat);
         enum err_code rc = name_append(cat, seq, &state, &nonce, buf_view(&body), err);
         if (rc == ERR_CONFLICT)
             continue; /* adopt the winner */
         TRY(rc);
         *created = true;
-        return adopt_created(cat, name, buf_view(&body), state.slot + 1, &nonce, &sid, out, err);
+        return adopt_created(cat, name, buf_view(&body), state.slot + 1, &nonce, &sid, told, out, err);
     }
 }
 
@@ -1076,7 +1099,7 @@ static enum err_code load_all(struct catalog *cat, const struct catalog_options 
         TRY(shard_refresh(cat, x, &moved, err));
     }
     TRY(names_load(cat, err));
-    cat->heads_stale = false; /* they were read after the checkpoints */
+    stale_clear(&cat->stale); /* they were read after the checkpoints */
     return lanes_load(cat, err);
 }
 
@@ -1091,6 +1114,7 @@ enum err_code catalog_open(struct os *os, struct store *store, const struct cata
     cat->mu = os->ops->mutex_new(os);
     cat->cond = os->ops->cond_new(os);
     cat->filters_min = opt->filters_min;
+    cat->fold_round = 1;
     cat->snapshot_retention_us = opt->snapshot_retention_us;
     cat->fence_us = opt->fence_us;
     (void)snprintf(cat->node_id, sizeof(cat->node_id), "%s", opt->node_id ? opt->node_id : "");
@@ -1139,6 +1163,7 @@ void catalog_close(struct catalog *cat)
         free(cat->shards[x].pos);
     }
     free(cat->shards);
+    stale_clear(&cat->stale);
     free(cat->session.carried.items);
     buf_done(&cat->session.old_stem);
     free(cat->session.mine);

@@ -4,6 +4,7 @@
  *   catalog.c  open, close, the tables of streams; create, drop, configure, evolve
  *   view.c     stream_version: what a snapshot sees; plan.c, prune.c: which files of it
  *   session.c  our lane: OPEN, DATA, SEAL          lanes.c  reading lanes of everybody, checkpoints
+ *   news.c     which heads moved: what a checkpoint says of it, and what is read anew after one
  *   damage.c   streams out of service           nodes.c   who else is there, and what they deleted
  *   fold.c     lane records into heads              gc.c, reconcile.c, compact.c, index.c, expire.c, report.c  maintenance
  *
@@ -23,7 +24,7 @@
  * one task calls, one after the other: what they keep from round to round (compact_at to uploads_us, bad_inputs) has no lock, and compact.c
  * takes a claim of this start that it meets between rounds for one that nobody works for. To a fold, and to the tasks that evolve, create
  * and drop, they are what the same rounds of another node would be, as all that is decided is decided by slots; besides
- *   - shards and heads_stale belong to the gate "fold". gc looks at them inside it, once, and sees checkpoints that stand in the store
+ *   - shards and stale belong to the gate "fold". gc looks at them inside it, once, and sees checkpoints that stand in the store
  *   - heads are edited inside their gates, each edit on the newest; a merge is between two edits, so that no fold waits for one, but an
  *     upload of filters is in one
  *   - head, version and damage of a stream change at any time: looked at under mu, used by reference
@@ -57,6 +58,8 @@ struct stream {
     size_t unfolded_count, unfolded_cap;
     struct stream_version *version; /* NULL once dead */
     bool held, dead;
+    uint64_t record_round; /* news.c: records of it were read, last in this round of the fold; 0: all are told */
+    bool head_moved;       /* news.c: by us, for another reason than a record */
     char *damage;          /* why it is out of service (no version then), or NULL; head may be NULL */
     uint64_t compact_slot; /* compaction found nothing to gain in this head */
     int64_t compact_after_us;
@@ -98,7 +101,11 @@ struct shard {
     struct seq_tail tail;
     struct head_wm *pos; /* lanes and their folded slots in the tail checkpoint; texts owned */
     size_t pos_count, pos_cap;
-    bool untold; /* under mu: we appended heads since our last checkpoint; others read theirs anew only after one */
+};
+struct stale { /* a checkpoint of another folder was read, these heads were not read anew yet */
+    bool all;
+    struct sid *sids; /* some of them twice */
+    size_t count, cap;
 };
 struct catalog {
     struct os *os;
@@ -131,8 +138,9 @@ struct catalog {
     size_t lanes_count, lanes_cap;
     struct session session;
     struct shard *shards; /* inside the gate "fold" */
-    bool
-        heads_stale; /* the same gate: a checkpoint of another folder was read, the heads before it were not read yet */
+    struct stale stale;   /* the same gate */
+    uint64_t fold_round;  /* under mu: from 1 */
+    uint64_t news_told;   /* under mu: looks at checkpoints of others that found one */
     uint32_t filters_min;
     size_t compact_at,
         index_at;  /* one task at a time calls catalog_compact(), catalog_index(), catalog_scrub(), catalog_gc() */
@@ -298,11 +306,36 @@ MUST_CHECK enum err_code shard_refresh(struct catalog *cat, uint32_t shard, bool
  * stands there may be a ghost when we were fenced long ago. Then the lane is left alone. Under mu. */
 bool lane_busy(const struct catalog *cat, const struct lane *lane);
 uint64_t shard_pos(const struct shard *s, slice lane);
-void untold_set(struct catalog *cat, uint32_t shard);
-bool untold_take(struct catalog *cat, uint32_t shard); /* it was set, and is not any more */
 bool carried_get(const struct slot *s, slice wal_id, uint64_t *segment);
 /* An OPEN of our own WAL by another process: a copy of our disk. *upto: the last segment that it has. Under mu, or in the gate. */
 bool session_is_twin(const struct catalog *cat, const struct slot *s, uint64_t *upto);
+
+/* ---- news.c */
+struct news { /* what a checkpoint tells of */
+    struct news_item {
+        struct stream *stream;
+        bool moved; /* for another reason than a record */
+    } * items;
+    size_t count, cap;
+    bool moved; /* one of them */
+};
+void news_record(const struct catalog *cat, struct stream *s); /* under mu: a record names it */
+void news_head(struct catalog *cat, struct stream *s);         /* its head was appended to by us, not for a record */
+/* Under mu, as the positions of the next checkpoints are taken: the number of the round, for news_end(). */
+uint64_t news_round(struct catalog *cat);
+/* The streams of a shard, out of `all`, that the next checkpoint has to name; before its append. */
+void news_take(struct catalog *cat, uint32_t shard, struct stream **all, size_t count, struct news *out);
+bool news_fit(const struct news *n);                  /* else the checkpoint names none, which means all */
+void news_put(const struct news *n, struct buf *out); /* as JSON */
+/* After it. written false: it is not in the store, or does not cover all that was read up to `round`. */
+void news_end(struct catalog *cat, struct news *n, bool written, uint64_t round);
+/* A new tail was found: takes what it names, and what those between name, into cat->stale. */
+MUST_CHECK enum err_code news_read(struct catalog *cat, slice seq, const struct seq_tail *known,
+                                   const struct slot *tail, struct err *err);
+uint64_t news_told(struct catalog *cat); /* another number: what was read of a stream that is in no table may be old */
+struct stream **news_streams(struct catalog *cat, size_t *count); /* of cat->stale; for streams_release() */
+void stale_clear(struct stale *s);
+void stale_merge(struct stale *to, struct stale *from); /* empties `from` */
 
 /* ---- fold.c: moves inline entries into manifests when there are too many; before the head's append. */
 MUST_CHECK enum err_code head_spill(struct catalog *cat, struct head *h, struct err *err);

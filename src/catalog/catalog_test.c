@@ -211,6 +211,24 @@ static void test_bare(void **state)
     assert_int_equal(catalog_resolve(n->cat, slice_lit("web"), &v, &err), ERR_NOT_FOUND);
 }
 
+static uint64_t in_limbo(struct node *n)
+{
+    struct storage_report r;
+    struct err err = {0};
+
+    assert_int_equal(catalog_report(n->cat, &r, NULL, &err), ERR_OK);
+    return r.limbo.objects;
+}
+
+static void ten_files(struct node *n, const struct sid *sid, const char *name, int hour)
+{
+    struct catalog_work w = {0};
+    struct err err = {0};
+
+    assert_int_equal(commit(n, sid, name, hour, 10), ERR_OK);
+    assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
+}
+
 /* Nothing that a version names is deleted; limbo stays until its slot is decided; what nobody names goes. */
 static void test_gc(void **state)
 {
@@ -246,6 +264,28 @@ static void test_gc(void **state)
     node_stop(n);
     node_start(n, true);
     assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, NULL), 8);
+}
+
+/* A pack whose writer died before its head, of a stream that nothing happens to any more. */
+static void test_gc_of_undecided_heads(void **state)
+{
+    struct node *n = *state;
+    struct sid sid = create(n, "idle");
+    struct catalog_work w = {0};
+    struct err err = {0};
+
+    ten_files(n, &sid, "idle", 1);
+    put_file(n, &sid, "idle", "_meta/00000000000000000002-00000000-0.slf");
+    put_file(n, &sid, "idle", "_meta/00000000000000000003-00000000-0.slm");
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(catalog_gc(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(in_limbo(n), 2); /* its writer may be slow */
+    skew_us += 2 * HOUR;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(catalog_gc(n->cat, &w, &err), ERR_OK);
+    assert_int_equal(in_limbo(n), 0);
+    assert_int_equal(planned(n, &sid, INT64_MIN, INT64_MAX, NULL), 10);
+    assert_int_equal(objects(n, "idle/", true), 10);
 }
 
 /* What a probe that was killed, or whose removes failed, left goes an hour later; nothing else that lies there. */
@@ -393,24 +433,6 @@ static uint64_t compacted(struct node *n)
 
     assert_int_equal(catalog_compact(n->cat, fake_merge, n, &w, &err), ERR_OK);
     return w.inputs_compacted;
-}
-
-static uint64_t in_limbo(struct node *n)
-{
-    struct storage_report r;
-    struct err err = {0};
-
-    assert_int_equal(catalog_report(n->cat, &r, NULL, &err), ERR_OK);
-    return r.limbo.objects;
-}
-
-static void ten_files(struct node *n, const struct sid *sid, const char *name, int hour)
-{
-    struct catalog_work w = {0};
-    struct err err = {0};
-
-    assert_int_equal(commit(n, sid, name, hour, 10), ERR_OK);
-    assert_int_equal(catalog_fold(n->cat, &w, &err), ERR_OK);
 }
 
 /* A claim that its node did not end is cancelled by that node's next round, or its next start. */
@@ -1299,6 +1321,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bare, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_evolve, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_gc, node_setup, node_teardown),
+        cmocka_unit_test_setup_teardown(test_gc_of_undecided_heads, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_gc_of_probes, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_reconcile, node_setup, node_teardown),
         cmocka_unit_test_setup_teardown(test_compact, node_setup, node_teardown),

@@ -1,7 +1,7 @@
 /* fold.c: copies what lanes committed into heads (catalog.md section 6). One round: read all lanes (lanes_load), then for every shard look
  * again that its checkpoint is still the tail (R11), append a head to each stream with new records, and last the checkpoint. Streams
- * without new records are not touched. Two folders are safe, only wasteful. A checkpoint is also what makes other nodes read their heads anew:
- * where we appended some for another reason (settings, a merge), it says the same positions again. */
+ * without new records are not touched. Two folders are safe, only wasteful. A checkpoint also tells other nodes which heads to read anew
+ * (news.c). */
 #include <inttypes.h>
 
 #include "base/hash.h"
@@ -224,9 +224,11 @@ struct positions {
     size_t count, cap;
 };
 
-static void positions_now(struct catalog *cat, struct positions *p)
+/* Returns the number of the round. */
+static uint64_t positions_now(struct catalog *cat, struct positions *p)
 {
     os_lock(cat->os, cat->mu);
+    uint64_t number = news_round(cat);
     for (size_t i = 0; i < cat->lanes_count; i++) {
         if (cat->lanes[i]->pos == SLOT_NONE)
             continue;
@@ -235,11 +237,14 @@ static void positions_now(struct catalog *cat, struct positions *p)
         q->slot = cat->lanes[i]->pos;
     }
     os_unlock(cat->os, cat->mu);
+    return number;
 }
 
-/* Entries that are in no head yet hold the checkpoint back: those of streams out of service. */
-static void positions_limit(struct catalog *cat, uint32_t shard, struct stream **all, size_t count, struct positions *p)
+/* Entries that are in no head yet hold the checkpoint back: those of streams out of service. Did they? */
+static bool positions_limit(struct catalog *cat, uint32_t shard, struct stream **all, size_t count, struct positions *p)
 {
+    bool limited = false;
+
     os_lock(cat->os, cat->mu);
     for (size_t i = 0; i < count; i++) {
         const struct stream *s = all[i];
@@ -253,6 +258,7 @@ static void positions_limit(struct catalog *cat, uint32_t shard, struct stream *
             for (size_t j = p->count; j-- > 0;) {
                 if (!slice_eq(slice_str(p->items[j].lane), lane) || p->items[j].slot < u->slot)
                     continue;
+                limited = true;
                 if (u->slot > 0)
                     p->items[j].slot = u->slot - 1;
                 else /* nothing of this lane */
@@ -261,6 +267,7 @@ static void positions_limit(struct catalog *cat, uint32_t shard, struct stream *
         }
     }
     os_unlock(cat->os, cat->mu);
+    return limited;
 }
 
 static void positions_copy(const struct positions *from, struct positions *to)
@@ -279,7 +286,7 @@ static bool positions_new(const struct shard *s, const struct positions *p)
     return false;
 }
 
-static void checkpoint_body(const struct shard *s, const struct positions *p, struct buf *out)
+static void checkpoint_body(const struct shard *s, const struct positions *p, const struct news *news, struct buf *out)
 {
     struct jobject o = {0}, lanes = {0};
 
@@ -299,39 +306,62 @@ static void checkpoint_body(const struct shard *s, const struct positions *p, st
         int_put(&m->value, (int64_t)s->pos[i].slot);
     }
     jobject_end(&lanes, jobject_put(&o, "lanes"));
+    if (news_fit(news))
+        news_put(news, jobject_put(&o, "heads"));
     jobject_end(&o, out);
 }
 
-static enum err_code checkpoint_append(struct catalog *cat, uint32_t shard, const struct positions *p, bool *lost,
-                                       struct err *err)
+struct round {           /* of the fold */
+    struct positions at; /* of lanes, at its begin */
+    uint64_t number;     /* news_round() */
+    struct stream **all;
+    size_t count;
+};
+
+static enum err_code checkpoint_put(struct catalog *cat, uint32_t shard, const struct positions *p,
+                                    const struct news *news, bool *lost, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT, body = BUF_INIT;
     struct shard *s = &cat->shards[shard];
-    bool moved, untold = untold_take(cat, shard);
+    bool moved;
 
-    if (!positions_new(s, p) && !untold)
-        return ERR_OK;
     seq_shard(&seq, shard);
-    checkpoint_body(s, p, &body);
+    checkpoint_body(s, p, news, &body);
     struct append a = {
         .seq = buf_view(&seq), .kind = APPEND_OTHER, .type = SLOT_CHECKPOINT, .tail = s->tail, .body = buf_view(&body)};
     seq_nonce(&cat->io, &a.nonce);
     enum err_code rc = seq_append(&cat->io, &a, err);
-    bool stale = cat->heads_stale;
     *lost = rc == ERR_CONFLICT;
-    if (rc != ERR_OK && untold)
-        untold_set(cat, shard);
     if (rc != ERR_OK && rc != ERR_CONFLICT)
         return rc;
-    TRY(shard_refresh(cat, shard, &moved, err)); /* ours, or the other's */
+    struct stale before = cat->stale;
+    cat->stale = (struct stale){0};
+    rc = shard_refresh(cat, shard, &moved, err); /* ours, or the other's */
     *lost |= s->tail.slot != a.tail.slot + 1;
-    if (!*lost)
-        cat->heads_stale = stale; /* we wrote the heads before it */
-    return ERR_OK;
+    if (rc == ERR_OK && !*lost)
+        stale_clear(&cat->stale); /* we wrote the heads before it */
+    stale_merge(&cat->stale, &before);
+    return rc;
 }
 
-static enum err_code fold_shard(struct catalog *cat, uint32_t shard, struct stream **all, size_t count,
-                                const struct positions *p, bool *lost, struct catalog_work *out, struct err *err)
+static enum err_code checkpoint_append(struct catalog *cat, uint32_t shard, const struct round *r,
+                                       const struct positions *p, bool limited, bool *lost, struct err *err)
+{
+    struct news news = {0};
+    bool written = false;
+    enum err_code rc = ERR_OK;
+
+    news_take(cat, shard, r->all, r->count, &news);
+    if (positions_new(&cat->shards[shard], p) || news.moved) {
+        rc = checkpoint_put(cat, shard, p, &news, lost, err);
+        written = rc == ERR_OK && !*lost;
+    }
+    news_end(cat, &news, written, limited ? 0 : r->number);
+    return rc;
+}
+
+static enum err_code fold_shard(struct catalog *cat, uint32_t shard, const struct round *r, bool *lost,
+                                struct catalog_work *out, struct err *err)
 {
     if (!MUTANT(6)) {
         TRY(shard_refresh(cat, shard, lost, err)); /* R11 */
@@ -339,37 +369,36 @@ static enum err_code fold_shard(struct catalog *cat, uint32_t shard, struct stre
             return ERR_OK;
     }
     if (MUTANT(7))
-        TRY(checkpoint_append(cat, shard, p, lost, err));
-    TRY(fold_heads(cat, shard, all, count, out, err));
+        TRY(checkpoint_append(cat, shard, r, &r->at, false, lost, err));
+    TRY(fold_heads(cat, shard, r->all, r->count, out, err));
     if (MUTANT(7))
         return ERR_OK;
     struct positions done = {0};
-    positions_copy(p, &done);
-    positions_limit(cat, shard, all, count, &done);
-    enum err_code rc = checkpoint_append(cat, shard, &done, lost, err);
+    positions_copy(&r->at, &done);
+    bool limited = positions_limit(cat, shard, r->all, r->count, &done);
+    enum err_code rc = checkpoint_append(cat, shard, r, &done, limited, lost, err);
     free(done.items);
     return rc;
 }
 
 static enum err_code fold_round(struct catalog *cat, bool *again, struct catalog_work *out, struct err *err)
 {
-    struct positions p = {0};
-    size_t count = 0;
-    struct stream **all = NULL;
+    struct round r = {0};
     enum err_code rc = lanes_load(cat, err);
 
     *again = false;
     if (rc == ERR_OK) {
-        positions_now(cat, &p); /* before the heads: what is added meanwhile waits for the next checkpoint */
-        all = streams_all(cat, &count);
+        r.number =
+            positions_now(cat, &r.at); /* before the heads: what is added meanwhile waits for the next checkpoint */
+        r.all = streams_all(cat, &r.count);
     }
     for (uint32_t x = 0; rc == ERR_OK && x < cat->shards_count; x++) {
         bool lost = false;
-        rc = fold_shard(cat, x, all, count, &p, &lost, out, err);
+        rc = fold_shard(cat, x, &r, &lost, out, err);
         *again |= lost;
     }
-    streams_release(cat, all, count);
-    free(p.items);
+    streams_release(cat, r.all, r.count);
+    free(r.at.items);
     return rc == ERR_OK && *again ? heads_reload(cat, err) : rc;
 }
 

@@ -3,6 +3,7 @@
  *   files, manifests   what objects_classify() calls garbage: a slot decides, no age
  *   lane slot k        k < tail, every shard's checkpoint >= k, superseded for an hour
  *   head slot v        v < tail, superseded for longer than snapshot_retention; checkpoints likewise
+ *   abandoned heads    manifests and packs under a head slot that nobody decides for an hour: a head that changes nothing takes the slot
  *   abandoned lanes    sealed after an idle hour, when no living node says that it owns them
  *   probes of the store  an hour after they were made: a probe takes seconds and removes what it made, unless it is killed
  * "Superseded" is when the next slot was made, by the store's clock; deletes run in ascending order. Tails stay (R5). */
@@ -15,6 +16,7 @@
 #include "base/banned.h"
 
 #define LANE_SUPERSEDED_US INT64_C(3600000000)
+#define LIMBO_OLD_US INT64_C(3600000000)
 #define PROBE_OLD_US INT64_C(3600000000)
 #define GC_OBJECTS_MAX 200000u /* looked at in one round; the next goes on after the last stream */
 
@@ -260,6 +262,31 @@ static enum err_code objects_delete(struct discard *d, slice dir, const struct o
     return rc;
 }
 
+/* A manifest or pack whose writer died before its head, or lost the answer of the upload, with nothing left to do for the next one. */
+static bool left_undecided(const struct discard *d, const struct objects *all)
+{
+    for (size_t i = 0; i < all->count; i++) {
+        const struct object *o = &all->items[i];
+        if (o->class == OBJECT_LIMBO && slice_starts(o->path, slice_lit("_meta/")) &&
+            o->modified_us < d->now_us - LIMBO_OLD_US)
+            return true;
+    }
+    return false;
+}
+
+static enum err_code edit_nothing(void *arg, struct stream *s, struct head *h, bool *changed, struct err *err)
+{
+    (void)arg, (void)s, (void)h, (void)err;
+    *changed = true;
+    return ERR_OK;
+}
+
+/* A writer that is only slow loses, and writes its file again under another slot. */
+static enum err_code decide_head(struct discard *d, struct stream *s, const struct objects *all, struct err *err)
+{
+    return d->opt->dry_run || !left_undecided(d, all) ? ERR_OK : head_update(d->cat, s, edit_nothing, NULL, err);
+}
+
 static enum err_code stream_gc(struct discard *d, struct stream *s, size_t *looked, struct err *err)
 {
     _cleanup_(buf_done) struct buf seq = BUF_INIT, dir = BUF_INIT;
@@ -283,6 +310,8 @@ static enum err_code stream_gc(struct discard *d, struct stream *s, size_t *look
     if (rc == ERR_OK) {
         *looked += all.count;
         rc = objects_delete(d, buf_view(&dir), &all, err);
+        if (rc == ERR_OK)
+            rc = decide_head(d, s, &all, err);
         objects_done(&all);
     }
     map_done(&skip.map);

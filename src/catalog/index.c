@@ -7,7 +7,7 @@
  * left; files that are gone fall out of it then. Nothing is claimed: of the nodes that live one has the turn at a stream (nodes_turn()), and where
  * two believe so, the second append finds other packs and is given up.
  * A pack is written under the slot of the head that will name it, in each attempt anew, as a manifest is: until that slot is decided it is limbo. Who dies
- * before it leaves a head of which the next round chooses the same, so that limbo ends. */
+ * before it leaves a head of which the next round chooses the same, so that limbo ends; where there is nothing to choose by then, gc ends it. */
 #include <inttypes.h>
 #include <stdatomic.h>
 

@@ -49,7 +49,7 @@ static bool note(void *arg, const struct store_list_item *item)
     if (w->opt->skip && map_get(w->opt->skip, path))
         return true;
     struct object *o = ARRAY_PUSH(w->out->items, w->out->count, w->out->cap);
-    *o = (struct object){arena_copy(&w->out->arena, path), item->meta.size, OBJECT_UNKNOWN};
+    *o = (struct object){arena_copy(&w->out->arena, path), item->meta.size, item->meta.modified_us, OBJECT_UNKNOWN};
     if (is_data(path) || is_meta(path, &slot))
         o->class = OBJECT_GARBAGE; /* until something names it */
     else if (slice_starts(path, slice_lit("_import/")) && slot_number(slice_from(path, 8), &slot))

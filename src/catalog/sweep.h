@@ -13,6 +13,7 @@ enum object_class {
 struct object {
     slice path; /* below the incarnation's directory */
     uint64_t size;
+    int64_t modified_us;
     enum object_class class;
 };
 struct objects {
