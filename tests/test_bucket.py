@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import threading
@@ -342,6 +343,28 @@ def test_requests_and_their_cost(on_bucket, between):
     assert requests["dollars"] == pytest.approx(sum(prices[op] * requests[op] for op in prices), abs=1e-6)
     spent = sum(v for k, v in metrics.items() if k.startswith("sluice_store_cost_dollars_total"))
     assert spent == pytest.approx(sum(prices[op] * counts[op] for op in prices), rel=0.01)
+
+
+def test_a_fold_reads_the_heads_that_moved(on_bucket, between):
+    """Rows for one of many streams cost the other servers a look at this one's heads, not at those of all."""
+    first, second = on_bucket(*FAST), on_bucket(*FAST)
+    for n in range(40):
+        first.api.put("s%d" % n, [{"i": 0}])
+    first.api.flushed()
+    assert second.api.wait(lambda: all("s%d" % n in second.api.streams() and second.api.count("s%d" % n) == 1 for n in range(40)))
+    looks = collections.Counter()
+
+    def note(method, path, headers, number):
+        heads = re.search("(s[0-9]+)%2F[0-9a-z]{26}%2F_head%2F", path)
+        if method == "GET" and "list-type" in path and heads:
+            looks[heads.group(1)] += 1
+    time.sleep(2)
+    between.switch.fault = note
+    for i in range(1, 4):
+        first.api.put("s7", [{"i": i}], {"X-P-Ack": "object"})
+        assert second.api.wait(lambda: second.api.count("s7") == i + 1)
+    time.sleep(2)
+    assert looks["s7"] > 0 and len(looks) < 5, looks
 
 
 def test_settings_of_another_server(on_bucket):
