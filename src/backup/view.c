@@ -210,8 +210,11 @@ struct store *point_view_new(struct store *place, const struct point *p)
 {
     struct view *v = mem_zalloc(sizeof(*v));
 
-    v->base = (struct store){
-        .ops = &view_ops, .remote = place->remote, .parallel = place->parallel, .ca_file = place->ca_file};
+    v->base = (struct store){.ops = &view_ops,
+                             .remote = place->remote,
+                             .parallel = place->parallel,
+                             .ca_file = place->ca_file,
+                             .unverified = place->unverified};
     v->place = place;
     cluster_slot(v, p);
     (void)cut_slots(&p->cut, add_key, v);

@@ -44,12 +44,30 @@ const struct setting settings[SETTINGS_COUNT] = {
     [SET_S3_PATH_STYLE] = {"s3-path-style", "P_S3_PATH_STYLE", SETTING_BOOL, SCOPE_SERVER | SCOPE_STORE,
                            .preset = "true",
                            .help = "The bucket is in the path of URLs; false: in front of the host name"},
+    [SET_S3_CACHE_CONTROL_NO_STORE] = {"s3-cache-control-no-store", "P_S3_CACHE_CONTROL_NO_STORE", SETTING_BOOL,
+                                       SCOPE_SERVER | SCOPE_STORE, .preset = "false",
+                                       .help =
+                                           "Objects are uploaded with Cache-Control: no-store, for caches that stand "
+                                           "between the bucket and its readers"},
+    [SET_S3_TLS_SKIP_VERIFY] = {"s3-tls-skip-verify", "P_S3_TLS_SKIP_VERIFY", SETTING_BOOL, SCOPE_SERVER | SCOPE_STORE,
+                                .preset = "false",
+                                .help =
+                                    "Whoever answers at s3-endpoint is taken for the bucket, whatever its certificate: "
+                                    "for trials. Better: store-ca-cert"},
     [SET_S3_RETRY] = {"s3-retry", NULL, SETTING_TIME, SCOPE_SERVER | SCOPE_STORE, .min = SECOND, .max = HOUR,
                       .preset = "30s",
                       .help = "A request to a bucket, of S3 or another cloud, that fails is sent again for this long"},
+    [SET_STORE_REQUESTS_MAX] = {"store-requests-max", "P_MAX_OBJECT_STORE_REQUESTS", SETTING_COUNT,
+                                SCOPE_SERVER | SCOPE_STORE, .min = 1, .max = 1000000, .preset = "64",
+                                .help = "Requests to a bucket on their way at one time, those of query engines apart; "
+                                        "more than 64 counts as 64"},
     [SET_AWS_METADATA_ENDPOINT] = {"aws-metadata-endpoint", "P_AWS_METADATA_ENDPOINT", SETTING_TEXT,
                                    SCOPE_SERVER | SCOPE_STORE, .auto_text = "http://169.254.169.254",
                                    .help = "Where the keys of the instance's role are asked for"},
+    [SET_AWS_IMDSV1_FALLBACK] =
+        {"aws-imdsv1-fallback", "P_AWS_IMDSV1_FALLBACK", SETTING_BOOL, SCOPE_SERVER | SCOPE_STORE, .preset = "false",
+         .help = "Where the instance's metadata service gives out no session token, it is asked without "
+                 "one, as its version 1 was"},
     [SET_AZURE_CONTAINER] = {"azure-container", "P_AZR_CONTAINER", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
                              .auto_text = "that of store", .help = "Another way to say store: az://CONTAINER"},
     [SET_AZURE_ACCOUNT] = {"azure-account", "P_AZR_ACCOUNT", SETTING_TEXT, SCOPE_SERVER | SCOPE_STORE,
@@ -78,6 +96,10 @@ const struct setting settings[SETTINGS_COUNT] = {
                           .auto_text = "as other tools find it",
                           .help = "Key file of a service account; without one: GOOGLE_APPLICATION_CREDENTIALS, "
                                   "~/.config/gcloud, the machine's service account, in this order"},
+    [SET_GCS_TLS_SKIP_VERIFY] =
+        {"gcs-tls-skip-verify", "P_GCS_TLS_SKIP_VERIFY", SETTING_BOOL, SCOPE_SERVER | SCOPE_STORE, .preset = "false",
+         .help = "Whoever answers at gcs-endpoint is taken for the bucket, whatever its certificate: "
+                 "for trials. Better: store-ca-cert"},
     [SET_ADDR] = {"addr", "P_ADDR", SETTING_TEXT, SCOPE_SERVER, .preset = "0.0.0.0:8000",
                   .help = "Address and port to listen on; port 0 takes any free one, [::]:8000 is IPv6"},
     [SET_USERNAME] = {"username", "P_USERNAME", SETTING_TEXT, SCOPE_SERVER | SCOPE_CLIENT, .preset = "admin",
@@ -185,7 +207,6 @@ const struct setting settings[SETTINGS_COUNT] = {
 
 #define NO_EFFECT "has no effect here: remove it"
 #define ONE_NODE "this version runs as one node: remove it"
-#define NO_CLOUD "this version keeps its files in a folder or a bucket: set --store"
 #define NO_KAFKA "this version does not read from Kafka: remove it"
 
 const struct setting_ignored settings_ignored[] = {
@@ -231,13 +252,13 @@ const struct setting_ignored settings_ignored[] = {
     {"P_PRISM_ENDPOINT", ONE_NODE},
     {"P_OIDC_*", "this version knows the root user only: remove it"},
     {"P_S3_SSEC_ENCRYPTION_KEY",
-     "objects would be stored without it, so the server does not start: remove it, and let the bucket encrypt"},
-    {"P_S3_CHECKSUM", "every upload bears its checksum: remove it"},
-    {"P_S3_CACHE_CONTROL_NO_STORE", NO_EFFECT},
-    {"P_S3_TLS_SKIP_VERIFY", "certificates are always checked: set --store-ca-cert"},
-    {"P_AWS_IMDSV1_FALLBACK", "only version 2 of the instance's metadata is asked: remove it"},
-    {"P_GCS_TLS_SKIP_VERIFY", "certificates are always checked: remove it"},
-    {"P_MAX_OBJECT_STORE_REQUESTS", NO_CLOUD},
+     "keys of one's own (SSE-C) are refused, as queries could not read what they encrypt: unset it, and set default "
+     "encryption of the bucket (SSE-S3 or SSE-KMS) instead, which needs nothing here. Objects that are encrypted with "
+     "such "
+     "a key must be copied without it first"},
+    {"P_S3_CHECKSUM",
+     "true is what always holds: the SHA-256 of each body is part of its request's signature and checked by "
+     "the server, whatever this says: remove it"},
     {"P_KAFKA_*", NO_KAFKA},
     {"P_CONNECTOR_*", NO_KAFKA},
 };

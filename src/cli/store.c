@@ -17,6 +17,7 @@ static enum err_code open_s3(const struct config *c, const struct remote_options
     struct s3_options opt = {.remote = *remote,
                              .region = config_text(c, SET_S3_REGION),
                              .endpoint = config_text(c, SET_S3_ENDPOINT),
+                             .no_store = config_number(c, SET_S3_CACHE_CONTROL_NO_STORE) != 0,
                              .path_style = config_number(c, SET_S3_PATH_STYLE) != 0};
 
     if (!access != !secret)
@@ -25,6 +26,7 @@ static enum err_code open_s3(const struct config *c, const struct remote_options
                                          .secret_key = secret,
                                          .region = opt.region,
                                          .ca_file = opt.remote.ca_file,
+                                         .imdsv1_fallback = config_number(c, SET_AWS_IMDSV1_FALLBACK) != 0,
                                          .metadata_endpoint = config_text(c, SET_AWS_METADATA_ENDPOINT)};
     return store_s3_open(os_real(), &opt, aws_key_source_new(os_real(), &keys), out, err);
 }
@@ -91,20 +93,32 @@ enum err_code cli_store_check_name(const char *place, struct err *err)
     return ERR_OK;
 }
 
-static enum err_code open_remote(const struct config *c, slice url, const char *temp_dir, bool to_read,
+static bool unverified(const struct config *c, const char *place)
+{
+    return (slice_starts(slice_str(place), slice_lit("s3://")) && config_number(c, SET_S3_TLS_SKIP_VERIFY)) ||
+           (slice_starts(slice_str(place), slice_lit("gs://")) && config_number(c, SET_GCS_TLS_SKIP_VERIFY));
+}
+
+#define UNVERIFIED                                                                                                  \
+    "the certificate of the server of %s is NOT CHECKED: whoever answers in its place reads and changes all logs, " \
+    "and gets the requests that your keys sign (remove the setting ...tls-skip-verify and set store-ca-cert instead)"
+
+static enum err_code open_remote(const struct config *c, const char *url, const char *temp_dir, bool to_read,
                                  struct store **out, struct err *err)
 {
     slice scheme, bucket, prefix;
 
-    TRY(parse_url(url, &scheme, &bucket, &prefix, err));
+    TRY(parse_url(slice_str(url), &scheme, &bucket, &prefix, err));
     _cleanup_(freep) char *bucket_text = mem_str(bucket);
     _cleanup_(freep) char *prefix_text = mem_str(prefix);
     const struct remote_options opt = {.bucket = bucket_text,
                                        .prefix = prefix_text,
                                        .ca_file = config_text(c, SET_STORE_CA_CERT),
+                                       .unverified = unverified(c, url),
                                        .temp_dir = temp_dir,
                                        .read_only = to_read,
-                                       .retry_us_max = (int64_t)config_number(c, SET_S3_RETRY)};
+                                       .retry_us_max = (int64_t)config_number(c, SET_S3_RETRY),
+                                       .requests_max = (unsigned)config_number(c, SET_STORE_REQUESTS_MAX)};
     if (slice_eq(scheme, slice_lit("s3")))
         return open_s3(c, &opt, out, err);
     return slice_eq(scheme, slice_lit("az")) ? open_azure(c, &opt, out, err) : open_gcs(c, &opt, out, err);
@@ -116,8 +130,12 @@ enum err_code cli_store_open(const struct config *c, const char *place, bool to_
     const char *temp = getenv("TMPDIR");
 
     TRY(cli_store_check_name(place, err));
-    if (strstr(place, "://"))
-        return open_remote(c, slice_str(place), temp && *temp ? temp : "/tmp", to_read, out, err);
+    if (strstr(place, "://")) {
+        TRY(open_remote(c, place, temp && *temp ? temp : "/tmp", to_read, out, err));
+        if (unverified(c, place))
+            (void)cli_fail("warning: " UNVERIFIED, place);
+        return ERR_OK;
+    }
     return to_read ? store_local_open_reader(os_real(), place, out, err) : store_local_open(os_real(), place, out, err);
 }
 
@@ -142,8 +160,10 @@ enum err_code cli_store_serve(const struct config *c, struct store **out, struct
         TRY(store_local_open(os_real(), place, out, err));
     } else {
         TRY(os_mkdirs(os_real(), temp, err));
-        TRY(open_remote(c, slice_str(place), temp, false, out, err));
+        TRY(open_remote(c, place, temp, false, out, err));
     }
+    if (unverified(c, place))
+        log_warn("serve", UNVERIFIED, place);
     enum err_code rc = store_probe_start(os_real(), *out, (int64_t)config_number(c, SET_S3_RETRY), facts, err);
     if (rc == ERR_OK) {
         warn_of(place, facts);

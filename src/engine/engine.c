@@ -247,14 +247,16 @@ static enum err_code extension_find(const char *name, struct buf *out, struct er
         info.dli_fname);
 }
 
-static enum err_code httpfs_settings(struct engine *e, const char *ca_file, struct err *err)
+static enum err_code httpfs_settings(struct engine *e, const struct engine_options *opt, struct err *err)
 {
     _cleanup_(buf_done) struct buf b = BUF_INIT;
 
-    if (!ca_file)
+    if (opt->unverified)
+        return exec(e, "SET enable_curl_server_cert_verification=false", err);
+    if (!opt->ca_file)
         return ERR_OK;
     buf_str(&b, "SET ca_cert_file=");
-    sql_text(&b, slice_str(ca_file));
+    sql_text(&b, slice_str(opt->ca_file));
     return exec(e, buf_cstr(&b), err);
 }
 
@@ -274,7 +276,7 @@ static enum err_code extension_load(struct engine *e, const struct engine_option
     e->remote = true;
     if (strcmp(opt->extension, "azure") == 0) /* its default looks for certificates where Debian has none */
         return exec(e, "SET azure_transport_option_type='curl'", err);
-    return httpfs_settings(e, opt->ca_file, err);
+    return httpfs_settings(e, opt, err);
 }
 
 /* DuckDB looks at a pattern as if it were a path, before it looks at the path that matches: so each directory stands there as both. */

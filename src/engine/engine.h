@@ -29,6 +29,7 @@ struct engine_options {
     const char *const *allowed_dirs; /* NULL-terminated; files that read_parquet may open */
     const char *extension;           /* NULL; else one of the directories is remote and read with "httpfs" or "azure" */
     const char *ca_file;             /* of remote ones: PEM; NULL: the system's */
+    bool unverified;                 /* of "httpfs": no certificate is checked */
     bool keep_footers; /* Parquet footers are kept by path: only where a path never names another file later */
     bool unlocked;     /* no sandbox. For the proof of the gate alone (query/wall_fuzz.c): it must hold without it */
 };

@@ -35,6 +35,7 @@ static enum err_code slot_open(struct query_pool *pool, struct engine_slot *slot
         .allowed_dirs = (const char *const *)pool->dirs,
         .extension = store->remote ? store->engine_extension : NULL,
         .ca_file = store->ca_file,
+        .unverified = store->unverified,
         .keep_footers = true, /* a key never names another file */
     };
     return engine_open(&opt, &slot->engine, err);

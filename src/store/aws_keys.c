@@ -235,7 +235,7 @@ static enum err_code from_container(struct aws_key_source *s, struct found *out,
     return from_document(buf_view(&reply), out, "the container", err);
 }
 
-/* IMDSv2: a session token, then the role's name, then its keys. */
+/* IMDSv2: a session token, then the role's name, then its keys. A service that refuses the first may be of version 1. */
 static enum err_code from_instance(struct aws_key_source *s, struct found *out, struct err *err)
 {
     static const char who[] = "the instance's role";
@@ -247,13 +247,17 @@ static enum err_code from_instance(struct aws_key_source *s, struct found *out, 
     _cleanup_(freep) char *token_url = mem_fmt("%s/latest/api/token", base);
     _cleanup_(freep) char *role_url = mem_fmt("%s/latest/meta-data/iam/security-credentials/", base);
 
-    TRY(credential_ask(s->pool, "PUT", token_url, &lifetime, slice_lit(""), &token, who, err));
-    const struct exchange_header session = {"X-aws-ec2-metadata-token", slice_trim(buf_view(&token))};
-    TRY(credential_ask(s->pool, "GET", role_url, &session, slice_lit(""), &role, who, err));
+    enum err_code rc = credential_ask(s->pool, "PUT", token_url, &lifetime, slice_lit(""), &token, who, err);
+    bool without = rc == ERR_DENIED && s->opt.imdsv1_fallback;
+    if (!without)
+        TRY(rc);
+    const struct exchange_header header = {"X-aws-ec2-metadata-token", slice_trim(buf_view(&token))},
+                                 *session = without ? NULL : &header;
+    TRY(credential_ask(s->pool, "GET", role_url, session, slice_lit(""), &role, who, err));
     slice rest = buf_view(&role), name = next_line(&rest);
     _cleanup_(freep) char *keys_url =
         mem_fmt("%s/latest/meta-data/iam/security-credentials/" SLICE_FMT, base, SLICE_ARG(name));
-    TRY(credential_ask(s->pool, "GET", keys_url, &session, slice_lit(""), &reply, who, err));
+    TRY(credential_ask(s->pool, "GET", keys_url, session, slice_lit(""), &reply, who, err));
     return from_document(buf_view(&reply), out, who, err);
 }
 

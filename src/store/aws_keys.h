@@ -3,7 +3,7 @@
  * ORDER  those given; else the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN); else a web identity
  *   (AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN, exchanged at STS); else the profile AWS_PROFILE of the file
  *   AWS_SHARED_CREDENTIALS_FILE or ~/.aws/credentials; else the container's (AWS_CONTAINER_CREDENTIALS_FULL_URI or _RELATIVE_URI); else
- *   the instance's role (IMDSv2). The first that exists is kept: one that exists and fails is an error, not a reason to look on.
+ *   the instance's role (IMDSv2, or 1 where allowed). The first that exists is kept: one that exists and fails is an error, not a reason to look on.
  * Keys live in this process only, are wiped when they are replaced, and are in no message.
  * THREADS  any; one renews, the others wait for it. */
 #pragma once
@@ -14,6 +14,7 @@ struct aws_key_options {
     const char *access_key, *secret_key;  /* NULL: look around */
     const char *region;                   /* of STS; NULL: us-east-1 */
     const char *ca_file;                  /* PEM, for STS; NULL: the system's */
+    bool imdsv1_fallback;                 /* where the instance's service knows no session tokens */
     const char *metadata_endpoint;        /* of the instance's role; NULL: http://169.254.169.254 */
     const char *sts_endpoint;             /* NULL: Amazon's, of the region; AWS_ENDPOINT_URL_STS overrides */
     const char *(*env)(const char *name); /* NULL: getenv */

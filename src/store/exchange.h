@@ -36,6 +36,7 @@ struct exchange {
 };
 struct exchange_options {
     const char *ca_file;     /* PEM; NULL: the system's */
+    bool unverified;         /* no certificate is checked */
     int64_t connect_us_max;  /* 0: 5 s */
     int64_t stall_us_max;    /* less than 1 KiB/s for this long ends it; 0: 20 s */
     int64_t exchange_us_max; /* an exchange may take this long in all; 0: 10 min */

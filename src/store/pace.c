@@ -7,9 +7,10 @@
 
 #define CUT_US 1000000
 
-void pace_init(struct pace *p, struct os *os)
+void pace_init(struct pace *p, struct os *os, unsigned limit_max)
 {
-    *p = (struct pace){.os = os, .limit = PACE_PARALLEL_MAX, .cut_us = INT64_MIN / 2};
+    limit_max = limit_max ? MIN(limit_max, (unsigned)PACE_PARALLEL_MAX) : PACE_PARALLEL_MAX;
+    *p = (struct pace){.os = os, .limit_max = limit_max, .limit = limit_max, .cut_us = INT64_MIN / 2};
     p->mu = os->ops->mutex_new(os);
     p->cond = os->ops->cond_new(os);
 }
@@ -61,7 +62,7 @@ void pace_leave(struct pace *p, bool refused, int64_t after_us)
     p->running--;
     if (refused) {
         slower(p, after_us);
-    } else if (p->limit < PACE_PARALLEL_MAX && ++p->good >= p->limit) {
+    } else if (p->limit < p->limit_max && ++p->good >= p->limit) {
         p->limit++;
         p->good = 0;
     }

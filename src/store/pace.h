@@ -13,10 +13,11 @@ struct pace {
     struct os *os;
     struct os_mutex *mu;
     struct os_cond *cond;
+    unsigned limit_max;
     unsigned running, limit, good; /* under mu; good: answers since the limit last changed */
     int64_t cut_us, resume_us;     /* under mu; monotonic */
 };
-void pace_init(struct pace *p, struct os *os);
+void pace_init(struct pace *p, struct os *os, unsigned limit_max); /* 0: PACE_PARALLEL_MAX, which it never is above */
 void pace_done(struct pace *p);
 /* Waits for its turn. false: it did not come until `deadline_us` (monotonic); the request must not be sent. */
 bool pace_enter(struct pace *p, int64_t deadline_us);

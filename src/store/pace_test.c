@@ -29,13 +29,13 @@ static bool fake_wait(struct os *o, struct os_cond *c, struct os_mutex *m, int64
     return false;
 }
 
-static void setup_pace(struct pace *p)
+static void setup_pace(struct pace *p, unsigned limit_max)
 {
     ops = *os_real()->ops;
     ops.mono_us = fake_mono_us;
     ops.cond_wait = fake_wait;
     now_us = 1000;
-    pace_init(p, &os);
+    pace_init(p, &os, limit_max);
 }
 
 static void answers(struct pace *p, unsigned count)
@@ -51,7 +51,7 @@ static void test_limit(void **state)
     struct pace p;
 
     (void)state;
-    setup_pace(&p);
+    setup_pace(&p, 0);
     for (unsigned i = 0; i < PACE_PARALLEL_MAX; i++)
         assert_true(pace_enter(&p, now_us));
     assert_false(pace_enter(&p, now_us + 5));
@@ -80,7 +80,7 @@ static void test_retry_after(void **state)
     struct pace p;
 
     (void)state;
-    setup_pace(&p);
+    setup_pace(&p, 0);
     assert_true(pace_enter(&p, now_us));
     pace_leave(&p, true, 3000000);
     int64_t told_us = now_us;
@@ -94,9 +94,29 @@ static void test_retry_after(void **state)
     pace_done(&p);
 }
 
+/* Goal: a limit that was set is not passed, nor risen above; one beyond what there is counts for nothing. */
+static void test_limit_set(void **state)
+{
+    static const struct {
+        unsigned set, holds;
+    } cases[] = {{1, 1}, {3, 3}, {PACE_PARALLEL_MAX, PACE_PARALLEL_MAX}, {1000, PACE_PARALLEL_MAX}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct pace p;
+        setup_pace(&p, cases[i].set);
+        answers(&p, 1000);
+        for (unsigned n = 0; n < cases[i].holds; n++)
+            assert_true(pace_enter(&p, now_us));
+        assert_false(pace_enter(&p, now_us));
+        pace_done(&p);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_limit), cmocka_unit_test(test_retry_after)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_limit), cmocka_unit_test(test_limit_set),
+                                       cmocka_unit_test(test_retry_after)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

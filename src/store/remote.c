@@ -283,7 +283,8 @@ void remote_crc_text(uint32_t crc, char out[REMOTE_CRC_TEXT + 1])
 void remote_init(struct remote *r, struct os *os, const struct remote_dialect *dialect,
                  const struct remote_options *opt)
 {
-    const struct exchange_options exchange = {.ca_file = opt->ca_file, .stall_us_max = opt->stall_us_max};
+    const struct exchange_options exchange = {
+        .ca_file = opt->ca_file, .unverified = opt->unverified, .stall_us_max = opt->stall_us_max};
     slice prefix = slice_str(opt->prefix);
 
     while (prefix.len && prefix.ptr[prefix.len - 1] == '/')
@@ -302,9 +303,10 @@ void remote_init(struct remote *r, struct os *os, const struct remote_dialect *d
     r->base.parallel = REMOTE_PARALLEL;
     r->base.engine_extension = dialect->engine_extension;
     r->base.ca_file = r->ca_file;
+    r->base.unverified = opt->unverified;
     r->retry_us_max = opt->retry_us_max ? opt->retry_us_max : RETRY_US_DEFAULT;
     r->pool = exchange_pool_new(&exchange);
-    pace_init(&r->pace, os);
+    pace_init(&r->pace, os, opt->requests_max);
 }
 
 void remote_done(struct remote *r)

@@ -115,12 +115,14 @@ struct remote { /* first member of a store */
 };
 struct remote_options {
     const char *bucket;
-    const char *prefix;   /* keys begin with it and '/'; "" is the whole bucket */
-    const char *ca_file;  /* PEM; NULL: the system's */
-    const char *temp_dir; /* uploads are written here first */
-    bool read_only;       /* create, upload and remove answer ERR_DENIED */
-    int64_t retry_us_max; /* 0: 30 s */
-    int64_t stall_us_max; /* less than 1 KiB/s for this long is a failure; 0: 20 s */
+    const char *prefix;    /* keys begin with it and '/'; "" is the whole bucket */
+    const char *ca_file;   /* PEM; NULL: the system's */
+    bool unverified;       /* the server's certificate is not checked */
+    const char *temp_dir;  /* uploads are written here first */
+    bool read_only;        /* create, upload and remove answer ERR_DENIED */
+    int64_t retry_us_max;  /* 0: 30 s */
+    unsigned requests_max; /* at one time; 0, or more than PACE_PARALLEL_MAX: that many */
+    int64_t stall_us_max;  /* less than 1 KiB/s for this long is a failure; 0: 20 s */
 };
 
 /* ---- opening */

@@ -35,7 +35,7 @@ struct s3 {
     char *region;
     char *origin, *host; /* "https://host:port" and "host:port" */
     char *endpoint;      /* host:port without the bucket */
-    bool tls, path_style;
+    bool tls, path_style, no_store;
     char *base_path;                          /* "" or, path style, "/bucket" */
     _Atomic bool parts_untold, copies_untold; /* the server was seen to tell no checksum of a copied part, or object */
 };
@@ -118,6 +118,13 @@ static const struct remote_code s3_codes[] = {
 
 /* ---- create */
 
+/* Of what makes an object. */
+static void object_headers(struct remote *r, struct remote_call *c)
+{
+    if (s3_of(r)->no_store)
+        remote_call_header(c, "cache-control", slice_lit("no-store"));
+}
+
 static enum err_code s3_put(struct remote *r, slice key, slice bytes, slice nonce, struct err *err)
 {
     _cleanup_(remote_answer_done) struct remote_answer a = {0};
@@ -133,6 +140,7 @@ static enum err_code s3_put(struct remote *r, slice key, slice bytes, slice nonc
     remote_call_header(&c, "x-amz-checksum-crc32c", slice_of(crc, REMOTE_CRC_TEXT));
     if (nonce.len)
         remote_call_header(&c, "x-amz-meta-sluice-nonce", nonce);
+    object_headers(r, &c);
     return remote_call(r, &c, &a, err);
 }
 
@@ -176,6 +184,7 @@ static enum err_code parts_begin(struct upload *u, struct err *err)
         remote_call_header(&c, "x-amz-checksum-type", slice_lit("FULL_OBJECT")); /* reads check it then: s3_intact() */
     }
     remote_call_header(&c, "x-amz-meta-sluice-nonce", slice_str(u->u->nonce));
+    object_headers(u->u->r, &c);
     TRY(remote_call(u->u->r, &c, &a, err));
     TRY(xml_walk(buf_view(&a.reply), upload_id_element, u, err));
     return u->id[0] ? ERR_OK
@@ -383,6 +392,7 @@ static enum err_code object_copy_call(struct remote_upload *of, const struct sto
     remote_call_header(&c, "x-amz-meta-sluice-nonce", slice_str(of->nonce));
     remote_call_header(&c, "x-amz-checksum-algorithm", slice_lit("CRC32C"));
     remote_call_header(&c, "if-none-match", slice_lit("*")); /* honoured or not */
+    object_headers(of->r, &c);
     return remote_call(of->r, &c, &a, err);
 }
 
@@ -773,6 +783,7 @@ enum err_code store_s3_open(struct os *os, const struct s3_options *opt, struct 
     remote_init(&s->base, os, &s3_dialect, &opt->remote);
     s->keys = keys;
     s->region = mem_str(slice_str(opt->region ? opt->region : "us-east-1"));
+    s->no_store = opt->no_store;
     enum err_code rc = bucket_valid(slice_str(bucket))
                            ? place(s, opt, err)
                            : err_set(err, ERR_INVALID, "'%s' is no name of a bucket", bucket);

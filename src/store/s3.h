@@ -10,6 +10,7 @@ struct s3_options {
     struct remote_options remote;
     const char *region;   /* NULL: us-east-1 */
     const char *endpoint; /* "https://host[:port]"; NULL: Amazon's, of the region */
+    bool no_store;        /* objects bear Cache-Control: no-store */
     bool path_style;      /* bucket in the path instead of the host name: most servers but Amazon's */
 };
 /* Nothing is sent. Takes `keys`. ERR_INVALID: a bad bucket name, endpoint or prefix. */

@@ -80,6 +80,7 @@ struct store {
     unsigned parallel;            /* calls that are worth having on their way at one time; 0, 1: they wait for nobody */
     const char *engine_extension; /* remote: what an engine reads it with, "httpfs" or "azure" */
     const char *ca_file;          /* remote: PEM of certificates to trust; NULL: the system's */
+    bool unverified;              /* remote: nor is the server's certificate looked at */
 };
 /* Reads an object to its end, in pieces: its size and checksum, and, where `copy` is given, its bytes into that file. */
 MUST_CHECK enum err_code store_fetch(struct os *os, struct store *s, slice key, struct os_file *copy, uint64_t *size,
